@@ -1,0 +1,130 @@
+"""What the operator configured: read once, coerced, checked, and frozen."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from amplifier_core.llm_errors import ConfigurationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from ._constants import NO_API_KEY, PROVIDER
+
+Effort = Annotated[str, Field(pattern=r"^(none|minimal|low|medium|high|xhigh|max)$")]
+
+ENVIRONMENT: Final = {
+    "base_url": "VLLM_BASE_URL",
+    "api_key": "VLLM_API_KEY",
+    "stream_idle_timeout": "VLLM_STREAM_IDLE_TIMEOUT",
+    "context_window": "VLLM_CONTEXT_WINDOW",
+    "max_output_tokens": "VLLM_MAX_OUTPUT_TOKENS",
+}
+"""Config keys that an environment variable answers where the config does not."""
+
+
+def _one_or_many(value: object) -> object:
+    return {"effort": value} if isinstance(value, str) else value
+
+
+class Reasoning(BaseModel):
+    """The config key `reasoning`: a word for the effort, or the two things a server can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class Rates(BaseModel):
+    """Prices in US dollars for a million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cache_read: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+
+
+class Config(BaseModel):
+    """Every key is optional. The descriptions are the README's table."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    base_url: str | None = Field(None, description="Server's URL; without a path `/v1` is added")
+    api_key: SecretStr = Field(SecretStr(NO_API_KEY), description="Key, where the server was started with `--api-key`")
+    default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
+    max_tokens: int | None = Field(None, ge=1, description="Most tokens of one reply; unset: the advertised output")
+    temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
+    top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
+    reasoning: Annotated[Reasoning | None, BeforeValidator(_one_or_many)] = Field(
+        None, description="Effort (a word), or `{effort, summary}`"
+    )
+    reasoning_effort: Effort | None = Field(None, description="Effort; stands above `reasoning`")
+    reasoning_summary: Literal["auto", "concise", "detailed"] | None = Field(
+        None, description="Summary of the reasoning"
+    )
+    context_window: int | None = Field(None, ge=1, description="Tokens to plan with; capped by what the server takes")
+    max_output_tokens: int | None = Field(
+        None, ge=1, description="Output to advertise; unset: from the server's window"
+    )
+    enable_state: bool = Field(False, description="Keep the conversation on the server (needs its response store)")
+    truncation: Literal["disabled", "auto"] | None = Field("disabled", description='Sent as is; `""`: not sent')
+    timeout: float | None = Field(None, gt=0, description="Most seconds of one call, retries included; unset: no limit")
+    stream_idle_timeout: float = Field(300, gt=0, description="Most seconds to wait for the server's next bytes")
+    use_streaming: bool = Field(True, description="Stream replies to the session's hooks")
+    priority: int = Field(100, description="Rank among the session's providers; the lowest is asked")
+    max_retries: int = Field(5, ge=0, description="How often a failed round is tried again")
+    min_retry_delay: float = Field(1, ge=0, description="Seconds before the first retry; doubled for each one after it")
+    max_retry_delay: float = Field(60, ge=0, description="Most seconds between retries")
+    retry_jitter: bool = Field(True, description="Vary the delays, so that many sessions do not retry at once")
+    startup_timeout: float = Field(0, ge=0, description="Seconds to go on trying a server that does not answer yet")
+    max_continuations: int = Field(5, ge=0, description="How often a reply that hit our own token cap is continued")
+    vision: bool | None = Field(
+        None, description="Whether the model sees images; unset: they are sent, but not to gpt-oss"
+    )
+    rates: Rates | None = Field(
+        None, description="US dollars per million tokens: `{input, output, cache_read, cache_write}`"
+    )
+    extra_request_params: dict[str, object] = Field(
+        {}, description="Anything else for the request's body, as vLLM calls it"
+    )
+    extra_headers: dict[str, str] = Field({}, description="HTTP headers sent with every request")
+    debug: bool = Field(False, description="Emit `llm:request:debug` and `llm:response:debug`")
+    raw_debug: bool = Field(False, description="Emit `llm:request:raw` and `llm:response:raw`")
+    debug_truncate_length: int = Field(180, ge=1, description="Most characters of one string in the debug events")
+    raw: bool = Field(
+        False, description="Add the request and the response as `raw` to `llm:request` and `llm:response`"
+    )
+
+
+def read_config(given: Mapping[str, object], environment: Mapping[str, str]) -> Config:
+    """The config with the environment behind it. An empty string means unset: the set-up wizard writes those.
+
+    Raises `ConfigurationError` for a value that cannot be meant, naming key, value and what is allowed.
+    """
+    inherited = {key: environment[name] for key, name in ENVIRONMENT.items() if environment.get(name)}
+    stated = {key: value for key, value in given.items() if value is not None and value != ""}
+    if given.get("truncation") == "":
+        stated["truncation"] = None
+    try:
+        return Config.model_validate(inherited | stated)
+    except ValidationError as error:
+        raise ConfigurationError(_explained(error, inherited | stated), provider=PROVIDER) from None
+
+
+def unknown_keys(given: Mapping[str, object]) -> list[str]:
+    """One sentence for each key that nothing reads, with the nearest one that is read."""
+    sentences = []
+    for key in given.keys() - Config.model_fields.keys():
+        near = difflib.get_close_matches(key, Config.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "put it under 'extra_request_params' if it is meant for vLLM"
+        sentences.append(f"unknown config key {key!r}: {hint}")
+    return sorted(sentences)
+
+
+def _explained(error: ValidationError, stated: Mapping[str, object]) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = str(first["loc"][0])
+    value = "(hidden)" if key == "api_key" else repr(stated.get(key))
+    where = f" (or {ENVIRONMENT[key]})" if key in ENVIRONMENT else ""
+    return f"config key {key!r}{where} is {value}: {first['msg'].lower()}. {Config.model_fields[key].description}."

@@ -1,0 +1,230 @@
+"""A failure in Amplifier's words: the only place that says which class it is and whether it is worth a retry."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+import openai
+from amplifier_core.llm_errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    LLMError,
+    LLMTimeoutError,
+    NetworkError,
+    NotFoundError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitError,
+    StreamError,
+)
+
+from ._constants import PROVIDER
+from ._turn import Turn
+
+CONTEXT_PHRASES = (
+    "maximum context length",
+    "maximum model length",
+    "max_model_len",
+    "context length",
+    "context window",
+    "prompt is too long",
+    "too many tokens",
+    "reduce the length",
+)
+"""How vLLM, its older versions and the gateways in front of it say that a prompt does not fit."""
+
+WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "model is loading", "currently scaling")
+
+LONGEST_RETRY_AFTER = 300.0
+"""Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
+
+MESSAGE_LENGTH = 2000
+
+
+@contextmanager
+def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
+    """Turn what can fail between us and the server into an `LLMError`; everything else passes as itself."""
+    try:
+        yield
+    except _failures() as error:
+        raise to_llm_error(error, model, url) from error
+
+
+def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
+    common: dict[str, Any] = {"provider": PROVIDER, "model": model}
+    match error:
+        case openai.APIStatusError():
+            return _of_status(error, common)
+        case openai.APITimeoutError() | TimeoutError():
+            if _connecting(error):
+                return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
+            return LLMTimeoutError(
+                f"{url} sent nothing for too long: {str(error) or 'timed out'}", retryable=True, **common
+            )
+        case openai.APIConnectionError():
+            return NetworkError(f"no connection to {url} ({_root_cause(error)}); {_CHECK_SERVER}", **common)
+        case openai.APIResponseValidationError() | msgspec.MsgspecError():
+            return StreamError(f"{url} sent something that is not a Responses reply: {error}", **common)
+        case openai.APIError():
+            return ProviderUnavailableError(_tidy(str(error)), **common)
+        case _:
+            return StreamError(
+                f"the connection to {url} broke before the reply was whole ({_root_cause(error)})", **common
+            )
+
+
+def failed_reply(turn: Turn, model: str) -> LLMError:
+    """A reply that the server itself ended as failed."""
+    said = _tidy(turn.failure or "the server ended the reply as failed without a reason")
+    return _of_text(said, {"provider": PROVIDER, "model": model}) or ProviderUnavailableError(
+        said, provider=PROVIDER, model=model
+    )
+
+
+def failed_stream(said: str, model: str) -> LLMError:
+    """An `error` event in the middle of a stream."""
+    return _of_text(said, {"provider": PROVIDER, "model": model}) or ProviderUnavailableError(
+        _tidy(said), provider=PROVIDER, model=model
+    )
+
+
+def cut_stream(model: str) -> LLMError:
+    return StreamError("the stream ended before the reply did", provider=PROVIDER, model=model)
+
+
+def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
+    """A reply with nothing in it: never a success, loops would ask for ever."""
+    ended = f"cut off ({turn.incomplete_reason}) before it said anything" if turn.incomplete_reason else "empty"
+    return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
+
+
+def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
+    """The same error, with the models that the server does have."""
+    return NotFoundError(
+        f"{error} The server has: {', '.join(served)}. Set `default_model` to one of them.",
+        provider=PROVIDER,
+        model=error.model,
+        status_code=error.status_code,
+    )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    return (openai.APIError, msgspec.MsgspecError, TimeoutError, *http_library_errors())
+
+
+def http_library_errors() -> tuple[type[Exception], ...]:
+    """The SDK reads through httpx in 2.x and httpx2 in 3.x; whichever is loaded may raise while we read."""
+    loaded = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return (asyncio.IncompleteReadError, *(module.RequestError for module in loaded if module is not None))
+
+
+_CHECK_SERVER = "check that the vLLM server is running there and that `base_url` (VLLM_BASE_URL) is right"
+
+
+def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
+    said, status = _said(error), error.status_code
+    wait = _retry_after(error.response.headers)
+    common |= {"status_code": status}
+    again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= LONGEST_RETRY_AFTER}
+    lowered = said.lower()
+    match status:
+        case 401:
+            return AuthenticationError(f"{said}: the server refused the key; set `api_key` (VLLM_API_KEY)", **common)
+        case 403 if _is_page(error):
+            return ProviderUnavailableError(said, **again)
+        case 403:
+            return AccessDeniedError(said, **common)
+        case 404 if any(phrase in lowered for phrase in WARM_UP_PHRASES):
+            return ProviderUnavailableError(said, **again)
+        case 404 | 405 | 410:
+            return NotFoundError(said, **common)
+        case 408:
+            return LLMTimeoutError(said, **again)
+        case 413:
+            return ContextLengthError(said, **common)
+        case 409 | 425:
+            return ProviderUnavailableError(said, **again)
+        case 429 if "quota" in lowered or "billing" in lowered:
+            return QuotaExceededError(said, **common)
+        case 429:
+            return RateLimitError(said, **again)
+        case 501:
+            return InvalidRequestError(said, **common)
+        case status if status >= 500:
+            return ProviderUnavailableError(said, **again)
+        case _:
+            return _of_text(said, common) or InvalidRequestError(said, **common)
+
+
+def _of_text(said: str, common: dict[str, Any]) -> LLMError | None:
+    lowered = said.lower()
+    # "max_output_tokens=9000 cannot be greater than max_model_len=4096" is about the request, not about the prompt.
+    if any(phrase in lowered for phrase in CONTEXT_PHRASES) and not re.match(r"max_(output_)?tokens=", lowered):
+        return ContextLengthError(said, **common)
+    if "content_filter" in lowered or "content policy" in lowered:
+        return ContentFilterError(said, **common)
+    return None
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """The server's own words: from JSON the message, from a page its title, never the page."""
+    body = error.body
+    if isinstance(body, Mapping):
+        nested = body.get("error", body)
+        message = nested.get("message", nested.get("detail")) if isinstance(nested, Mapping) else nested
+        return _tidy(message if isinstance(message, str) else json.dumps(body, default=str))
+    text = error.response.text
+    if _is_page(error):
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
+        about = title.group(1).strip() if title else warm_up or "untitled"
+        return _tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
+    return _tidy(text or f"status {error.status_code} without a body")
+
+
+def _is_page(error: openai.APIStatusError) -> bool:
+    return "html" in error.response.headers.get("content-type", "") or error.response.text.lstrip()[:1] == "<"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), `retry-after-ms` first where a gateway sends it."""
+    if (milliseconds := headers.get("retry-after-ms")) and milliseconds.isdigit():
+        return int(milliseconds) / 1000
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _tidy(said: str) -> str:
+    """Fit for a log line and a terminal: no control characters, not longer than anybody reads."""
+    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", said).strip()
+    return clean if len(clean) <= MESSAGE_LENGTH else clean[:MESSAGE_LENGTH] + "…"
+
+
+def _connecting(error: Exception) -> bool:
+    return any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error))
+
+
+def _root_cause(error: Exception) -> str:
+    root = list(_causes(error))[-1]
+    return f"{type(root).__name__}: {root}" if str(root) else type(root).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,90 @@
+"""What a server takes: model cards and refusals read, and made into the limits that a session plans with."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from amplifier_core.llm_errors import ConfigurationError
+
+from ._config import Config
+from ._constants import FALLBACK_CONTEXT_WINDOW, FALLBACK_MAX_OUTPUT_TOKENS, PROVIDER
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A model of `/v1/models`. vLLM says `max_model_len`, gateways such as LiteLLM `max_input_tokens`."""
+
+    id: str
+    max_model_len: int | None = None
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    parent: str | None = None
+
+
+class _Cards(msgspec.Struct, frozen=True):
+    data: list[ModelCard]
+
+
+_cards = msgspec.json.Decoder(_Cards)
+
+
+def read_cards(body: bytes) -> list[ModelCard]:
+    """Raises `msgspec.MsgspecError` for a body that lists no models."""
+    return _cards.decode(body).data
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Tokens. `known` says whether the server told them."""
+
+    context_window: int
+    max_output_tokens: int
+    known: bool
+
+
+def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> Limits:
+    """The limits of a model: what the config wants, as far as the server takes it."""
+    served, output = _served(model, {card.id: card for card in cards})
+    window = _least(config.context_window, served) or FALLBACK_CONTEXT_WINDOW
+    fallback = window // 2 if served is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
+    most = min(config.max_output_tokens or fallback, output or fallback, max(1, window // 2))
+    return Limits(window, most, known=served is not None)
+
+
+def pick_model(asked: str | None, cards: Sequence[ModelCard], url: str) -> str:
+    """The model to ask: the one asked for, else the only one served, else `ConfigurationError`, listing them."""
+    if asked:
+        return asked
+    base_models = [card.id for card in cards if card.parent is None] or [card.id for card in cards]
+    if len(base_models) == 1:
+        return base_models[0]
+    if not base_models:
+        raise ConfigurationError(f"{url} lists no models; set `default_model` to the one to ask", provider=PROVIDER)
+    names = ", ".join(card.id for card in cards)
+    raise ConfigurationError(f"{url} serves several models; set `default_model` to one of: {names}", provider=PROVIDER)
+
+
+def window_in_refusal(said: str) -> int | None:
+    """The window, in tokens, that a refusal names (vLLM 0.32: "maximum context length is 4096 tokens")."""
+    found = re.search(r"maximum (?:context|model) length(?: is| of)? \(?(\d+)|max_model_len(?: of|=| )\s*(\d+)", said)
+    return int(found.group(1) or found.group(2)) if found else None
+
+
+def _served(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None, int | None]:
+    """Window and output of a model, a LoRA's from the model that it adapts."""
+    if model is None and len(cards) == 1:
+        model = next(iter(cards))
+    card = cards.get(model or "")
+    seen: set[str] = set()
+    while card is not None and card.id not in seen:
+        seen.add(card.id)
+        window = card.max_model_len if card.max_model_len is not None else card.max_input_tokens
+        if window is not None:
+            return window, card.max_output_tokens
+        card = cards.get(card.parent or "")
+    return None, None
+
+
+def _least(*values: int | None) -> int | None:
+    known = [value for value in values if value is not None]
+    return min(known) if known else None

@@ -1,0 +1,39 @@
+"""Plug the provider into a session: config to provider, contributors, cleanup."""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from amplifier_core.llm_errors import LLMError
+
+from ._constants import DEFAULT_BASE_URL, PROVIDER
+from ._observability import EVENTS
+from ._provider import VLLMProvider
+
+logger = logging.getLogger(__name__)
+
+
+async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Callable[[], Awaitable[None]]:
+    """Mount a provider as "vllm" and return its cleanup. Offline and cheap: the kernel's validator calls it too.
+
+    Raises `ConfigurationError` for a config value that cannot be meant.
+    """
+    stated = dict(config or {})
+    base_url = stated.get("base_url") or os.environ.get("VLLM_BASE_URL") or DEFAULT_BASE_URL
+    provider = VLLMProvider(base_url, config=stated, coordinator=coordinator)
+    await coordinator.mount("providers", provider, name=PROVIDER)
+    coordinator.register_contributor("observability.events", PROVIDER, lambda: EVENTS)
+    coordinator.register_contributor("session.cost", PROVIDER, provider.session_cost)
+    logger.info("[PROVIDER] Mounted vLLM provider for %s", provider.url)
+    return provider.close
+
+
+async def on_session_ready(coordinator: Any) -> None:
+    """Learn every vLLM server's models and limits before the first call. Bounded to seconds, and never fails."""
+    for provider in (coordinator.get("providers") or {}).values():
+        if isinstance(provider, VLLMProvider) and not provider.ready:
+            try:
+                await provider.probe()
+            except LLMError as error:
+                logger.debug("[PROVIDER] vLLM: limits not known yet: %s", error)

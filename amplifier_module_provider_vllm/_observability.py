@@ -1,0 +1,186 @@
+"""What a session sees of a call: the only module that knows hook events and their payloads."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, assert_never
+
+from amplifier_core.llm_errors import LLMError
+from amplifier_core.message_models import ChatResponse
+from amplifier_core.utils.truncate import redact_secrets, truncate_values
+
+from ._config import Config
+from ._constants import PROVIDER
+from ._options import CallOptions
+from ._tool_repair import Repaired
+from ._updates import BlockDelta, BlockEnd, BlockStart, Update
+
+EVENTS: Final = [
+    "llm:stream_block_start",
+    "llm:stream_block_delta",
+    "llm:stream_block_end",
+    "llm:stream_aborted",
+    "llm:request:debug",
+    "llm:response:debug",
+    "llm:request:raw",
+    "llm:response:raw",
+]
+"""Events outside the kernel's ALL_EVENTS, which loggers see only if a module contributes them."""
+
+
+class Hooks(Protocol):
+    async def emit(self, event: str, data: dict[str, Any], /) -> Any: ...
+
+
+class NoHooks:
+    """Stands in when nobody listens."""
+
+    async def emit(self, _event: str, _data: dict[str, Any], /) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class ObservedCall:
+    """One call: `llm:request` in, exactly one `llm:response` out, every event of it under one request_id."""
+
+    hooks: Hooks
+    config: Config
+    about: Mapping[str, Any]
+    """What tells this provider from another instance: provider, instance, base_url."""
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    _options: CallOptions | None = None
+    _started: float = field(default_factory=time.monotonic)
+    _response: ChatResponse | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def requested(self, options: CallOptions, params: Mapping[str, Any]) -> None:
+        self._options = options
+        payload = {
+            "message_count": len(params["input"]),
+            "tool_count": len(params.get("tools", ())),
+            "max_output_tokens": options.max_output_tokens,
+            "reasoning_effort": options.reasoning_effort,
+            "stream": options.stream,
+        }
+        await self._emit_with_dumps("llm:request", payload, "request", params)
+
+    def answered(self, response: ChatResponse) -> None:
+        self._response = response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._options is None:
+            return
+        payload: dict[str, Any] = {"duration_ms": round((time.monotonic() - self._started) * 1000)}
+        if self._response is not None:
+            payload |= {"status": "ok", "finish_reason": self._response.finish_reason, "usage": _usage(self._response)}
+            await self._emit_with_dumps("llm:response", payload, "response", self._response.model_dump(mode="json"))
+            return
+        if isinstance(error, asyncio.CancelledError):
+            payload |= {"status": "cancelled"}
+        else:
+            payload |= {"status": "error", "error": _told(error)}
+        await self._emit("llm:response", payload)
+
+    async def repaired(self, repaired: Repaired) -> None:
+        if repaired.unanswered or repaired.orphaned:
+            payload = {"unanswered_calls": repaired.unanswered, "orphaned_results": repaired.orphaned}
+            count = len(repaired.unanswered) + len(repaired.orphaned)
+            await self._emit("provider:tool_sequence_repaired", payload | {"repair_count": count})
+
+    async def retrying(self, attempt: int, delay: float, error: LLMError) -> None:
+        payload = {"attempt": attempt, "max_retries": self.config.max_retries, "delay": delay}
+        said = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _told(error)}
+        await self._emit("provider:retry", payload | said)
+
+    def round(self) -> "ObservedRound":
+        streams = self._options is not None and self._options.stream
+        return ObservedRound(self.hooks if streams else NoHooks(), self.request_id)
+
+    async def _emit(self, event: str, payload: dict[str, Any]) -> None:
+        model = {} if self._options is None else {"model": self._options.model}
+        await self.hooks.emit(event, {**self.about, **model, "request_id": self.request_id, **payload})
+
+    async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, said: Any) -> None:
+        """The event, with its content in as much detail as the config asks for, secrets and images left out."""
+        shown = _shown(said) if self.config.raw or self.config.debug or self.config.raw_debug else None
+        await self._emit(event, payload | ({"raw": shown} if self.config.raw else {}))
+        if self.config.debug:
+            cut = truncate_values(shown, self.config.debug_truncate_length)
+            await self._emit(f"{event}:debug", payload | {key: cut})
+        if self.config.raw_debug:
+            await self._emit(f"{event}:raw", {key: shown})
+
+
+@dataclass(slots=True)
+class ObservedRound:
+    """One attempt as it streams, in Amplifier's streaming contract; one that breaks after it was seen says so."""
+
+    hooks: Hooks
+    request_id: str
+    _sequences: dict[int, int] = field(default_factory=dict)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is not None and self._sequences:
+            await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _told(error)})
+
+    async def update(self, update: Update) -> None:
+        about = {"request_id": self.request_id, "block_index": update.index, "block_type": update.kind}
+        match update:
+            case BlockStart(index=index, name=name):
+                self._sequences[index] = 0
+                await self.hooks.emit("llm:stream_block_start", about if name is None else about | {"name": name})
+            case BlockDelta(index=index, text=text):
+                sequence = self._sequences[index]
+                self._sequences[index] += 1
+                await self.hooks.emit("llm:stream_block_delta", about | {"sequence": sequence, "text": text})
+            case BlockEnd():
+                await self.hooks.emit("llm:stream_block_end", about)
+            case _:
+                assert_never(update)
+
+
+def described(instance: str, base_url: str) -> dict[str, str]:
+    """What every event of a call carries, so that two instances can be told apart."""
+    return {"provider": PROVIDER, "instance": instance, "base_url": base_url}
+
+
+def _told(error: BaseException | None) -> dict[str, str]:
+    return {"type": type(error).__name__, "msg": str(error)}
+
+
+def _usage(response: ChatResponse) -> dict[str, Any]:
+    return {} if response.usage is None else response.usage.model_dump(mode="json", exclude_none=True)
+
+
+def _shown(said: Any) -> Any:
+    return redact_secrets(_without_images(said))
+
+
+def _without_images(said: Any) -> Any:
+    match said:
+        case str() if said.startswith("data:"):
+            return f"{said[:30]}… ({len(said)} characters)"
+        case Mapping():
+            return {
+                key: _hidden(value) if key == "extra_headers" else _without_images(value) for key, value in said.items()
+            }
+        case list() | tuple():
+            return [_without_images(value) for value in said]
+        case _:
+            return said
+
+
+def _hidden(headers: Mapping[str, str]) -> dict[str, str]:
+    return dict.fromkeys(headers, "[REDACTED]")

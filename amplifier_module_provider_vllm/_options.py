@@ -1,0 +1,108 @@
+"""What one call asks for: kwargs before the request, the request before the config, decided once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from amplifier_core.message_models import ChatRequest
+
+from ._config import Config
+from ._config import Reasoning as ConfiguredReasoning
+
+T = TypeVar("T")
+
+HARMONY_EFFORTS = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
+"""gpt-oss takes only low, medium and high (vLLM 0.32: 400 for the rest)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """The settings of one call. None: not sent, the server decides."""
+
+    model: str
+    stream: bool
+    temperature: float | None
+    top_p: float | None
+    stop: list[str] | None
+    tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool | None
+    max_output_tokens: int | None
+    capped_by_caller: bool
+    reasoning_effort: str | None
+    reasoning_summary: str | None
+    truncation: str | None
+    timeout: float | None
+    vision: bool
+    extra_body: Mapping[str, object]
+    extra_headers: Mapping[str, str]
+
+    @property
+    def harmony(self) -> bool:
+        return speaks_harmony(self.model)
+
+
+def speaks_harmony(model: str) -> bool:
+    """Whether vLLM renders the model's prompts with Harmony, which takes fewer shapes than its chat templates."""
+    return "gpt-oss" in model.lower() or "gpt_oss" in model.lower()
+
+
+def first_set(*candidates: T | None) -> T | None:
+    """The first that is not None. Zero, False and the empty string are answers."""
+    return next((value for value in candidates if value is not None), None)
+
+
+def decide_options(
+    request: ChatRequest, overrides: Mapping[str, Any], config: Config, *, model: str, advertised_output: int | None
+) -> CallOptions:
+    """The options of a call to `model`; `advertised_output` caps a reply, in tokens, that nobody else capped."""
+    cap = first_set(
+        overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens, config.max_tokens
+    )
+    effort, summary = _reasoning(request, overrides, config)
+    return CallOptions(
+        model=model,
+        stream=config.use_streaming and (request.metadata or {}).get("stream") is not False,
+        temperature=first_set(overrides.get("temperature"), request.temperature, config.temperature),
+        top_p=first_set(overrides.get("top_p"), request.top_p, config.top_p),
+        stop=first_set(overrides.get("stop"), request.stop),
+        tool_choice=first_set(overrides.get("tool_choice"), request.tool_choice),
+        parallel_tool_calls=first_set(overrides.get("parallel_tool_calls"), _extra(request, "parallel_tool_calls")),
+        max_output_tokens=first_set(cap, advertised_output),
+        capped_by_caller=cap is not None,
+        reasoning_effort=HARMONY_EFFORTS.get(effort, effort) if effort and speaks_harmony(model) else effort,
+        reasoning_summary=summary,
+        truncation=config.truncation,
+        timeout=first_set(overrides.get("timeout"), request.timeout, config.timeout),
+        vision=first_set(config.vision, not speaks_harmony(model)) is True,
+        extra_body={**config.extra_request_params, **(overrides.get("extra_request_params") or {})},
+        extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},
+    )
+
+
+def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Config) -> tuple[str | None, str | None]:
+    """Effort and summary. `extended_thinking=False` beats every default: naming and goal checks rely on it."""
+    if overrides.get("extended_thinking") is False:
+        return "none", None
+    asked = _as_reasoning(overrides.get("reasoning"))
+    configured = config.reasoning or ConfiguredReasoning()
+    effort = first_set(
+        overrides.get("reasoning_effort"),
+        asked.effort,
+        request.reasoning_effort,
+        config.reasoning_effort,
+        configured.effort,
+        # What models that think only when told to need to hear.
+        "medium" if overrides.get("extended_thinking") is True else None,
+    )
+    summary = first_set(overrides.get("reasoning_summary"), asked.summary, config.reasoning_summary, configured.summary)
+    return effort, summary
+
+
+def _as_reasoning(value: object) -> ConfiguredReasoning:
+    if value is None:
+        return ConfiguredReasoning()
+    return ConfiguredReasoning.model_validate({"effort": value} if isinstance(value, str) else value)
+
+
+def _extra(request: ChatRequest, name: str) -> Any:
+    return (request.model_extra or {}).get(name)

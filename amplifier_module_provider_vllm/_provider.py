@@ -1,0 +1,179 @@
+"""VLLMProvider: Amplifier's provider protocol, each method a delegation."""
+
+import logging
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import openai
+from amplifier_core.message_models import ChatRequest, ChatResponse, ToolCall
+from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
+
+from ._completion import Completion
+from ._config import read_config, unknown_keys
+from ._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
+from ._observability import Hooks, NoHooks, ObservedCall, described
+from ._options import speaks_harmony
+from ._server import Server
+from ._transport import Transport, normalized_url
+
+logger = logging.getLogger(__name__)
+
+
+class VLLMProvider:
+    """A vLLM server as an Amplifier provider.
+
+    `base_url` (here or in `config`) names the server; without a path, `/v1` is added. `client` replaces the SDK client
+    that is otherwise made in the running loop. Raises `ValueError` with neither, and `ConfigurationError` for a config
+    value that cannot be meant.
+    """
+
+    name = PROVIDER
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        coordinator: Any = None,
+        client: openai.AsyncOpenAI | None = None,
+    ) -> None:
+        self.config: dict[str, Any] = dict(config or {})
+        given = {"base_url": base_url, "api_key": api_key}
+        stated = self.config | {key: value for key, value in given.items() if value}
+        if not stated.get("base_url") and client is None:
+            raise ValueError(
+                "VLLMProvider does not know its server: set the config key `base_url` (or VLLM_BASE_URL),"
+                f" for example {DEFAULT_BASE_URL}"
+            )
+        read = read_config(stated, os.environ)
+        for sentence in unknown_keys(self.config):
+            logger.warning("[PROVIDER] vLLM: %s", sentence)
+        url = str(client.base_url).rstrip("/") if client is not None else normalized_url(read.base_url or "")
+        self.coordinator = coordinator
+        self.priority = read.priority
+        self.default_model = read.default_model
+        self._cost: Decimal | None = None
+        self._server = Server(Transport(url, read.api_key.get_secret_value(), read.extra_headers, client), read)
+
+    def __repr__(self) -> str:
+        return f"VLLMProvider({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The server's URL, as it may be shown."""
+        return self._server.transport.url
+
+    @property
+    def ready(self) -> bool:
+        """Whether the server has said which models it has."""
+        return bool(self._server.cards)
+
+    def get_info(self) -> ProviderInfo:
+        limits = self._server.limits(self.default_model)
+        read = self._server.config
+        return ProviderInfo(
+            id=PROVIDER,
+            display_name="vLLM",
+            credential_env_vars=["VLLM_API_KEY"],
+            capabilities=["streaming", *self._capabilities(self.default_model)],
+            defaults={
+                "model": self.default_model,
+                "max_tokens": read.max_tokens or limits.max_output_tokens,
+                "temperature": read.temperature,
+                "timeout": read.timeout,
+                "context_window": limits.context_window,
+                "max_output_tokens": limits.max_output_tokens,
+            },
+            config_fields=_config_fields(),
+        )
+
+    def get_model_info(self) -> ModelInfo:
+        """The model that a call would ask, with the limits known so far: right once the session is ready."""
+        served = [card.id for card in self._server.cards if card.parent is None]
+        only = served[0] if len(served) == 1 else None
+        return self._model_info(self.default_model or only or PROVIDER)
+
+    async def list_models(self) -> list[ModelInfo]:
+        """The models that the server has. Raises `LLMError` if it does not answer: `/provider test` relies on that."""
+        await self._server.probe(CONNECT_TIMEOUT)
+        return [self._model_info(card.id) for card in self._server.cards]
+
+    async def complete(self, request: ChatRequest, **kwargs: Any) -> ChatResponse:
+        """The reply to a request; keyword arguments stand above the request's fields, and those above the config.
+
+        Raises `LLMError`, of the class that says what went wrong.
+        """
+        about = described(self._instance(), self.url)
+        call = ObservedCall(self._hooks(), self._server.config, about)
+        response = await Completion(self._server, call, request, kwargs).run()
+        self._add_cost(response)
+        return response
+
+    def parse_tool_calls(self, response: ChatResponse) -> list[ToolCall]:
+        return list(response.tool_calls or ())
+
+    def session_cost(self) -> dict[str, str] | None:
+        """US dollars spent so far, for the session's total; None without `rates`, which means unknown, not free."""
+        return None if self._cost is None else {"cost_usd": str(self._cost)}
+
+    async def probe(self) -> None:
+        """Learn the server's models and limits. Raises `LLMError` if it does not answer within the probe's timeout."""
+        await self._server.probe()
+
+    async def close(self) -> None:
+        """Close the connections. May be called any number of times; the next call opens new ones."""
+        await self._server.transport.close()
+
+    def _add_cost(self, response: ChatResponse) -> None:
+        if response.usage is not None and response.usage.cost_usd is not None:
+            self._cost = (self._cost or Decimal()) + response.usage.cost_usd
+
+    def _model_info(self, model: str) -> ModelInfo:
+        limits, rates = self._server.limits(model), self._server.config.rates
+        pricing = None if rates is None else {f"{key}_per_million": value for key, value in rates.model_dump().items()}
+        return ModelInfo.model_validate(
+            {
+                "id": model,
+                "display_name": model,
+                "context_window": limits.context_window,
+                "max_output_tokens": limits.max_output_tokens,
+                "capabilities": self._capabilities(model),
+                "pricing": pricing,
+            }
+        )
+
+    def _capabilities(self, model: str | None) -> list[str]:
+        vision = self._server.config.vision is True and not speaks_harmony(model or "")
+        place = "local" if self._server.transport.is_local else "remote"
+        return ["tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
+
+    def _hooks(self) -> Hooks:
+        return NoHooks() if self.coordinator is None else self.coordinator.hooks
+
+    def _instance(self) -> str:
+        """The name that the session mounted this object under; it is not told when the kernel renames it."""
+        mounted = (self.coordinator.get("providers") or {}) if self.coordinator is not None else {}
+        return next((name for name, provider in mounted.items() if provider is self), PROVIDER)
+
+
+def _config_fields() -> list[ConfigField]:
+    # No env_var on base_url: the wizard keeps one variable for all instances, and the second would move the first.
+    return [
+        ConfigField(
+            id="base_url",
+            display_name="Server URL",
+            prompt="URL of the vLLM server",
+            default=DEFAULT_BASE_URL,
+        ),
+        ConfigField(
+            id="api_key",
+            display_name="API key",
+            field_type="secret",
+            prompt="API key (leave empty for a server without one)",
+            env_var="VLLM_API_KEY",
+            required=False,
+        ),
+    ]

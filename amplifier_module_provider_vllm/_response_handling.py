@@ -1,0 +1,177 @@
+"""Convert a Turn into the ChatResponse that a session reads: blocks, tool calls, usage, and why it ended."""
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, assert_never
+
+from amplifier_core.content_models import ContentBlock, TextContent, ThinkingContent, ToolCallContent
+from amplifier_core.llm_errors import InvalidToolCallError
+from amplifier_core.message_models import (
+    ChatResponse,
+    Degradation,
+    TextBlock,
+    ThinkingBlock,
+    ToolCall,
+    ToolCallBlock,
+    ToolSpec,
+    Usage,
+)
+
+from ._config import Rates
+from ._constants import PROVIDER
+from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+
+Block = TextBlock | ThinkingBlock | ToolCallBlock
+
+
+def to_response(
+    turn: Turn, tools: Sequence[ToolSpec], rates: Rates | None, degradations: Sequence[Degradation] = ()
+) -> ChatResponse:
+    """The reply. Raises `InvalidToolCallError` for a call whose arguments are not a JSON object."""
+    schemas = {tool.name: tool.parameters for tool in tools}
+    items = turn.items if turn.status is Status.COMPLETED else _without_cut_call(turn.items)
+    blocks = [_block(item, schemas) for item in items]
+    calls = [ToolCall(id=b.id, name=b.name, arguments=b.input) for b in blocks if isinstance(b, ToolCallBlock)]
+    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+    extras: dict[str, Any] = {
+        "content_blocks": [_content_block(block) for block in blocks],
+        "text": "".join(texts) or None,
+    }
+    return ChatResponse(
+        content=blocks,
+        tool_calls=calls or None,
+        usage=to_usage(turn.usage, rates),
+        degradation=_as_one(degradations),
+        finish_reason=_finish_reason(turn, bool(calls)),
+        metadata=_metadata(turn),
+        **extras,
+    )
+
+
+def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
+    """The server's counts. None where it gave none: zero would look like a count."""
+    if usage is None:
+        return None
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.input_tokens + usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cost_usd=None if rates is None else _cost(usage, rates),
+    )
+
+
+def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as a tool takes them. Raises `InvalidToolCallError`; nothing is ever run as `{}` that was not."""
+    try:
+        arguments = json.loads(call.arguments) if call.arguments.strip() else {}
+    except ValueError as error:
+        raise _invalid(call, f"are not JSON ({error})") from error
+    if not isinstance(arguments, dict):
+        raise _invalid(call, "are not a JSON object")
+    properties = schema.get("properties") or {}
+    return {key: _opened(value, properties.get(key)) for key, value in arguments.items()}
+
+
+def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block:
+    match item:
+        case Reasoning(text=text):
+            return ThinkingBlock(thinking=text)
+        case Text(text=text) | OtherItem(text=text):
+            return TextBlock(text=text)
+        case FunctionCall(call_id=call_id, name=name):
+            return ToolCallBlock(id=call_id, name=name, input=parse_arguments(item, schemas.get(name, {})))
+        case _:
+            assert_never(item)
+
+
+def _content_block(block: Block) -> ContentBlock:
+    match block:
+        case ThinkingBlock(thinking=text):
+            return ThinkingContent(text=text)
+        case TextBlock(text=text):
+            return TextContent(text=text)
+        case ToolCallBlock(id=call_id, name=name, input=arguments):
+            return ToolCallContent(id=call_id, name=name, arguments=arguments)
+        case _:
+            assert_never(block)
+
+
+def _without_cut_call(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """A call at the end of a reply that was cut off is not the call that the model meant to make."""
+    match items:
+        case [*before, FunctionCall() as last] if not _is_whole(last):
+            return tuple(before)
+        case _:
+            return items
+
+
+def _is_whole(call: FunctionCall) -> bool:
+    try:
+        return isinstance(json.loads(call.arguments), dict)
+    except ValueError:
+        return False
+
+
+def _opened(value: Any, schema: object) -> Any:
+    """Some models write an object or a list as a JSON string; opened only where the tool's schema wants one."""
+    match schema:
+        case {"type": "object" | "array" as kind} if isinstance(value, str):
+            try:
+                opened = json.loads(value)
+            except ValueError:
+                return value
+            return opened if isinstance(opened, dict if kind == "object" else list) else value
+        case _:
+            return value
+
+
+def _finish_reason(turn: Turn, calls: bool) -> str:
+    refused = any(isinstance(item, Text) and item.refusal for item in turn.items)
+    if refused or turn.incomplete_reason == "content_filter":
+        return "content_filter"
+    if turn.status is Status.INCOMPLETE:
+        return "length"
+    return "tool_calls" if calls else "stop"
+
+
+def _metadata(turn: Turn) -> dict[str, Any]:
+    said = {
+        "vllm:response_id": turn.response_id,
+        "vllm:model": turn.model,
+        "vllm:incomplete_reason": turn.incomplete_reason,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _as_one(degradations: Sequence[Degradation]) -> Degradation | None:
+    if not degradations:
+        return None
+    return Degradation(
+        requested=", ".join(dict.fromkeys(one.requested for one in degradations)),
+        actual=", ".join(dict.fromkeys(one.actual for one in degradations)),
+        reason="; ".join(dict.fromkeys(one.reason for one in degradations)),
+    )
+
+
+def _cost(usage: TokenUsage, rates: Rates) -> Decimal:
+    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    counted = (
+        (rates.input, usage.input_tokens - cached - (written if rates.cache_write is not None else 0)),
+        (rates.input if rates.cache_read is None else rates.cache_read, cached),
+        (rates.cache_write or 0, written),
+        (rates.output, usage.output_tokens),
+    )
+    return sum((Decimal(str(rate)) * tokens for rate, tokens in counted), Decimal()) / 1_000_000
+
+
+def _invalid(call: FunctionCall, wrong: str) -> InvalidToolCallError:
+    return InvalidToolCallError(
+        f"the model called {call.name!r} with arguments that {wrong}",
+        provider=PROVIDER,
+        tool_name=call.name,
+        raw_arguments=call.arguments,
+    )

@@ -1,0 +1,1 @@
+"""Everything that knows vLLM's /v1/responses."""

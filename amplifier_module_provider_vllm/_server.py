@@ -1,0 +1,53 @@
+"""One server, and what is known of it: its models, and the windows that its refusals named."""
+
+from dataclasses import dataclass, field
+
+from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundError
+
+from ._config import Config
+from ._constants import PROBE_TIMEOUT
+from ._limits import Limits, ModelCard, limits_of, pick_model, window_in_refusal
+from ._transport import Transport
+
+
+@dataclass(slots=True)
+class Server:
+    """What every completion of one provider shares."""
+
+    transport: Transport
+    config: Config
+    cards: list[ModelCard] = field(default_factory=list)
+    _asked: bool = False
+    _learned: dict[str, int] = field(default_factory=dict)
+
+    async def probe(self, patience: float = PROBE_TIMEOUT) -> None:
+        """Ask the server for its models. Raises `LLMError` if it does not answer within `patience` seconds."""
+        self.cards = await self.transport.model_cards(patience)
+        self._asked = True
+
+    async def model(self, asked: str | None) -> str:
+        """The model to ask, once the server was asked for its limits.
+
+        Raises `LLMError` only where that cost us the model: a server without a list can still complete.
+        """
+        if not self._asked:
+            try:
+                await self.probe()
+            except NotFoundError:
+                self._asked = True
+            except LLMError:
+                if not asked:
+                    raise
+        return pick_model(asked, self.cards, self.transport.url)
+
+    def limits(self, model: str | None) -> Limits:
+        window = self._learned.get(model or "")
+        if model is None or window is None:
+            return limits_of(model, self.cards, self.config)
+        return limits_of(model, [*self.cards, ModelCard(model, max_model_len=window)], self.config)
+
+    def learn(self, model: str, refusal: ContextLengthError) -> None:
+        """Remember the window that a refusal named; a server behind a gateway may have no other way to say it."""
+        window = window_in_refusal(str(refusal))
+        if window is not None:
+            self._learned[model] = window

@@ -1,0 +1,75 @@
+"""Frame server-sent events, whatever the socket made of them (WHATWG HTML, 9.2.6)."""
+
+from typing import NamedTuple
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Frame(NamedTuple):
+    """One event as it was sent: its name (empty if it had none) and its data."""
+
+    event: bytes
+    data: bytes
+
+
+class SSEFramer:
+    """Turn the reads of one response into frames; a read may break anywhere, inside a character too."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._at_start = True
+        self._held_return = False
+
+    def feed(self, read: bytes) -> list[Frame]:
+        """The frames that this read completed."""
+        searched = len(self._buffer)
+        self._buffer += self._normalized(read)
+        if self._at_start and not self._past_the_bom():
+            return []
+        end = self._buffer.rfind(b"\n\n", max(0, searched - 1))
+        if end < 0:
+            return []
+        complete = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        return _frames(complete)
+
+    def end(self) -> list[Frame]:
+        """What is left when the body ended: at most one event whose blank line was not sent."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return _frames(rest)
+
+    def _normalized(self, read: bytes) -> bytes:
+        if self._held_return:
+            read, self._held_return = b"\r" + read, False
+        if b"\r" not in read:
+            return read
+        if read.endswith(b"\r"):  # its \n may come with the next read
+            read, self._held_return = read[:-1], True
+        return read.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _past_the_bom(self) -> bool:
+        if len(self._buffer) < len(BOM) and BOM.startswith(bytes(self._buffer)):
+            return False
+        self._buffer = self._buffer.removeprefix(BOM)
+        self._at_start = False
+        return True
+
+
+def _frames(complete: bytes) -> list[Frame]:
+    return [frame for block in complete.split(b"\n\n") if (frame := _frame(block)).data]
+
+
+def _frame(block: bytes) -> Frame:
+    # What vLLM sends, and all that a stream of tokens needs: one event line, one data line.
+    event, newline, data = block.partition(b"\ndata: ")
+    if newline and event.startswith(b"event: ") and b"\n" not in event and b"\n" not in data:
+        return Frame(event[7:], data)
+    name, lines = b"", []
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            lines.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return Frame(name, b"\n".join(lines))

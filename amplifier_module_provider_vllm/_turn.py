@@ -1,0 +1,71 @@
+"""What one round of the server produced, the same whether it was streamed or not."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    refusal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A call as the model wrote it: the arguments are its own text, not yet trusted to be JSON."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherItem:
+    """An item kind this provider does not convert, in text that a user can read, so that it does not vanish."""
+
+    type: str
+    text: str
+
+
+Item = Reasoning | Text | FunctionCall | OtherItem
+"""One content block: its place in `Turn.items` is its block index, in the stream and in the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """The server's own counts, in tokens. None: it did not say."""
+
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class Status(StrEnum):
+    """How the server ended a reply. vLLM 0.32 says `incomplete` inside a `response.completed` event."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    items: tuple[Item, ...]
+    status: Status
+    response_id: str | None = None
+    model: str | None = None
+    usage: TokenUsage | None = None
+    incomplete_reason: str | None = None
+    failure: str | None = None
+    """What the server said of a failed reply."""
+
+    @property
+    def calls(self) -> tuple[FunctionCall, ...]:
+        return tuple(item for item in self.items if isinstance(item, FunctionCall))
