@@ -1,41 +1,29 @@
 """One completion, from the request to the reply, in the order it happens."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from amplifier_core.llm_errors import (
-    ContextLengthError,
-    InvalidToolCallError,
-    LLMError,
-    LLMTimeoutError,
-    NetworkError,
-    NotFoundError,
-)
-from amplifier_core.message_models import ChatRequest, ChatResponse
-from amplifier_core.utils.retry import RetryConfig, retry_with_backoff
+from amplifier_core.llm_errors import InvalidRequestError, InvalidToolCallError, LLMTimeoutError
+from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
-from ._constants import CONNECT_TIMEOUT, PROVIDER
-from ._errors import cut_stream, empty_reply, failed_reply, failed_stream, unknown_model
+from ._constants import PROVIDER
+from ._continuation import corrected, summed
+from ._errors import speaks_of_format
 from ._observability import ObservedCall
-from ._options import decide_options, first_set
+from ._options import CallOptions, decide_options, first_set
 from ._response_handling import to_response
-from ._responses.encode import Params, encode_request
-from ._responses.fold import ResponsesFold
+from ._responses.encode import Encoded, encode_request
+from ._rounds import Rounds
 from ._server import Server
+from ._tool_markup import recover_calls
 from ._tool_repair import repair_tool_sequence
-from ._turn import Status, Turn
-from ._updates import merged
-
-T = TypeVar("T")
-
-UNLIMITED_ATTEMPTS = 1_000_000
+from ._turn import Turn
 
 
 class Completion:
-    """One call of `complete()`, retried as a unit until it has a reply or an error that is worth raising."""
+    """One call of `complete()`."""
 
     def __init__(self, server: Server, call: ObservedCall, request: ChatRequest, overrides: Mapping[str, Any]) -> None:
         self._server = server
@@ -43,8 +31,7 @@ class Completion:
         self._call = call
         self._request = request
         self._overrides = overrides
-        self._empty_replies = 0
-        self._started = time.monotonic()
+        self._rounds = Rounds(server, call)
 
     async def run(self) -> ChatResponse:
         timeout = first_set(self._overrides.get("timeout"), self._request.timeout, self._config.timeout)
@@ -59,25 +46,17 @@ class Completion:
                 raise LLMTimeoutError(f"no reply within the timeout of {timeout} s", provider=PROVIDER) from error
 
     async def _answer(self) -> ChatResponse:
-        request, server = self._request, self._server
-        model = await self._retried(self._model)
-        options = decide_options(
-            request,
-            self._overrides,
-            self._config,
-            model=model,
-            advertised_output=server.limits(model).max_output_tokens if server.limits(model).known else None,
-        )
-        repaired = repair_tool_sequence(request.messages)
-        encoded = encode_request(repaired.messages, request, options)
+        model = await self._rounds.retried(self._model)
+        options = self._options(model)
+        repaired = repair_tool_sequence(self._request.messages)
+        encoded = encode_request(repaired.messages, self._request, options)
         await self._call.requested(options, encoded.params)
         await self._call.repaired(repaired)
-        turn = await self._retried(lambda: self._round(encoded.params))
+        turn = await self._turn(encoded, options)
         try:
-            response = to_response(turn, request.tools or [], self._config.rates, encoded.degradations)
+            response = self._response(turn, encoded)
         except InvalidToolCallError as error:
-            error.model = model
-            raise
+            response = await self._corrected(turn, encoded, options, error)
         self._call.answered(response)
         return response
 
@@ -85,59 +64,40 @@ class Completion:
         asked = first_set(self._overrides.get("model"), self._request.model, self._config.default_model)
         return await self._server.model(asked)
 
-    async def _round(self, params: Params) -> Turn:
-        """One attempt, with what its failure teaches. Raises `LLMError` unless the server ended it with a reply."""
-        model = params["model"]
+    def _options(self, model: str) -> CallOptions:
+        limits = self._server.limits(model)
+        output = limits.max_output_tokens if limits.known else None
+        return decide_options(self._request, self._overrides, self._config, model=model, advertised_output=output)
+
+    async def _turn(self, encoded: Encoded, options: CallOptions) -> Turn:
+        """The reply, without its format where the server refuses that."""
         try:
-            return self._ended(await self._folded(params), model)
-        except ContextLengthError as error:
-            self._server.learn(model, error)
+            turn = await self._rounds.reply(encoded.params, options)
+        except InvalidRequestError as error:
+            if "text" not in encoded.params or not speaks_of_format(error):
+                raise
+            asked = encoded.params.pop("text")["format"]["type"]
+            encoded.degradations.append(Degradation(requested=asked, actual="text", reason=str(error)))
+            turn = await self._rounds.reply(encoded.params, options)
+        recovered = recover_calls(turn, [tool["name"] for tool in encoded.params.get("tools", ()) if "name" in tool])
+        if recovered.warning is not None:
+            self._server.warn_once(recovered.warning)
+        return recovered.turn
+
+    def _response(self, turn: Turn, encoded: Encoded) -> ChatResponse:
+        return to_response(turn, self._request.tools or [], self._config.rates, encoded.degradations)
+
+    async def _corrected(
+        self, turn: Turn, encoded: Encoded, options: CallOptions, error: InvalidToolCallError
+    ) -> ChatResponse:
+        """The reply of the one round in which the model may mend a call that cannot be run."""
+        await self._call.stream.abort(error)
+        call = next(call for call in turn.calls if call.arguments == error.raw_arguments)
+        again = Encoded(corrected(encoded.params, turn, call, f"Error: {error}. Call it again."), encoded.degradations)
+        second = await self._turn(again, options)
+        try:
+            return self._response(replace(second, usage=summed(turn.usage, second.usage)), again)
+        except InvalidToolCallError as error:
+            await self._call.stream.abort(error)
+            error.model = options.model
             raise
-        except NotFoundError as error:
-            served = [card.id for card in self._server.cards]
-            if served and model not in served:
-                raise unknown_model(error, served) from error
-            raise
-
-    async def _folded(self, params: Params) -> ResponsesFold:
-        """What one attempt brought, in a fold and blocks of its own, seen by the hooks as it arrived."""
-        fold = ResponsesFold()
-        batches = self._server.transport.batches(params, self._config.stream_idle_timeout)
-        async with self._call.round() as observed, aclosing(batches):
-            async for events in batches:
-                for update in merged(update for event in events for update in fold.push(event)):
-                    await observed.update(update)
-        return fold
-
-    def _ended(self, fold: ResponsesFold, model: str) -> Turn:
-        if fold.error is not None:
-            raise failed_stream(fold.error, model)
-        turn = fold.turn
-        if turn is None:
-            raise cut_stream(model)
-        if turn.status is Status.FAILED:
-            raise failed_reply(turn, model)
-        if not turn.items:
-            self._empty_replies += 1
-            raise empty_reply(turn, model, retryable=self._empty_replies == 1)
-        return turn
-
-    async def _retried(self, operation: Callable[[], Awaitable[T]]) -> T:
-        config = self._config
-        retries = RetryConfig(
-            max_retries=UNLIMITED_ATTEMPTS if config.startup_timeout else config.max_retries,
-            initial_delay=config.min_retry_delay,
-            max_delay=config.max_retry_delay,
-            jitter=config.retry_jitter,
-        )
-        return await retry_with_backoff(operation, retries, on_retry=self._before_retry)
-
-    async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
-        """Say that there will be a retry, or raise the error where there is no point in one."""
-        waited = time.monotonic() - self._started + delay
-        if isinstance(error, NetworkError):
-            if waited > max(CONNECT_TIMEOUT, self._config.startup_timeout):
-                raise error
-        elif attempt > self._config.max_retries:
-            raise error
-        await self._call.retrying(attempt, delay, error)

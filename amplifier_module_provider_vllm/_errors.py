@@ -44,6 +44,8 @@ CONTEXT_PHRASES = (
 
 WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "model is loading", "currently scaling")
 
+FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
+
 LONGEST_RETRY_AFTER = 300.0
 """Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
 
@@ -107,6 +109,11 @@ def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
 
+def speaks_of_format(error: InvalidRequestError) -> bool:
+    """Whether a refusal is about `text.format`: a schema that the server's grammar cannot take, say."""
+    return error.status_code == 400 and any(word in str(error).lower() for word in FORMAT_WORDS)
+
+
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
     """The same error, with the models that the server does have."""
     return NotFoundError(
@@ -145,6 +152,8 @@ def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError
             return AccessDeniedError(said, **common)
         case 404 if any(phrase in lowered for phrase in WARM_UP_PHRASES):
             return ProviderUnavailableError(said, **again)
+        case 400 if "previous_response_not_found" in error.response.text:
+            return NotFoundError(said, **common)
         case 404 | 405 | 410:
             return NotFoundError(said, **common)
         case 408:
@@ -188,7 +197,8 @@ def _said(error: openai.APIStatusError) -> str:
         warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
         about = title.group(1).strip() if title else warm_up or "untitled"
         return _tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
-    return _tidy(text or f"status {error.status_code} without a body")
+    # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
+    return _tidy((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
 
 
 def _is_page(error: openai.APIStatusError) -> bool:

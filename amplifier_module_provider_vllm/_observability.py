@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, assert_never
@@ -51,15 +51,21 @@ class ObservedCall:
     about: Mapping[str, Any]
     """What tells this provider from another instance: provider, instance, base_url."""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    stream: "ObservedStream" = field(init=False)
     _options: CallOptions | None = None
     _started: float = field(default_factory=time.monotonic)
     _response: ChatResponse | None = None
+
+    def __post_init__(self) -> None:
+        self.stream = ObservedStream(NoHooks(), self.request_id)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def requested(self, options: CallOptions, params: Mapping[str, Any]) -> None:
         self._options = options
+        if options.stream:
+            self.stream = ObservedStream(self.hooks, self.request_id)
         payload = {
             "message_count": len(params["input"]),
             "tool_count": len(params.get("tools", ())),
@@ -99,10 +105,6 @@ class ObservedCall:
         said = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _told(error)}
         await self._emit("provider:retry", payload | said)
 
-    def round(self) -> "ObservedRound":
-        streams = self._options is not None and self._options.stream
-        return ObservedRound(self.hooks if streams else NoHooks(), self.request_id)
-
     async def _emit(self, event: str, payload: dict[str, Any]) -> None:
         model = {} if self._options is None else {"model": self._options.model}
         await self.hooks.emit(event, {**self.about, **model, "request_id": self.request_id, **payload})
@@ -119,12 +121,19 @@ class ObservedCall:
 
 
 @dataclass(slots=True)
-class ObservedRound:
-    """One attempt as it streams, in Amplifier's streaming contract; one that breaks after it was seen says so."""
+class ObservedStream:
+    """The stream of one call, in Amplifier's streaming contract; entered for each attempt at it.
+
+    An attempt that breaks after something of it was seen says so, and the next one starts a fresh block space.
+    """
 
     hooks: Hooks
     request_id: str
     _sequences: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def visible(self) -> bool:
+        return bool(self._sequences)
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,10 +141,19 @@ class ObservedRound:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if error is not None and self._sequences:
+        if error is not None:
+            await self.abort(error)
+
+    async def abort(self, error: BaseException) -> None:
+        if self.visible:
+            self._sequences.clear()
             await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _told(error)})
 
-    async def update(self, update: Update) -> None:
+    async def show(self, updates: Iterable[Update]) -> None:
+        for update in updates:
+            await self._update(update)
+
+    async def _update(self, update: Update) -> None:
         about = {"request_id": self.request_id, "block_index": update.index, "block_type": update.kind}
         match update:
             case BlockStart(index=index, name=name):

@@ -31,7 +31,8 @@ class CallOptions:
     reasoning_effort: str | None
     reasoning_summary: str | None
     truncation: str | None
-    timeout: float | None
+    store: bool
+    """False unless wanted: a server with a response store keeps every reply for ever (vLLM #48454)."""
     vision: bool
     extra_body: Mapping[str, object]
     extra_headers: Mapping[str, str]
@@ -72,7 +73,7 @@ def decide_options(
         reasoning_effort=HARMONY_EFFORTS.get(effort, effort) if effort and speaks_harmony(model) else effort,
         reasoning_summary=summary,
         truncation=config.truncation,
-        timeout=first_set(overrides.get("timeout"), request.timeout, config.timeout),
+        store=config.enable_state,
         vision=first_set(config.vision, not speaks_harmony(model)) is True,
         extra_body={**config.extra_request_params, **(overrides.get("extra_request_params") or {})},
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},

@@ -1,5 +1,6 @@
 """One server, and what is known of it: its models, and the windows that its refusals named."""
 
+import logging
 from dataclasses import dataclass, field
 
 from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundError
@@ -7,7 +8,10 @@ from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundErro
 from ._config import Config
 from ._constants import PROBE_TIMEOUT
 from ._limits import Limits, ModelCard, limits_of, pick_model, window_in_refusal
+from ._state import StoredReplies
 from ._transport import Transport
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -17,7 +21,9 @@ class Server:
     transport: Transport
     config: Config
     cards: list[ModelCard] = field(default_factory=list)
+    stored: StoredReplies = field(default_factory=StoredReplies)
     _asked: bool = False
+    _warned: set[str] = field(default_factory=set)
     _learned: dict[str, int] = field(default_factory=dict)
 
     async def probe(self, patience: float = PROBE_TIMEOUT) -> None:
@@ -45,6 +51,12 @@ class Server:
         if model is None or window is None:
             return limits_of(model, self.cards, self.config)
         return limits_of(model, [*self.cards, ModelCard(model, max_model_len=window)], self.config)
+
+    def warn_once(self, sentence: str) -> None:
+        """Tell the operator something of the server that is true of every reply."""
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            logger.warning("[PROVIDER] vLLM at %s: %s", self.transport.url, sentence)
 
     def learn(self, model: str, refusal: ContextLengthError) -> None:
         """Remember the window that a refusal named; a server behind a gateway may have no other way to say it."""

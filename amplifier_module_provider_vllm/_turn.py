@@ -67,5 +67,10 @@ class Turn:
     """What the server said of a failed reply."""
 
     @property
+    def cut_off(self) -> bool:
+        """Whether the reply ended because a cap on its tokens did."""
+        return self.status is Status.INCOMPLETE and self.incomplete_reason in (None, "max_output_tokens", "length")
+
+    @property
     def calls(self) -> tuple[FunctionCall, ...]:
         return tuple(item for item in self.items if isinstance(item, FunctionCall))

@@ -38,8 +38,7 @@ def encode_request(messages: Sequence[Message], request: ChatRequest, options: C
         raise InvalidRequestError(
             "the request has nothing to answer: no message but system messages", provider=PROVIDER
         )
-    # A server with a response store would keep every reply for ever (vLLM #48454).
-    params: Params = {"model": options.model, "input": history.items, "store": False, "stream": options.stream}
+    params: Params = {"model": options.model, "input": history.items, "store": options.store, "stream": options.stream}
     if leading:
         params["instructions"] = "\n\n".join(all_text(message) for message in messages[:leading])
     return Encoded(

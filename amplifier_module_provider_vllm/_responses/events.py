@@ -58,12 +58,12 @@ class WireItem(_Wire, frozen=True):
 
 
 class ItemAdded(_Wire, frozen=True):
-    item: msgspec.Raw
+    item: WireItem
     output_index: int = 0
 
 
 class ItemDone(_Wire, frozen=True):
-    item: msgspec.Raw
+    item: WireItem
     output_index: int = 0
 
 
@@ -104,7 +104,7 @@ class Ended(_Wire, frozen=True):
     """The terminal event of a stream, or a whole reply dressed as one."""
 
     response: WireResponse
-    type: str = ""
+    output: list[WireItem]
 
 
 class ErrorSaid(_Wire, frozen=True):
@@ -118,8 +118,53 @@ class ErrorSaid(_Wire, frozen=True):
 Event = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta | ItemAdded | ItemDone | Ended | ErrorSaid
 
 
+class _WireItemEvent(_Wire, frozen=True):
+    item: msgspec.Raw
+    output_index: int = 0
+
+
+class _WireEnded(_Wire, frozen=True):
+    response: WireResponse
+
+
+class _Named(_Wire, frozen=True):
+    type: str | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Typed(_Wire, frozen=True):
+    type: str = "message"
+
+
+_named = msgspec.json.Decoder(_Named)
+_typed = msgspec.json.Decoder(_Typed)
+_item = msgspec.json.Decoder(WireItem)
+_item_event = msgspec.json.Decoder(_WireItemEvent)
+_ended = msgspec.json.Decoder(_WireEnded)
+_response = msgspec.json.Decoder(WireResponse)
+
+_CALL_TYPES: Final = {"function_call", "mcp_call"}
+"""gpt-oss calling a tool in a name that vLLM does not know arrives as an `mcp_call` (vLLM 0.32, parser/harmony.py)."""
+_CONVERTED: Final = {"message", "reasoning", *_CALL_TYPES}
+
+
 def _decoder(event: type[Any]) -> Callable[[bytes], Event]:
     decode: Callable[[bytes], Event] = msgspec.json.Decoder(event).decode
+    return decode
+
+
+def _item_decoder(event: type[ItemAdded | ItemDone]) -> Callable[[bytes], Event]:
+    def decode(data: bytes) -> Event:
+        wire = _item_event.decode(data)
+        return event(_read_item(wire.item), wire.output_index)
+
+    return decode
+
+
+def _end_decoder(status: str) -> Callable[[bytes], Event]:
+    def decode(data: bytes) -> Event:
+        return _to_ended(_ended.decode(data).response, status)
+
     return decode
 
 
@@ -129,32 +174,13 @@ _DECODERS: Final[Mapping[bytes, Callable[[bytes], Event]]] = {
     b"response.reasoning.delta": _decoder(ReasoningDelta),
     b"response.reasoning_summary_text.delta": _decoder(SummaryDelta),
     b"response.refusal.delta": _decoder(RefusalDelta),
-    b"response.output_item.added": _decoder(ItemAdded),
-    b"response.output_item.done": _decoder(ItemDone),
-    b"response.completed": _decoder(Ended),
-    b"response.incomplete": _decoder(Ended),
-    b"response.failed": _decoder(Ended),
+    b"response.output_item.added": _item_decoder(ItemAdded),
+    b"response.output_item.done": _item_decoder(ItemDone),
+    b"response.completed": _end_decoder("completed"),
+    b"response.incomplete": _end_decoder("incomplete"),
+    b"response.failed": _end_decoder("failed"),
     b"error": _decoder(ErrorSaid),
 }
-
-
-class _Named(_Wire, frozen=True):
-    type: str | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Typed(_Wire, frozen=True):
-    type: str = ""
-
-
-_named = msgspec.json.Decoder(_Named)
-_typed = msgspec.json.Decoder(_Typed)
-_item = msgspec.json.Decoder(WireItem)
-_response = msgspec.json.Decoder(WireResponse)
-
-_CALL_TYPES: Final = {"function_call", "mcp_call"}
-"""gpt-oss calling a tool in a name that vLLM does not know arrives as an `mcp_call` (vLLM 0.32, parser/harmony.py)."""
-_CONVERTED: Final = {"message", "reasoning", *_CALL_TYPES}
 
 
 def decode_event(name: bytes, data: bytes) -> Event | None:
@@ -165,7 +191,8 @@ def decode_event(name: bytes, data: bytes) -> Event | None:
     if name or data == b"[DONE]":
         return None
     named = _named.decode(data)
-    unnamed = _DECODERS.get(b"error" if named.type is None and named.error != b"null" else (named.type or "").encode())
+    says_error = named.type is None and bytes(named.error) != b"null"
+    unnamed = _DECODERS.get(b"error" if says_error else (named.type or "").encode())
     return None if unnamed is None else unnamed(data)
 
 
@@ -174,10 +201,16 @@ def decode_reply(body: bytes) -> Event:
     response = _response.decode(body)
     if response.output is None and response.error is not None:
         return ErrorSaid(error=response.error)
-    return Ended(response)
+    return _to_ended(response, "completed")
 
 
-def read_item(raw: msgspec.Raw) -> WireItem:
+def _to_ended(response: WireResponse, status: str) -> Ended:
+    """`status`: how the event's own name says it ended, where the response in it does not."""
+    ended = response if response.status is not None else msgspec.structs.replace(response, status=status)
+    return Ended(ended, [_read_item(item) for item in response.output or ()])
+
+
+def _read_item(raw: msgspec.Raw) -> WireItem:
     """An output item; of a kind that we do not convert only its type, so that no odd field of it can cost the reply."""
     kind = _typed.decode(raw).type
     return _item.decode(raw) if kind in _CONVERTED else WireItem(kind, content=_readable(kind, raw))
@@ -194,7 +227,7 @@ def to_items(item: WireItem) -> list[tuple[str, Item]]:
             return [(f"content.{n}", _to_text(part)) for n, part in enumerate(_parts(item.content))]
         case "reasoning":
             summaries = [(f"summary.{n}", Reasoning(part.text or "")) for n, part in enumerate(item.summary or ())]
-            contents = [(f"content.{n}", Reasoning(part.text or "")) for n, part in enumerate(_parts(item.content))]
+            contents = [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(_parts(item.content))]
             return [*summaries, *contents]
         case kind if kind in _CALL_TYPES:
             return [("call", FunctionCall(item.call_id or item.id or "", item.name or "", item.arguments or ""))]
@@ -238,6 +271,8 @@ def _parts(content: list[WirePart] | str | None) -> list[WirePart]:
 def _to_text(part: WirePart) -> Item:
     if part.refusal is not None:
         return Text(part.refusal, refusal=True)
+    if part.text is None and part.type not in ("", "output_text"):
+        return OtherItem(part.type, f"[{part.type}]")
     return Text(part.text or "")
 
 

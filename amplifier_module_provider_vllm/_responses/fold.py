@@ -1,7 +1,6 @@
 """Fold the events of one round into updates for whoever watches, and at the end into a Turn."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -21,10 +20,12 @@ from .events import (
     WireResponse,
     error_text,
     is_call,
-    read_item,
     to_items,
     to_turn,
 )
+
+UNSEEN = -1
+"""The index of a block that has nothing to show yet."""
 
 
 class ResponsesFold:
@@ -32,31 +33,51 @@ class ResponsesFold:
 
     A block begins with its first character that is not white space: vLLM puts a message "\\n\\n" between Qwen's
     reasoning and its call, and whole replies do not have it.
+
+    `before` are the items of earlier rounds, of which this round goes on with the last, a text. `may_continue` leaves a
+    text open that this round cuts off in turn.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Sequence[Item] = (), *, may_continue: bool = False) -> None:
         self.turn: Turn | None = None
         self.error: str | None = None
+        self._may_continue = may_continue
         self._blocks: dict[tuple[int, str], _Block] = {}
-        self._shown: list[_Block] = []
+        self._shown = [_Block(item, index, ended=True) for index, item in enumerate(before)]
         self._streamed = _StreamedItems()
+        self._continued = self._shown[-1].reopened() if before else None
+        self._resting: _Block | None = None
+
+    def replayed(self) -> Iterator[Update]:
+        """The earlier rounds again, for whoever was told to forget them."""
+        for block in self._shown:
+            yield from _begun(block)
+            if block.ended:
+                yield BlockEnd(block.index, _kind(block.item))
+
+    def closed(self) -> Iterator[Update]:
+        """The end of the text that was left open, for a reply that is not continued after all."""
+        yield from self._rest(None)
 
     def push(self, event: Event) -> Iterator[Update]:
+        """The updates that an event makes. Nothing after the terminal event changes the Turn."""
+        if self.turn is not None:
+            return
         match event:
             case TextDelta(delta, output_index, part):
                 yield from self._grow(output_index, f"content.{part}", Text(""), delta)
             case ReasoningDelta(delta, output_index, part):
-                yield from self._grow(output_index, f"content.{part}", Reasoning(""), delta)
+                yield from self._grow(output_index, f"reasoning.{part}", Reasoning(""), delta)
             case SummaryDelta(delta, output_index, part):
                 yield from self._grow(output_index, f"summary.{part}", Reasoning(""), delta)
             case RefusalDelta(delta, output_index, part):
                 yield from self._grow(output_index, f"content.{part}", Text("", refusal=True), delta)
-            case ItemAdded(raw, output_index):
-                yield from self._begin(output_index, read_item(raw))
-            case ItemDone(raw, output_index):
-                yield from self._complete(output_index, read_item(raw))
-            case Ended(response):
-                yield from self._finish(response)
+            case ItemAdded(item, output_index):
+                yield from self._begin(output_index, item)
+            case ItemDone(item, output_index):
+                yield from self._complete(output_index, item)
+            case Ended(response, output):
+                yield from self._finish(response, output)
             case ErrorSaid(error, message):
                 self.error = error_text(error) or message or "the server reported an error without a message"
             case _:
@@ -75,52 +96,73 @@ class ResponsesFold:
             yield from self._end(block)
 
     def _grow(self, output_index: int, part: str, empty: Item, delta: str) -> Iterator[Update]:
-        block = self._blocks.get((output_index, part))
-        if block is None:
-            block = self._blocks[output_index, part] = _Block(empty)
+        block = self._blocks.get((output_index, part)) or self._block(output_index, part, empty)
         block.pieces.append(delta)
-        if block.index is None:
+        if block.index == UNSEEN:
             if delta and not delta.isspace():
                 yield from self._show(block)
-        elif not block.ended:
+        elif delta and not block.ended and block is not self._resting:
             yield BlockDelta(block.index, _kind(block.item), delta)
 
+    def _block(self, output_index: int, part: str, item: Item) -> "_Block":
+        """A block of this round; its first text or thought goes on with the text that the last round left open.
+
+        vLLM's reasoning parsers take the rest of a text for reasoning: they never see the mark that ended it.
+        """
+        block = _Block(item)
+        if self._continued is not None and isinstance(item, Text | Reasoning):
+            block, self._continued = self._continued, None
+        self._blocks[output_index, part] = block
+        return block
+
     def _show(self, block: "_Block") -> Iterator[Update]:
-        if block.index is not None:
+        if block.index != UNSEEN:
             return
+        yield from self._rest(None)
         block.index = len(self._shown)
         self._shown.append(block)
-        kind, item = _kind(block.item), block.settled()
-        yield BlockStart(block.index, kind, item.name if isinstance(item, FunctionCall) else None)
-        if not isinstance(item, FunctionCall):
-            yield BlockDelta(block.index, kind, "".join(block.pieces) or item.text)
+        yield from _begun(block)
 
     def _end(self, block: "_Block") -> Iterator[Update]:
-        if block.index is not None and not block.ended:
+        if block.index == UNSEEN or block.ended:
+            return
+        if isinstance(block.item, Text):
+            yield from self._rest(block)
+        else:
             block.ended = True
             yield BlockEnd(block.index, _kind(block.item))
+
+    def _rest(self, block: "_Block | None") -> Iterator[Update]:
+        """Hold back the end of a text until something follows it: a reply that was cut off goes on in its last text."""
+        resting, self._resting = self._resting, block
+        if resting is not None and resting is not block:
+            resting.ended = True
+            yield BlockEnd(resting.index, _kind(resting.item))
 
     def _told(self, output_index: int, wire: WireItem) -> "list[_Block]":
         """The blocks of an item that the server told whole."""
         self._streamed.add(output_index, wire)
         blocks = []
         for part, item in to_items(wire):
-            block = self._blocks.setdefault((output_index, part), _Block(item))
-            block.item = item
+            block = self._blocks.get((output_index, part)) or self._block(output_index, part, item)
+            block.tell(item)
             blocks.append(block)
         return blocks
 
-    def _finish(self, response: WireResponse) -> Iterator[Update]:
-        seen: Counter[str] = Counter()
-        for position, wire in enumerate(map(read_item, response.output or ())):
-            output_index = self._streamed.place(position, wire, seen[wire.type])
-            seen[wire.type] += 1
+    def _finish(self, response: WireResponse, output: Sequence[WireItem]) -> Iterator[Update]:
+        places: set[int] = set()
+        for position, wire in enumerate(output):
+            output_index = self._streamed.place(position, wire, places)
+            places.add(output_index)
             for block in self._told(output_index, wire):
                 if not _blank(block.settled()):
                     yield from self._show(block)
+                yield from self._end(block)
         for block in self._shown:
             yield from self._end(block)
         self.turn = to_turn(response, tuple(block.settled() for block in self._shown))
+        if not (self._may_continue and self.turn.cut_off):
+            yield from self.closed()
 
 
 @dataclass(slots=True)
@@ -128,15 +170,26 @@ class _Block:
     """One block as it grows. It has no index before it has something to show."""
 
     item: Item
-    index: int | None = None
+    index: int = UNSEEN
     ended: bool = False
     pieces: list[str] = field(default_factory=list)
+    before: str = ""
+    """The part of a text that earlier rounds brought."""
+
+    def reopened(self) -> "_Block":
+        if isinstance(self.item, Text):
+            self.before, self.item, self.ended = self.item.text, Text("", self.item.refusal), False
+        return self
+
+    def tell(self, item: Item) -> None:
+        continues = bool(self.before) and isinstance(item, Reasoning)
+        self.item = Text(item.text) if continues and isinstance(item, Reasoning) else item
 
     def settled(self) -> Item:
         """The item as the server told it whole; as its deltas told it where the server left the text out."""
         match self.item:
-            case Text(text, refusal) if not text.strip():
-                return Text("".join(self.pieces) or text, refusal)
+            case Text(text, refusal):
+                return Text(self.before + (text if text.strip() else "".join(self.pieces) or text), refusal)
             case Reasoning(text) if not text.strip():
                 return Reasoning("".join(self.pieces) or text)
             case told:
@@ -155,17 +208,26 @@ class _StreamedItems:
         if wire.id is not None:
             self._places.setdefault(wire.id, output_index)
 
-    def place(self, position: int, wire: WireItem, before: int) -> int:
-        """Where the stream had this item, `before` of whose type the terminal event listed earlier.
+    def place(self, position: int, wire: WireItem, taken: Collection[int]) -> int:
+        """Where the stream had this item of the terminal event; not where it had one that the event listed before.
 
         By id; older servers make new ids for the terminal event (vLLM #47916), so else by position, else by order.
         """
-        if wire.id in self._places:
-            return self._places[wire.id]
-        if self._types.get(position, wire.type) == wire.type:
+        known = self._places.get(wire.id or "")
+        if known is not None and known not in taken:
+            return known
+        if position not in taken and self._types.get(position, wire.type) == wire.type:
             return position
-        same_type = [place for place, kind in sorted(self._types.items()) if kind == wire.type]
-        return same_type[before] if before < len(same_type) else max(self._types) + 1
+        free = [place for place, kind in sorted(self._types.items()) if kind == wire.type and place not in taken]
+        return free[0] if free else max(self._types, default=position) + 1
+
+
+def _begun(block: _Block) -> Iterator[Update]:
+    kind, item = _kind(block.item), block.settled()
+    yield BlockStart(block.index, kind, item.name if isinstance(item, FunctionCall) else None)
+    if not isinstance(item, FunctionCall):
+        text = block.before + "".join(block.pieces)
+        yield BlockDelta(block.index, kind, text or item.text)
 
 
 def _kind(item: Item) -> BlockKind:

@@ -80,13 +80,13 @@ def user(content: str | list[InputPart]) -> UserItem:
     return {"type": "message", "role": "user", "content": content}
 
 
-def said(text: str, position: int) -> AssistantItem:
+def said(text: str, position: int, *, whole: bool = True) -> AssistantItem:
     """Text of the assistant. Its id comes from its place in the input, so that the same history is the same bytes."""
     return {
         "type": "message",
         "role": "assistant",
         "id": f"msg_{position}",
-        "status": "completed",
+        "status": "completed" if whole else "incomplete",
         "content": [{"type": "output_text", "text": wire_text(text), "annotations": []}],
     }
 

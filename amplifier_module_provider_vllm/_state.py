@@ -1,0 +1,73 @@
+"""Know which stored reply a request may go on from, for servers that keep replies (`enable_state`)."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._continuation import replayed
+from ._options import speaks_harmony
+from ._turn import Turn
+
+Params = dict[str, Any]
+
+KEPT_REPLIES = 64
+"""How many conversations of one provider can go on at once before the oldest sends its whole history again."""
+
+MISSES_BEFORE_GIVING_UP = 2
+"""A server without a store (vLLM's default) answers every `previous_response_id` with 404."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    response_id: str
+    model: str
+    instructions: str | None
+    items: Sequence[Mapping[str, Any]]
+    """The input as it was sent and the reply as it will be replayed."""
+
+
+class StoredReplies:
+    """The replies that a server should still have. A history that no longer begins with one is sent whole."""
+
+    def __init__(self) -> None:
+        self._stored: deque[_Stored] = deque(maxlen=KEPT_REPLIES)
+        self._misses = 0
+
+    def remember(self, params: Params, turn: Turn) -> None:
+        if turn.response_id is None or self._misses >= MISSES_BEFORE_GIVING_UP:
+            return
+        items = [*params["input"], *replayed(turn.items, len(params["input"]))]
+        self._stored.append(_Stored(turn.response_id, params["model"], params.get("instructions"), items))
+
+    def shortened(self, params: Params) -> Params:
+        """The same request with only what is new to the server; itself where the server has nothing of it."""
+        known = max((stored for stored in self._stored if _goes_on(params, stored)), key=_length, default=None)
+        if known is None:
+            return params
+        new = params["input"][len(known.items) :]
+        return {**params, "previous_response_id": known.response_id, "input": new}
+
+    def found(self) -> None:
+        self._misses = 0
+
+    def forget(self, response_id: str) -> None:
+        """The server does not have it: it was restarted, or it keeps nothing at all."""
+        self._misses += 1
+        kept = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._stored
+        self._stored = deque((stored for stored in kept if stored.response_id != response_id), maxlen=KEPT_REPLIES)
+
+
+def _goes_on(params: Params, stored: _Stored) -> bool:
+    same = params["model"] == stored.model and params.get("instructions") == stored.instructions
+    length = len(stored.items)
+    return same and length < len(params["input"]) and params["input"][:length] == stored.items and _is_kept(stored)
+
+
+def _is_kept(stored: _Stored) -> bool:
+    """Whether the server has it all: without Harmony, vLLM keeps messages but no calls (vLLM #43244)."""
+    return speaks_harmony(stored.model) or all(item["type"] in ("message", "reasoning") for item in stored.items)
+
+
+def _length(stored: _Stored) -> int:
+    return len(stored.items)

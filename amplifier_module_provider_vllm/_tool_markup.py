@@ -1,0 +1,102 @@
+"""Recognise calls that a server left in the text, because it was started without the parser of its model."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ._turn import FunctionCall, Item, Text, Turn
+
+MARKS = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")
+"""What no model says in an answer (hermes and Qwen, Llama and Qwen coder, Mistral, Harmony, Kimi)."""
+
+HERMES_CALL = re.compile(r"<tool_call>\s*(?P<json>\{.*?\})\s*</tool_call>", re.DOTALL)
+MISTRAL_CALLS = re.compile(r"\[TOOL_CALLS\]\s*(?P<json>\[.*\])", re.DOTALL)
+TAGGED_CALL = re.compile(
+    r"(?:<tool_call>\s*)?<function=(?P<name>[\w.-]+)>(?P<body>.*?)</function>(?:\s*</tool_call>)?", re.DOTALL
+)
+PARAMETER = re.compile(r"<parameter=([\w.-]+)>\s*(.*?)\s*</parameter>", re.DOTALL)
+HARMONY_CALL = re.compile(
+    r"(?:<\|start\|>assistant)?<\|channel\|>commentary to=functions\.(?P<name>[\w.-]+)"
+    r".*?<\|message\|>(?P<arguments>\{.*?\})(?:<\|call\|>|$)",
+    re.DOTALL,
+)
+
+TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    turn: Turn
+    warning: str | None = None
+    """What the operator should know of the server, once."""
+
+
+def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovered:
+    """The turn with the calls in its texts made calls, if each parses and names a tool that was offered.
+
+    Nothing is read into a reply that was cut off, or to which no tools were offered.
+    """
+    if not offered or turn.cut_off or not any(_is_marked(item) for item in turn.items):
+        return Recovered(turn)
+    items = tuple(part for n, item in enumerate(turn.items) for part in _parted(item, n, turn, offered))
+    found = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
+    if not found:
+        return Recovered(turn, f"the reply holds tool markup that could not be read as a call; {TOOL_FLAGS}")
+    said = "a tool call was" if found == 1 else f"{found} tool calls were"
+    return Recovered(replace(turn, items=items), f"{said} read out of the reply's text; {TOOL_FLAGS}")
+
+
+def _is_marked(item: Item) -> bool:
+    return isinstance(item, Text) and MARKS.search(item.text) is not None
+
+
+def _parted(item: Item, place: int, turn: Turn, offered: Sequence[str]) -> Iterator[Item]:
+    """A text without its calls, where anything is left of it, then the calls."""
+    if not isinstance(item, Text) or not _is_marked(item):
+        yield item
+        return
+    calls = list(_calls(item.text))
+    if not calls or any(name not in offered for _, name, _ in calls):
+        yield item
+        return
+    rest = item.text
+    for span, _, _ in calls:
+        rest = rest.replace(span, "", 1)
+    if rest.strip():
+        yield Text(rest.rstrip())
+    for n, (_, name, arguments) in enumerate(calls):
+        yield FunctionCall(f"call_{turn.response_id or 'text'}_{place}_{n}", name, arguments)
+
+
+def _calls(text: str) -> Iterator[tuple[str, str, str]]:
+    """Every call in the text: the markup itself, the tool's name, and its arguments as JSON."""
+    for span, body in _spans(text):
+        try:
+            said = json.loads(body)
+        except ValueError:
+            continue
+        for call in said if isinstance(said, list) else [said]:
+            match call:
+                case {"name": str(name), "arguments": dict(arguments)} | {
+                    "name": str(name),
+                    "parameters": dict(arguments),
+                }:
+                    yield span, name, json.dumps(arguments, ensure_ascii=False)
+    yield from _tagged(text)
+    for found in HARMONY_CALL.finditer(text):
+        yield found.group(0), found.group("name"), found.group("arguments")
+
+
+def _spans(text: str) -> Iterator[tuple[str, str]]:
+    for pattern in (HERMES_CALL, MISTRAL_CALLS):
+        for found in pattern.finditer(text):
+            yield found.group(0), found.group("json")
+
+
+def _tagged(text: str) -> Iterator[tuple[str, str, str]]:
+    """`<function=name>` with JSON inside (Llama) or with one `<parameter=…>` for each argument (Qwen coder)."""
+    for found in TAGGED_CALL.finditer(text):
+        body = found.group("body").strip()
+        arguments = body if body.startswith("{") else json.dumps(dict(PARAMETER.findall(body)), ensure_ascii=False)
+        yield found.group(0), found.group("name"), arguments
