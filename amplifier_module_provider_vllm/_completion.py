@@ -10,7 +10,7 @@ from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
 from ._constants import PROVIDER
 from ._continuation import corrected, summed
-from ._errors import speaks_of_format
+from ._errors import speaks_of_format, speaks_of_images
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
 from ._response_handling import to_response
@@ -66,23 +66,43 @@ class Completion:
 
     def _options(self, model: str) -> CallOptions:
         limits = self._server.limits(model)
-        output = limits.max_output_tokens if limits.known else None
-        return decide_options(self._request, self._overrides, self._config, model=model, advertised_output=output)
+        options = decide_options(
+            self._request,
+            self._overrides,
+            self._config,
+            model=model,
+            harmony=self._server.harmony(model),
+            advertised_output=limits.max_output_tokens if limits.known else None,
+        )
+        return replace(options, vision=False) if model in self._server.blind else options
 
     async def _turn(self, encoded: Encoded, options: CallOptions) -> Turn:
-        """The reply, without its format where the server refuses that."""
+        """The reply, to less than was asked for where the server refuses a part of it that can be done without."""
         try:
             turn = await self._rounds.reply(encoded.params, options)
         except InvalidRequestError as error:
-            if "text" not in encoded.params or not speaks_of_format(error):
+            if not self._degraded(encoded, options, error):
                 raise
-            asked = encoded.params.pop("text")["format"]["type"]
-            encoded.degradations.append(Degradation(requested=asked, actual="text", reason=str(error)))
             turn = await self._rounds.reply(encoded.params, options)
         recovered = recover_calls(turn, [tool["name"] for tool in encoded.params.get("tools", ()) if "name" in tool])
         if recovered.warning is not None:
             self._server.warn_once(recovered.warning)
         return recovered.turn
+
+    def _degraded(self, encoded: Encoded, options: CallOptions, error: InvalidRequestError) -> bool:
+        """Whether there was something in the request that the server will not take and the reply can do without."""
+        if "text" in encoded.params and speaks_of_format(error):
+            asked = encoded.params.pop("text")["format"]["type"]
+            encoded.degradations.append(Degradation(requested=asked, actual="text", reason=str(error)))
+            return True
+        if options.vision and speaks_of_images(error):
+            self._server.blind.add(options.model)
+            messages = repair_tool_sequence(self._request.messages).messages
+            without = encode_request(messages, self._request, replace(options, vision=False))
+            encoded.params.update(without.params)
+            encoded.degradations.extend(without.degradations)
+            return True
+        return False
 
     def _response(self, turn: Turn, encoded: Encoded) -> ChatResponse:
         return to_response(turn, self._request.tools or [], self._config.rates, encoded.degradations)

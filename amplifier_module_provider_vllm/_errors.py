@@ -27,7 +27,7 @@ from amplifier_core.llm_errors import (
     StreamError,
 )
 
-from ._constants import PROVIDER
+from ._constants import NO_API_KEY, PROVIDER
 from ._turn import Turn
 
 CONTEXT_PHRASES = (
@@ -114,6 +114,10 @@ def speaks_of_format(error: InvalidRequestError) -> bool:
     return error.status_code == 400 and any(word in str(error).lower() for word in FORMAT_WORDS)
 
 
+def speaks_of_images(error: InvalidRequestError) -> bool:
+    return "multimodal" in str(error).lower() or "image" in str(error).lower()
+
+
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
     """The same error, with the models that the server does have."""
     return NotFoundError(
@@ -138,7 +142,7 @@ _CHECK_SERVER = "check that the vLLM server is running there and that `base_url`
 
 
 def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
-    said, status = _said(error), error.status_code
+    said, status = _without_key(_said(error), error), error.status_code
     wait = _retry_after(error.response.headers)
     common |= {"status_code": status}
     again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= LONGEST_RETRY_AFTER}
@@ -199,6 +203,12 @@ def _said(error: openai.APIStatusError) -> str:
         return _tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
     # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
     return _tidy((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
+
+
+def _without_key(said: str, error: openai.APIStatusError) -> str:
+    """Gateways repeat the key that they refuse."""
+    key = error.request.headers.get("authorization", "").removeprefix("Bearer ")
+    return said.replace(key, "[REDACTED]") if key not in ("", NO_API_KEY) else said
 
 
 def _is_page(error: openai.APIStatusError) -> bool:

@@ -18,6 +18,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     max_model_len: int | None = None
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
+    root: str | None = None
     parent: str | None = None
 
 
@@ -31,6 +32,15 @@ _cards = msgspec.json.Decoder(_Cards)
 def read_cards(body: bytes) -> list[ModelCard]:
     """Raises `msgspec.MsgspecError` for a body that lists no models."""
     return _cards.decode(body).data
+
+
+def speaks_harmony(model: str, cards: Sequence[ModelCard] = ()) -> bool:
+    """Whether vLLM renders the model's prompts with Harmony, which takes fewer shapes than its chat templates.
+
+    Known by the model's name, or by what the server says it was loaded from.
+    """
+    roots = [name for card in cards if card.id == model for name in (card.root, card.parent)]
+    return any(re.search(r"gpt[-_]oss", name, re.IGNORECASE) for name in (model, *roots) if name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """What one call asks for: kwargs before the request, the request before the config, decided once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from amplifier_core.message_models import ChatRequest
+from amplifier_core.message_models import ChatRequest, Degradation
 
 from ._config import Config
 from ._config import Reasoning as ConfiguredReasoning
@@ -20,6 +20,8 @@ class CallOptions:
     """The settings of one call. None: not sent, the server decides."""
 
     model: str
+    harmony: bool
+    """Whether vLLM renders the model's prompts with Harmony, which takes fewer shapes than its chat templates."""
     stream: bool
     temperature: float | None
     top_p: float | None
@@ -34,17 +36,10 @@ class CallOptions:
     store: bool
     """False unless wanted: a server with a response store keeps every reply for ever (vLLM #48454)."""
     vision: bool
+    degradations: Sequence[Degradation]
+    """What was asked for and this model cannot be given."""
     extra_body: Mapping[str, object]
     extra_headers: Mapping[str, str]
-
-    @property
-    def harmony(self) -> bool:
-        return speaks_harmony(self.model)
-
-
-def speaks_harmony(model: str) -> bool:
-    """Whether vLLM renders the model's prompts with Harmony, which takes fewer shapes than its chat templates."""
-    return "gpt-oss" in model.lower() or "gpt_oss" in model.lower()
 
 
 def first_set(*candidates: T | None) -> T | None:
@@ -53,15 +48,23 @@ def first_set(*candidates: T | None) -> T | None:
 
 
 def decide_options(
-    request: ChatRequest, overrides: Mapping[str, Any], config: Config, *, model: str, advertised_output: int | None
+    request: ChatRequest,
+    overrides: Mapping[str, Any],
+    config: Config,
+    *,
+    model: str,
+    harmony: bool,
+    advertised_output: int | None,
 ) -> CallOptions:
     """The options of a call to `model`; `advertised_output` caps a reply, in tokens, that nobody else capped."""
     cap = first_set(
         overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens, config.max_tokens
     )
     effort, summary = _reasoning(request, overrides, config)
+    sent_effort = HARMONY_EFFORTS.get(effort, effort) if effort and harmony else effort
     return CallOptions(
         model=model,
+        harmony=harmony,
         stream=config.use_streaming and (request.metadata or {}).get("stream") is not False,
         temperature=first_set(overrides.get("temperature"), request.temperature, config.temperature),
         top_p=first_set(overrides.get("top_p"), request.top_p, config.top_p),
@@ -70,11 +73,12 @@ def decide_options(
         parallel_tool_calls=first_set(overrides.get("parallel_tool_calls"), _extra(request, "parallel_tool_calls")),
         max_output_tokens=first_set(cap, advertised_output),
         capped_by_caller=cap is not None,
-        reasoning_effort=HARMONY_EFFORTS.get(effort, effort) if effort and speaks_harmony(model) else effort,
+        reasoning_effort=sent_effort,
         reasoning_summary=summary,
         truncation=config.truncation,
         store=config.enable_state,
-        vision=first_set(config.vision, not speaks_harmony(model)) is True,
+        vision=first_set(config.vision, not harmony) is True,
+        degradations=_degraded_effort(effort, sent_effort, overrides),
         extra_body={**config.extra_request_params, **(overrides.get("extra_request_params") or {})},
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},
     )
@@ -97,6 +101,14 @@ def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Confi
     )
     summary = first_set(overrides.get("reasoning_summary"), asked.summary, config.reasoning_summary, configured.summary)
     return effort, summary
+
+
+def _degraded_effort(asked: str | None, sent: str | None, overrides: Mapping[str, Any]) -> list[Degradation]:
+    """An opt-out of thinking is no wish that failed: the model thinks as little as it can."""
+    if asked is None or sent is None or asked == sent or overrides.get("extended_thinking") is False:
+        return []
+    reason = "gpt-oss takes only low, medium and high"
+    return [Degradation(requested=f"reasoning effort {asked}", actual=f"reasoning effort {sent}", reason=reason)]
 
 
 def _as_reasoning(value: object) -> ConfiguredReasoning:

@@ -14,7 +14,6 @@ from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._observability import Hooks, NoHooks, ObservedCall, described
-from ._options import speaks_harmony
 from ._server import Server
 from ._transport import Transport, normalized_url
 
@@ -146,7 +145,7 @@ class VLLMProvider:
         )
 
     def _capabilities(self, model: str | None) -> list[str]:
-        vision = self._server.config.vision is True and not speaks_harmony(model or "")
+        vision = self._server.config.vision is True and not self._server.harmony(model or "")
         place = "local" if self._server.transport.is_local else "remote"
         return ["tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
 

@@ -83,9 +83,16 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block:
         case Text(text=text) | OtherItem(text=text):
             return TextBlock(text=text)
         case FunctionCall(call_id=call_id, name=name):
-            return ToolCallBlock(id=call_id, name=name, input=parse_arguments(item, schemas.get(name, {})))
+            tool = _offered(name, schemas)
+            return ToolCallBlock(id=call_id, name=tool, input=parse_arguments(item, schemas.get(tool, {})))
         case _:
             assert_never(item)
+
+
+def _offered(name: str, schemas: Mapping[str, object]) -> str:
+    """The tool meant by a name that gpt-oss left Harmony around: `functions.get_weather<|channel|>commentary`."""
+    bare = name.partition("<|")[0].strip().removeprefix("functions.")
+    return bare if name not in schemas and bare in schemas else name
 
 
 def _content_block(block: Block) -> ContentBlock:

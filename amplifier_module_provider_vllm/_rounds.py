@@ -41,7 +41,7 @@ class Rounds:
         turn, following = await self._retried_round(NextRound(params), options, continuations > 0)
         usage = turn.usage
         if self._config.enable_state and following is None:
-            self._server.stored.remember(params, turn)
+            self._server.stored.remember(params, turn, harmony=options.harmony)
         while following is not None:
             continuations -= 1
             turn, following = await self._retried_round(following, options, continuations > 0)

@@ -7,7 +7,7 @@ from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundErro
 
 from ._config import Config
 from ._constants import PROBE_TIMEOUT
-from ._limits import Limits, ModelCard, limits_of, pick_model, window_in_refusal
+from ._limits import Limits, ModelCard, limits_of, pick_model, speaks_harmony, window_in_refusal
 from ._state import StoredReplies
 from ._transport import Transport
 
@@ -22,6 +22,8 @@ class Server:
     config: Config
     cards: list[ModelCard] = field(default_factory=list)
     stored: StoredReplies = field(default_factory=StoredReplies)
+    blind: set[str] = field(default_factory=set)
+    """Models that refused an image."""
     _asked: bool = False
     _warned: set[str] = field(default_factory=set)
     _learned: dict[str, int] = field(default_factory=dict)
@@ -45,6 +47,9 @@ class Server:
                 if not asked:
                     raise
         return pick_model(asked, self.cards, self.transport.url)
+
+    def harmony(self, model: str) -> bool:
+        return speaks_harmony(model, self.cards)
 
     def limits(self, model: str | None) -> Limits:
         window = self._learned.get(model or "")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._continuation import replayed
-from ._options import speaks_harmony
 from ._turn import Turn
 
 Params = dict[str, Any]
@@ -34,10 +33,12 @@ class StoredReplies:
         self._stored: deque[_Stored] = deque(maxlen=KEPT_REPLIES)
         self._misses = 0
 
-    def remember(self, params: Params, turn: Turn) -> None:
+    def remember(self, params: Params, turn: Turn, *, harmony: bool) -> None:
         if turn.response_id is None or self._misses >= MISSES_BEFORE_GIVING_UP:
             return
         items = [*params["input"], *replayed(turn.items, len(params["input"]))]
+        if not harmony and any(item["type"] == "function_call" for item in items):
+            return  # without Harmony, vLLM keeps a conversation's messages but not its calls (vLLM #43244)
         self._stored.append(_Stored(turn.response_id, params["model"], params.get("instructions"), items))
 
     def shortened(self, params: Params) -> Params:
@@ -61,12 +62,7 @@ class StoredReplies:
 def _goes_on(params: Params, stored: _Stored) -> bool:
     same = params["model"] == stored.model and params.get("instructions") == stored.instructions
     length = len(stored.items)
-    return same and length < len(params["input"]) and params["input"][:length] == stored.items and _is_kept(stored)
-
-
-def _is_kept(stored: _Stored) -> bool:
-    """Whether the server has it all: without Harmony, vLLM keeps messages but no calls (vLLM #43244)."""
-    return speaks_harmony(stored.model) or all(item["type"] in ("message", "reasoning") for item in stored.items)
+    return same and length < len(params["input"]) and params["input"][:length] == stored.items
 
 
 def _length(stored: _Stored) -> int:

@@ -4,6 +4,7 @@ The encoding of a history is a prefix of the encoding of the longer history, so 
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
@@ -38,6 +39,9 @@ from .input_items import (
 Block = (
     TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolCallBlock | ToolResultBlock | ImageBlock | ReasoningBlock
 )
+
+CONTROL_TOKEN = re.compile(r"<\|(?=\w+\|>)")
+"""Where a special token of a chat template begins; Harmony encodes such text as text."""
 
 IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
 
@@ -76,25 +80,31 @@ class History:
             self.items.append(user(_joined(parts)))
 
     def _add_assistant(self, message: Message) -> None:
-        known: set[str] = set()
+        stored, calls = dict(_loop_calls(message)), _calls_tools(message)
         for block in _blocks(message):
             match block:
                 case TextBlock(text=text):
-                    if text.strip():
-                        self.items.append(said(text, len(self.items)))
+                    self._add_said(text, before_calls=calls)
                 case ThinkingBlock(thinking=text):
                     if text.strip():
                         self.items.append(thought(text, len(self.items)))
                 case ToolCallBlock():
-                    known.add(block.id)
+                    stored.pop(block.id, None)
                     self.items.append(called(block.id, block.name, _as_json(block.input)))
                 case ReasoningBlock() | RedactedThinkingBlock():
                     continue  # another provider's encrypted state: nothing that vLLM could read
                 case _:
                     raise _unsendable(message, block)
-        for call_id, name, arguments in _loop_calls(message):
-            if call_id not in known:
-                self.items.append(called(call_id, name, _as_json(arguments)))
+        for call_id, (name, arguments) in stored.items():
+            self.items.append(called(call_id, name, _as_json(arguments)))
+
+    def _add_said(self, text: str, *, before_calls: bool) -> None:
+        if not text.strip():
+            return
+        # Harmony takes any message for the turn's final one and drops all reasoning before it: what the model says
+        # beside a call would cost it the thoughts of the running turn (vLLM 0.32, auto_drop_analysis_messages).
+        spell = thought if before_calls and self._options.harmony else said
+        self.items.append(spell(text, len(self.items)))
 
     def _add_result(self, message: Message) -> None:
         if message.tool_call_id is None:
@@ -107,7 +117,9 @@ class History:
         for block in _blocks(message):
             match block:
                 case ToolResultBlock(output=output):
-                    parts.append(text_part(_as_text(output)))
+                    parts.append(text_part(self._output(output)))
+                case TextBlock(text=text):
+                    parts.append(text_part(self._defused(text)))
                 case _:
                     parts.append(self._part(message, block))
         self.items.append(answered(message.tool_call_id, _joined(parts)))
@@ -137,7 +149,11 @@ class History:
                 )
 
     def _output(self, output: object) -> str:
-        return wire_text(_as_text(output))
+        return wire_text(self._defused(_as_text(output)))
+
+    def _defused(self, text: str) -> str:
+        """A tool's text with `<|im_end|>` and its kind made plain: chat templates would let it end the tool's turn."""
+        return text if self._options.harmony else CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text)
 
     def _attach(self, tag: str, text: str) -> None:
         """Put a late system or developer message where it costs neither the cache nor the running turn's reasoning.
@@ -182,10 +198,14 @@ def _blocks(message: Message) -> Sequence[Block]:
     return [TextBlock(text=message.content)] if isinstance(message.content, str) else message.content
 
 
-def _loop_calls(message: Message) -> Iterator[tuple[str, str, object]]:
+def _loop_calls(message: Message) -> Iterator[tuple[str, tuple[str, object]]]:
     """The `tool_calls` that Amplifier's loops store beside the content: the name stands under "tool" there."""
     for call in (message.model_extra or {}).get("tool_calls") or ():
-        yield call["id"], call.get("tool") or call.get("name") or "", call.get("arguments") or {}
+        yield call["id"], (call.get("tool") or call.get("name") or "", call.get("arguments") or {})
+
+
+def _calls_tools(message: Message) -> bool:
+    return any(isinstance(block, ToolCallBlock) for block in _blocks(message)) or any(_loop_calls(message))
 
 
 def _as_json(arguments: object) -> str:
