@@ -1,0 +1,49 @@
+PYTHON ?= python3
+# The lowest supported packages have wheels for the lowest supported Python.
+LOWEST_PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo $(PYTHON))
+
+NEWEST := .venv/.ready
+LOWEST := .venv-lowest/.ready
+PIP := -m pip install --quiet --disable-pip-version-check
+
+export QUESTION
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test format clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(NEWEST)  ## See a session answer through real vLLM, or the server at VLLM_BASE_URL (QUESTION="…")
+	@.venv/bin/python -m examples.demo $(if $(QUESTION),"$$QUESTION")
+
+check: $(NEWEST)  ## Lint, types, import rules, unit and contract tests: quick, without vLLM
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+test: check $(LOWEST)  ## Everything: check, the same tests with the lowest versions, and the live tests with real vLLM
+	.venv-lowest/bin/pytest
+	.venv/bin/pytest tests/live -m live --live-required
+
+format: $(NEWEST)  ## Sort imports and lay out the code
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+
+clean:  ## Remove the environments and caches (but not .vllm, the 3.4 GB of vLLM)
+	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The package is installed in place: source files need no new environment, only what pyproject.toml asks for does.
+$(NEWEST): pyproject.toml
+	@echo "Setting up .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) --editable '.[dev]'
+	@touch $@
+
+$(LOWEST): pyproject.toml tests/lowest.txt
+	@echo "Setting up .venv-lowest (once) ..."
+	@$(LOWEST_PYTHON) -m venv --clear .venv-lowest
+	@.venv-lowest/bin/python $(PIP) --editable '.[demo,test]' --constraint tests/lowest.txt
+	@touch $@

@@ -1,0 +1,75 @@
+"""Ask a model behind vLLM through a real Amplifier session, and watch its answer arrive.
+
+Without VLLM_BASE_URL the server is a real vLLM with a tiny model, installed and started for the purpose.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from amplifier_core.llm_errors import LLMError
+
+from examples._rendering import FAILURE, FIGURES, QUESTION, Renderer, console_for_stdout
+from tests.fixtures.session import SessionError, open_session, vllm
+from tests.live.home import LiveRigError
+
+TINY_MODEL = "tiny-qwen3"
+INTERRUPTED = 130
+
+
+def main() -> int:
+    question = _arguments().question
+    renderer = Renderer(console_for_stdout())
+    # What the kernel logs about a failure is said below, in one line.
+    logging.getLogger("amplifier_core").addHandler(logging.NullHandler())
+    try:
+        with _server() as provider:
+            asyncio.run(_show(question, provider, renderer))
+    except (LLMError, LiveRigError, SessionError) as error:
+        renderer.line("failed", str(error), FAILURE)
+        return 1
+    except KeyboardInterrupt:
+        renderer.line("stopped", "interrupted from the keyboard", FAILURE)
+        return INTERRUPTED
+    return 0
+
+
+async def _show(question: str, provider: dict[str, Any], renderer: Renderer) -> None:
+    renderer.line("question", question, QUESTION)
+    async with open_session(provider, tools=["get_weather"], listener=renderer) as session:
+        started = time.perf_counter()
+        await session.ask(question)
+        seconds = time.perf_counter() - started
+    renderer.line("", f"{renderer.totals}, {seconds:.1f} s", FIGURES)
+
+
+@contextmanager
+def _server() -> Iterator[dict[str, Any]]:
+    """The mount plan's entry for the user's server, or for one that runs as long as it is needed."""
+    if own := os.environ.get("VLLM_BASE_URL"):
+        model = os.environ.get("VLLM_MODEL")
+        yield vllm(own, **({"default_model": model} if model else {}))
+        return
+    from tests.live.server import serving  # what it needs is not needed with a server of one's own
+
+    with serving(TINY_MODEL) as server:
+        yield vllm(server.base_url, default_model=server.model, api_key="EMPTY", temperature=0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description="Ask a model behind vLLM about the weather.")
+    parser.add_argument("question", nargs="?", default="What is the weather in Paris?")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    ended = main()
+    sys.stdout.flush()
+    # A thread of amplifier-core may still be on its way out when the interpreter goes, which aborts a finished program.
+    os._exit(ended)
