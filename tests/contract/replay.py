@@ -1,0 +1,174 @@
+"""A server on a loopback socket that answers with recorded bytes, cut into pieces as asked."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tests.contract.recordings import Fault, Recording, recorded
+
+Ending = Literal["clean", "cut", "stall"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer to POST /v1/responses.
+
+    `piece`: bytes per write, each a chunk of its own; None sends the body whole. `cut_at`: send only this many bytes.
+    `ending`: "clean" ends the body, "cut" drops the connection without, "stall" says nothing more.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    piece: int | None = None
+    cut_at: int | None = None
+    ending: Ending = "clean"
+    delay_before_headers: float = 0.0
+    delay_between_pieces: float = 0.0
+
+    def pieces(self) -> Iterator[bytes]:
+        body = self.body[: self.cut_at]
+        step = self.piece or max(len(body), 1)
+        return (body[start : start + step] for start in range(0, len(body), step))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it arrived: header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def reply(source: Recording | Fault, **shape: Any) -> Reply:
+    """A recorded answer, its delivery shaped by the other fields of `Reply`."""
+    match source:
+        case Recording(status=status, headers=headers, body=body):
+            return Reply(status, headers, body, **shape)
+        case Fault(body=body, headers=headers, ends_properly=proper):
+            return Reply(200, headers, body, **({"ending": "clean" if proper else "cut"} | shape))
+
+
+def json_reply(status: int, body: object, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
+    """An answer that no recording holds."""
+    named = {"content-type": "application/json"} | (headers or {})
+    return Reply(status, named, json.dumps(body).encode(), **shape)
+
+
+class ReplayServer:
+    """Answers POST /v1/responses from a queue, GET /v1/models with a recorded card, anything else with 404.
+
+    When the queue is empty the answer is a 400 that says so: an unexpected request fails its test, and is not retried.
+    """
+
+    base_url: str
+
+    def __init__(self, *replies: Reply | Recording | Fault, models: Reply | Recording | None = None) -> None:
+        card = recorded("tiny-qwen3", "get_v1_models") if models is None else models
+        self.replies = deque(_as_replies(replies))
+        self.models = next(_as_replies([card]))
+        self.requests: list[Asked] = []
+        self._conversations: set[asyncio.Task[None]] = set()
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The body of every POST /v1/responses so far."""
+        return [request.json for request in self.requests if request.path == "/v1/responses"]
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._converse, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{port}/v1"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for conversation in self._conversations:
+            conversation.cancel()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations.add(task)
+        try:
+            while (asked := await _read_request(reader)) is not None:
+                self.requests.append(asked)
+                if not await _write(self._answer(asked), writer):
+                    break
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client went away, or the test is over
+        finally:
+            self._conversations.discard(task)
+            writer.close()
+
+    def _answer(self, asked: Asked) -> Reply:
+        match asked.method, asked.path:
+            case "GET", "/v1/models":
+                return self.models
+            case "POST", "/v1/responses" if self.replies:
+                return self.replies.popleft()
+            case "POST", "/v1/responses":
+                return json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
+            case _:
+                return json_reply(404, {"detail": "Not Found"})
+
+
+def _as_replies(sources: Iterable[Reply | Recording | Fault]) -> Iterator[Reply]:
+    return (source if isinstance(source, Reply) else reply(source) for source in sources)
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
+    """The next request on the connection; None when the client closed it."""
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    start, *lines = head.strip().split("\r\n")
+    method, path, _version = start.split(" ")
+    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Asked(method, path, headers, body)
+
+
+async def _write(answer: Reply, writer: asyncio.StreamWriter) -> bool:
+    """Whether the connection can carry another request."""
+    await asyncio.sleep(answer.delay_before_headers)
+    writer.write(_head(answer))
+    for piece in answer.pieces():
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await writer.drain()
+        await asyncio.sleep(answer.delay_between_pieces)
+    match answer.ending:
+        case "clean":
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        case "stall":
+            await asyncio.Event().wait()
+        case "cut":
+            pass
+    return answer.ending == "clean"
+
+
+def _head(answer: Reply) -> bytes:
+    """Every body is chunked, as uvicorn sends a stream: its length is not known beforehand."""
+    lines = [
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        *(f"{name}: {value}" for name, value in answer.headers.items()),
+        "transfer-encoding: chunked",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -1,0 +1,144 @@
+"""The rules of the house that linters do not know."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "amplifier_module_provider_vllm"
+MODULES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")
+}
+
+MAY_IMPORT_OPENAI = {"_transport", "_errors", "_provider"}
+MAY_USE_GETATTR = {"_turn"}
+MOST_LINES_OF_A_MODULE = 300
+MOST_LINES_OF_A_FUNCTION = 40
+DEEPEST_BLOCK = 3
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+BLOCKS = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match,
+)  # fmt: skip
+
+every_module = pytest.mark.parametrize("name", sorted(MODULES))
+
+
+@every_module
+def test_only_the_edges_import_openai(name: str) -> None:
+    roots = {imported.partition(".")[0] for imported in imports(tree_of(name))}
+
+    assert "openai" not in roots or name in MAY_IMPORT_OPENAI
+
+
+@every_module
+def test_nothing_asks_what_a_thing_is(name: str) -> None:
+    named = {node.id for node in ast.walk(tree_of(name)) if isinstance(node, ast.Name)}
+
+    assert named & {"hasattr", "getattr"} <= ({"getattr"} if name in MAY_USE_GETATTR else set())
+
+
+@every_module
+def test_no_module_imports_the_package_itself(name: str) -> None:
+    """Its surface is the top layer, which the import contracts cannot name."""
+    siblings = {module.rpartition(".")[2] for module in MODULES} | {"_responses"}
+    nameless = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.ImportFrom) and node.module is None]
+    taken = {alias.name for node in nameless for alias in node.names}
+
+    assert taken <= siblings
+    assert PACKAGE.name not in imports(tree_of(name))
+
+
+def test_a_package_inside_is_only_a_folder() -> None:
+    """What it re-exported would stand in no layer."""
+    inner = [path for path in PACKAGE.rglob("*/__init__.py") if path.parent != PACKAGE]
+
+    assert [path for path in inner if statements_besides_docstring(path)] == []
+
+
+@every_module
+def test_a_module_fits_on_a_few_screens(name: str) -> None:
+    assert len(MODULES[name].read_text().splitlines()) <= MOST_LINES_OF_A_MODULE
+
+
+@every_module
+def test_a_function_fits_on_one_screen(name: str) -> None:
+    lengths = {function.name: 1 + (function.end_lineno or 0) - function.lineno for function in functions(tree_of(name))}
+
+    assert {function: length for function, length in lengths.items() if length > MOST_LINES_OF_A_FUNCTION} == {}
+
+
+@every_module
+def test_no_block_is_nested_deeper_than_three(name: str) -> None:
+    depths = {function.name: depth(function) for function in functions(tree_of(name))}
+
+    assert {function: deep for function, deep in depths.items() if deep > DEEPEST_BLOCK} == {}
+
+
+@every_module
+def test_only_what_can_be_named_is_caught(name: str) -> None:
+    handlers = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.ExceptHandler)]
+
+    assert [handler.lineno for handler in handlers if catches_anything(handler)] == []
+
+
+@every_module
+def test_a_module_opens_with_one_sentence(name: str) -> None:
+    tree = tree_of(name)
+    said = ast.get_docstring(tree) or ""
+
+    assert said.rstrip().endswith(".") or not tree.body
+
+
+def test_a_deep_block_is_noticed() -> None:
+    (function,) = functions(ast.parse(
+        "def deep():\n"
+        "    for a in b:\n"
+        "        if a:\n"
+        "            with d:\n"
+        "                match e:\n"
+        "                    case 1:\n"
+        "                        pass\n"
+    ))  # fmt: skip
+
+    assert depth(function) == 4
+
+
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(), filename=str(MODULES[name]))
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """The absolute names; what is relative stays within the package."""
+    nodes = list(ast.walk(tree))
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return whole | parts
+
+
+def statements_besides_docstring(path: Path) -> list[ast.stmt]:
+    return [statement for statement in ast.parse(path.read_text()).body if not isinstance(statement, ast.Expr)]
+
+
+def functions(tree: ast.Module) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def depth(node: ast.AST) -> int:
+    """How many blocks stand around the innermost statement. An `elif` counts as one: a row of them is a `match`."""
+    return max((depth(child) + isinstance(child, BLOCKS) for child in ast.iter_child_nodes(node)), default=0)
+
+
+def catches_anything(handler: ast.ExceptHandler) -> bool:
+    match handler.type:
+        case None:
+            return True
+        case ast.Tuple(elts=kinds):
+            return any(is_any_exception(kind) for kind in kinds)
+        case kind:
+            return is_any_exception(kind)
+
+
+def is_any_exception(kind: ast.expr) -> bool:
+    return isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}

@@ -1,0 +1,23 @@
+"""What pyproject.toml promises about versions is what the tests are run with."""
+
+import re
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_lowest_environment_has_the_lowest_version_of_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    allowed = [re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,<\d+)?", dependency) for dependency in project["dependencies"]]
+    pinned = [line for line in (ROOT / "tests" / "lowest.txt").read_text().splitlines() if not line.startswith("#")]
+
+    assert sorted(f"{found[1]}=={found[2]}" for found in allowed if found) == sorted(pinned)
+    assert None not in allowed
+
+
+def test_amplifier_finds_the_provider_by_its_entry_point() -> None:
+    (found,) = entry_points(group="amplifier.modules", name="provider-vllm")
+
+    assert found.value == "amplifier_module_provider_vllm:mount"
