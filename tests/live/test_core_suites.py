@@ -1,0 +1,32 @@
+"""amplifier-core's own suites for providers."""
+
+from pathlib import Path
+
+import pytest
+from amplifier_core.validation.behavioral import ProviderBehaviorTests
+from amplifier_core.validation.structural import ProviderStructuralTests
+
+import amplifier_module_provider_vllm
+from tests.live.server import LiveServer
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(autouse=True)
+def _at_the_live_server(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suites mount with an empty config, so that the environment names the server."""
+    monkeypatch.setenv("VLLM_BASE_URL", server.base_url)
+
+
+@pytest.fixture
+def module_path() -> Path:
+    """Said outright: the suites skip themselves in a checkout whose folder they do not recognise."""
+    return Path(amplifier_module_provider_vllm.__file__).parent
+
+
+class TestStructure(ProviderStructuralTests):
+    pass
+
+
+class TestBehaviour(ProviderBehaviorTests):
+    pass

@@ -1,0 +1,114 @@
+"""What a session's hooks see of a call while it happens."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest
+
+from tests.fixtures.session import Session, open_session, vllm
+from tests.live.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, mounted, said
+from tests.live.server import LiveServer
+
+pytestmark = pytest.mark.live
+
+STREAM = ("llm:stream_block_start", "llm:stream_block_delta", "llm:stream_block_end")
+KINDS = {"text": "text", "thinking": "thinking", "tool_call": "tool_use"}
+
+over_every_kind_of_reply = pytest.mark.parametrize(
+    "question",
+    [
+        pytest.param(CAPITAL, id="answer"),
+        pytest.param(WEATHER, id="call"),
+        pytest.param(TWO_WEATHERS, id="several-calls"),
+        pytest.param(COUNT, id="long-answer"),
+    ],
+)
+
+
+@over_every_kind_of_reply
+async def test_blocks_stream_in_contract_order_at_their_place_in_the_reply(
+    session: Session, question: ChatRequest
+) -> None:
+    response = await mounted(session).complete(question)
+
+    happened = [event for event in session.events if event.name.startswith("llm:")]
+    assert [_shape(event.name, event.data) for event in happened] == [
+        ("llm:request", {}),
+        *_expected_stream(response, session),
+        ("llm:response", {}),
+    ]
+
+
+@over_every_kind_of_reply
+async def test_joined_deltas_are_the_text_of_their_block(session: Session, question: ChatRequest) -> None:
+    response: Any = await mounted(session).complete(question)
+
+    heard: dict[int, str] = {}
+    for delta in session.named("llm:stream_block_delta"):
+        heard[delta["block_index"]] = heard.get(delta["block_index"], "") + delta["text"]
+    blocks = enumerate(response.content_blocks)
+    assert heard == {index: block.text for index, block in blocks if block.type.value != "tool_call"}
+
+
+async def test_every_event_of_a_call_has_its_request_id_and_the_next_call_another(session: Session) -> None:
+    await mounted(session).complete(CAPITAL)
+    first = len(session.events)
+    await mounted(session).complete(CAPITAL)
+
+    ids = [event.data.get("request_id") for event in session.events[:first] if event.name.startswith("llm:")]
+    later = [event.data.get("request_id") for event in session.events[first:] if event.name.startswith("llm:")]
+    assert len(set(ids)) == len(set(later)) == 1
+    assert None not in ids
+    assert set(ids).isdisjoint(later)
+
+
+async def test_a_whole_reply_has_a_request_and_a_response_but_no_stream(session: Session) -> None:
+    response = await mounted(session).complete(CAPITAL.model_copy(update={"metadata": {"stream": False}}))
+
+    (told,) = session.named("llm:response")
+    assert [event.name for event in session.events if event.name.startswith("llm:")] == ["llm:request", "llm:response"]
+    assert response.usage is not None
+    assert (told["status"], told["finish_reason"]) == ("ok", "stop")
+    assert told["usage"] == response.usage.model_dump(mode="json", exclude_none=True)
+
+
+async def test_two_instances_answer_from_their_own_servers_and_can_be_told_apart(
+    qwen: LiveServer, gpt_oss: LiveServer
+) -> None:
+    servers = {"near": qwen, "far": gpt_oss}
+    plan = [vllm(server.base_url, instance_id=name, temperature=0) for name, server in servers.items()]
+
+    async with open_session(*plan) as session:
+        replies = {name: await mounted(session, name).complete(CAPITAL) for name in servers}
+
+    told = [
+        (event.name, event.data["instance"], event.data["base_url"], event.data["model"])
+        for event in session.events
+        if event.name in ("llm:request", "llm:response")
+    ]
+    assert told == [
+        (name, instance, server.base_url, server.model)
+        for instance, server in servers.items()
+        for name in ("llm:request", "llm:response")
+    ]
+    models = {name: (reply.metadata or {})["vllm:model"] for name, reply in replies.items()}
+    assert models == {name: server.model for name, server in servers.items()}
+    assert [said(reply)[-1] for reply in replies.values()] == [("text", "The capital of France is Paris.")] * 2
+
+
+def _shape(name: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    keys = ("block_index", "block_type", "sequence", "name")
+    return name, {key: data[key] for key in keys if key in data}
+
+
+def _expected_stream(response: Any, session: Session) -> list[tuple[str, dict[str, Any]]]:
+    """What the contract wants for this reply; how many deltas a block came in is the network's choice."""
+    start, delta, end = STREAM
+    deltas = [event["block_index"] for event in session.named(delta)]
+    expected: list[tuple[str, dict[str, Any]]] = []
+    for index, block in enumerate(response.content_blocks):
+        about = {"block_index": index, "block_type": KINDS[block.type.value]}
+        expected.append((start, about | ({"name": block.name} if block.type.value == "tool_call" else {})))
+        expected += [(delta, about | {"sequence": number}) for number in range(deltas.count(index))]
+        expected.append((end, about))
+    return expected

@@ -1,0 +1,119 @@
+"""What goes wrong against a real server, in words that say what to do, and what still works afterwards."""
+
+import asyncio
+import json
+import logging
+import socket
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from amplifier_core.llm_errors import AuthenticationError, ContextLengthError, NetworkError, NotFoundError
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.fixtures.session import Session, open_session, vllm
+from tests.live.exchange import CAPITAL, mounted, said, user
+from tests.live.server import LiveServer, serving
+
+pytestmark = pytest.mark.live
+
+CONNECT_TIMEOUT = 10
+RIGHT_KEY = "sk-the-right-key-5d0c"
+WRONG_KEY = "sk-a-wrong-key-77f1"
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen3"])
+def locked_server(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
+    with serving(request.param, api_key=RIGHT_KEY) as server:
+        yield server
+
+
+@pytest.fixture
+def nobody() -> str:
+    """The URL of a port on which nothing listens."""
+    with closing(socket.socket()) as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
+
+
+async def test_a_server_that_is_not_running_is_named_with_what_to_check(nobody: str) -> None:
+    async with open_session(vllm(nobody, retry_jitter=False)) as session:
+        with pytest.raises(NetworkError) as failure:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await session.ask("What is the capital of France?")
+
+    error, advice = str(failure.value), "check that the vLLM server is running there and that `base_url`"
+    assert error.startswith(f"no connection to {nobody} (")
+    assert error.endswith(f"{advice} (VLLM_BASE_URL) is right")
+
+
+async def test_an_unknown_model_is_answered_with_the_models_there_are(server: LiveServer) -> None:
+    async with open_session(vllm(server.base_url, default_model="no-such")) as session:
+        with pytest.raises(NotFoundError) as failure:
+            await session.ask("What is the capital of France?")
+
+    error = failure.value
+    assert str(error).endswith(f"The server has: {server.model}. Set `default_model` to one of them.")
+    assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", "no-such", 404, False)
+
+
+async def test_too_long_a_prompt_says_so_and_the_limits_stay_right(provider: VLLMProvider, server: LiveServer) -> None:
+    with pytest.raises(ContextLengthError) as failure:
+        await provider.complete(user("Hello. " * 5000))
+
+    response = await provider.complete(CAPITAL)
+
+    error, limits = failure.value, provider.get_model_info()
+    assert "maximum context length is 4096 tokens" in str(error)
+    assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", server.model, 400, False)
+    assert (limits.context_window, limits.max_output_tokens) == (4096, 2048)
+    assert said(response)[-1] == ("text", "The capital of France is Paris.")
+
+
+async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_never_shown(
+    locked_server: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    telling = {"raw": True, "debug": True, "raw_debug": True}
+    right = vllm(locked_server.base_url, "right", api_key=RIGHT_KEY, **telling)
+    wrong = vllm(locked_server.base_url, "wrong", api_key=WRONG_KEY, default_model="tiny-qwen3", **telling)
+
+    async with open_session(right, wrong) as session:
+        response = await mounted(session, "right").complete(CAPITAL)
+        with pytest.raises(AuthenticationError) as failure:
+            await mounted(session, "wrong").complete(CAPITAL)
+
+    error = failure.value
+    shown = [*traceback.format_exception(error), repr(error), repr(mounted(session, "wrong")), caplog.text]
+    shown += [json.dumps(event.data) for event in session.events]
+    assert said(response)[-1] == ("text", "The capital of France is Paris.")
+    assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", "tiny-qwen3", 401, False)
+    assert str(error) == "Unauthorized: the server refused the key; set `api_key` (VLLM_API_KEY)"
+    assert [key for key in (RIGHT_KEY, WRONG_KEY) if any(key in text for text in shown)] == []
+
+
+async def test_a_turn_cancelled_in_mid_stream_says_so_once_and_the_next_one_works(gpt_oss: LiveServer) -> None:
+    turns: list[asyncio.Task[str]] = []
+
+    def cancel(name: str, _data: dict[str, object]) -> None:
+        if name == "llm:stream_block_delta" and len(turns) == 1:
+            turns[0].cancel()
+
+    async with open_session(vllm(gpt_oss.base_url, temperature=0), listener=cancel) as session:
+        turns.append(asyncio.create_task(session.ask("Count from 1 to 100.")))
+        with pytest.raises(asyncio.CancelledError):
+            await turns[0]
+        turns.append(asyncio.create_task(session.ask("What is the capital of France?")))
+        answer = await turns[1]
+
+    assert answer == "The capital of France is Paris."
+    assert _ends(session) == ["llm:stream_aborted", "llm:response cancelled", "llm:response ok"]
+
+
+def _ends(session: Session) -> list[str]:
+    return [
+        " ".join(filter(None, [event.name, event.data.get("status")]))
+        for event in session.events
+        if event.name in ("llm:stream_aborted", "llm:response")
+    ]

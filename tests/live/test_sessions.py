@@ -1,0 +1,54 @@
+"""Whole Amplifier sessions: entry-point discovery, a loop, tools, a growing history."""
+
+import pytest
+from amplifier_core.models import ModelInfo
+
+from tests.fixtures.session import Session, open_session, vllm
+from tests.live.exchange import mounted
+from tests.live.server import LiveServer
+
+pytestmark = pytest.mark.live
+
+
+@pytest.mark.parametrize("style", ["basic", "streaming"])
+async def test_the_weather_is_looked_up_and_told(server: LiveServer, style: str) -> None:
+    async with open_session(
+        vllm(server.base_url, temperature=0), loop={"style": style}, tools=["get_weather"]
+    ) as session:
+        answer = await session.ask("What is the weather in Paris?")
+
+    assert answer.strip() == "It is sunny and 21 degrees in Paris."
+    assert session.coordinator.get("tools")["get_weather"].calls == [{"city": "Paris"}]
+
+
+async def test_a_chain_of_two_tools_is_walked_step_by_step(session: Session) -> None:
+    # Of Berlin, because tiny-qwen3 calls every other weather rainy once it has the time as well.
+    answer = await session.ask("What is the weather and time in Berlin?")
+
+    ran = [(event["tool_name"], event["tool_input"]) for event in session.named("tool:pre")]
+    assert ran == [("get_weather", {"city": "Berlin"}), ("get_time", {"city": "Berlin"})]
+    assert answer.strip() == "It is snowy in Berlin and the time is 14 hours."
+
+
+async def test_a_second_turn_is_answered_on_the_replayed_history(server: LiveServer) -> None:
+    async with open_session(vllm(server.base_url, temperature=0), tools=["get_weather"]) as session:
+        first = await session.ask("What is the weather in Paris?")
+        second = await session.ask("What is the capital of Germany?")
+        stored = await session.messages()
+
+    # Replayed are the question, reasoning, call and result, then reasoning and answer, then the next question.
+    assert [event["message_count"] for event in session.named("llm:request")] == [1, 4, 7]
+    assert [message["role"] for message in stored] == ["user", "assistant", "tool", "assistant", "user", "assistant"]
+    assert first.strip() == "It is sunny and 21 degrees in Paris."
+    assert second.strip() == "The capital of Germany is Berlin."
+    assert session.named("provider:tool_sequence_repaired") == []
+
+
+async def test_the_servers_limits_are_known_before_the_first_call(server: LiveServer, session: Session) -> None:
+    assert mounted(session).get_model_info() == ModelInfo(
+        id=server.model,
+        display_name=server.model,
+        context_window=4096,
+        max_output_tokens=2048,
+        capabilities=["tools", "thinking", "reasoning", "json_mode", "local"],
+    )

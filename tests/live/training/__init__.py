@@ -1,0 +1,1 @@
+"""How the tiny models were made; runs in vLLM's environment, which has torch and transformers."""
