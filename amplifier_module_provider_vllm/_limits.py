@@ -56,8 +56,9 @@ def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> 
     """The limits of a model: what the config wants, as far as the server takes it."""
     served, output = _served(model, {card.id: card for card in cards})
     window = _least(config.context_window, served) or FALLBACK_CONTEXT_WINDOW
-    fallback = window // 2 if served is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
-    most = min(config.max_output_tokens or fallback, output or fallback, max(1, window // 2))
+    half = max(1, window // 2)
+    fallback = half if served is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
+    most = min(config.max_output_tokens or fallback, output or fallback, half)
     return Limits(window, most, known=served is not None)
 
 

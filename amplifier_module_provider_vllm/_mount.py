@@ -1,5 +1,6 @@
 """Plug the provider into a session: config to provider, contributors, cleanup."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,10 +31,16 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
 
 
 async def on_session_ready(coordinator: Any) -> None:
-    """Learn every vLLM server's models and limits before the first call. Bounded to seconds, and never fails."""
-    for provider in (coordinator.get("providers") or {}).values():
-        if isinstance(provider, VLLMProvider) and not provider.ready:
-            try:
-                await provider.probe()
-            except LLMError as error:
-                logger.debug("[PROVIDER] vLLM: limits not known yet: %s", error)
+    """Learn every vLLM server's models and limits before the first call. Bounded to seconds, and never fails.
+
+    The kernel calls this once for every instance that mounted; each server is asked once, all of them together.
+    """
+    mounted = (coordinator.get("providers") or {}).values()
+    await asyncio.gather(*(_probe(one) for one in mounted if isinstance(one, VLLMProvider) and not one.asked))
+
+
+async def _probe(provider: VLLMProvider) -> None:
+    try:
+        await provider.probe()
+    except LLMError as error:
+        logger.debug("[PROVIDER] vLLM: limits not known yet: %s", error)

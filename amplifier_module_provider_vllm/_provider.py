@@ -66,9 +66,9 @@ class VLLMProvider:
         return self._server.transport.url
 
     @property
-    def ready(self) -> bool:
-        """Whether the server has said which models it has."""
-        return bool(self._server.cards)
+    def asked(self) -> bool:
+        """Whether the server was asked for its models, answer or none."""
+        return self._server.asked_at is not None
 
     def get_info(self) -> ProviderInfo:
         limits = self._server.limits(self.default_model)

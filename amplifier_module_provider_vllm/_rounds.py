@@ -6,7 +6,14 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from amplifier_core.llm_errors import ContextLengthError, LLMError, NetworkError, NotFoundError, StreamError
+from amplifier_core.llm_errors import (
+    ContextLengthError,
+    LLMError,
+    NetworkError,
+    NotFoundError,
+    ProviderUnavailableError,
+    StreamError,
+)
 from amplifier_core.utils.retry import RetryConfig, retry_with_backoff
 
 from ._constants import CONNECT_TIMEOUT
@@ -32,7 +39,7 @@ class Rounds:
         self._server = server
         self._config = server.config
         self._call = call
-        self._started = time.monotonic()
+        self._failing_since = 0.0
         self._empty_replies = 0
 
     async def reply(self, params: Params, options: CallOptions) -> Turn:
@@ -60,12 +67,16 @@ class Rounds:
         return await retry_with_backoff(operation, retries, on_retry=self._before_retry)
 
     async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
-        """Say that there will be a retry, or raise the error where there is no point in one."""
-        waited = time.monotonic() - self._started + delay
-        if isinstance(error, NetworkError):
-            if waited > max(CONNECT_TIMEOUT, self._config.startup_timeout):
-                raise error
-        elif attempt > self._config.max_retries:
+        """Say that there will be a retry, or raise the error where there is no point in one.
+
+        A server that cannot be reached at all is given up within the connect timeout, unless it may be starting.
+        """
+        if attempt == 1:
+            self._failing_since = time.monotonic()
+        waited = time.monotonic() - self._failing_since + delay
+        starting = isinstance(error, ProviderUnavailableError) and waited <= self._config.startup_timeout
+        unreachable = isinstance(error, NetworkError) and waited > CONNECT_TIMEOUT
+        if not starting and (unreachable or attempt > self._config.max_retries):
             raise error
         await self._call.retrying(attempt, delay, error)
 

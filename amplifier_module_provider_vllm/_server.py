@@ -1,6 +1,7 @@
 """One server, and what is known of it: its models, and the windows that its refusals named."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 
 from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundError
@@ -13,6 +14,9 @@ from ._transport import Transport
 
 logger = logging.getLogger(__name__)
 
+PROBE_AGAIN_AFTER = 60.0
+"""Seconds; a server that lets such questions hang would otherwise cost every call the probe's timeout."""
+
 
 @dataclass(slots=True)
 class Server:
@@ -24,29 +28,32 @@ class Server:
     stored: StoredReplies = field(default_factory=StoredReplies)
     blind: set[str] = field(default_factory=set)
     """Models that refused an image."""
-    _asked: bool = False
+    asked_at: float | None = None
+    """When the server was last asked for its models, on the monotonic clock."""
     _warned: set[str] = field(default_factory=set)
     _learned: dict[str, int] = field(default_factory=dict)
 
     async def probe(self, patience: float = PROBE_TIMEOUT) -> None:
         """Ask the server for its models. Raises `LLMError` if it does not answer within `patience` seconds."""
+        self.asked_at = time.monotonic()
         self.cards = await self.transport.model_cards(patience)
-        self._asked = True
 
     async def model(self, asked: str | None) -> str:
         """The model to ask, once the server was asked for its limits.
 
         Raises `LLMError` only where that cost us the model: a server without a list can still complete.
         """
-        if not self._asked:
+        if not self.cards and (asked is None or self._worth_asking()):
             try:
                 await self.probe()
-            except NotFoundError:
-                self._asked = True
-            except LLMError:
-                if not asked:
+            except LLMError as error:
+                if asked is None and not isinstance(error, NotFoundError):
                     raise
         return pick_model(asked, self.cards, self.transport.url)
+
+    def _worth_asking(self) -> bool:
+        """Whether a server that did not list its models is asked again: it may have been loading."""
+        return self.asked_at is None or time.monotonic() - self.asked_at > PROBE_AGAIN_AFTER
 
     def harmony(self, model: str) -> bool:
         return speaks_harmony(model, self.cards)

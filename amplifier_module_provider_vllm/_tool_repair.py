@@ -1,9 +1,10 @@
 """Mend, on a copy, a history whose calls and results do not pair up; servers refuse it, and every later turn."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from amplifier_core.message_models import Message, ToolCallBlock, ToolResultBlock
+from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolCallBlock, ToolResultBlock
 
 NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 
@@ -18,23 +19,19 @@ class Repaired:
 
 
 def repair_tool_sequence(messages: Sequence[Message]) -> Repaired:
-    """The history with a result right behind every call and a call before every result. The caller's stays as it is."""
-    answered = {call_id for message in messages for call_id in _result_ids(message)}
+    """The history with a result behind every call and a call before every result. The caller's stays as it is."""
     repaired = Repaired([])
     called: set[str] = set()
     waiting: list[str] = []
-    for message in messages:
-        if waiting and not _result_ids(message):
-            _answer(repaired, waiting)
+    for message, unanswered in zip(messages, _unanswered(messages), strict=True):
         ids = _result_ids(message)
-        if message.role in ("tool", "function") and ids and not called.issuperset(ids):
-            repaired.orphaned.extend(ids)
-            repaired.messages.append(_as_note(message))
-            continue
-        repaired.messages.append(message)
-        calls = call_ids(message)
-        called.update(calls)
-        waiting.extend(call_id for call_id in calls if call_id not in answered)
+        orphans = [call_id for call_id in ids if call_id not in called]
+        if len(orphans) == len(ids):  # no result in the message that a call could still wait for
+            _answer(repaired, waiting)
+        repaired.orphaned.extend(orphans)
+        repaired.messages.extend(_without_results(message, orphans) if orphans else [message])
+        called.update(call_ids(message))
+        waiting.extend(unanswered)
     _answer(repaired, waiting)
     return repaired
 
@@ -54,18 +51,44 @@ def _result_ids(message: Message) -> list[str]:
     return [block.tool_call_id for block in blocks if isinstance(block, ToolResultBlock)]
 
 
+def _unanswered(messages: Sequence[Message]) -> list[list[str]]:
+    """For each message its calls that no later message answers; a server may use an id again."""
+    unanswered: list[list[str]] = []
+    coming: set[str] = set()
+    for message in reversed(messages):
+        calls = call_ids(message)
+        unanswered.append([call_id for call_id in calls if call_id not in coming])
+        coming.difference_update(calls)
+        coming.update(_result_ids(message))
+    return unanswered[::-1]
+
+
 def _answer(repaired: Repaired, waiting: list[str]) -> None:
     repaired.unanswered.extend(waiting)
     repaired.messages.extend(Message(role="tool", tool_call_id=call_id, content=NO_RESULT) for call_id in waiting)
     waiting.clear()
 
 
-def _as_note(message: Message) -> Message:
-    blocks = [] if isinstance(message.content, str) else message.content
-    outputs = [str(block.output) for block in blocks if isinstance(block, ToolResultBlock)]
-    texts = [block.text for block in blocks if block.type == "text"]
-    said = message.content if isinstance(message.content, str) else "\n".join([*texts, *outputs])
-    tool = message.name or "a tool"
-    return Message(
-        role="user", content=f"[Earlier result of {tool}, whose call is no longer in the conversation]\n{said}"
-    )
+def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Message]:
+    """The message without its orphans, if anything is left of it, and a user message that tells what they were."""
+    heading = f"[Earlier result of {message.name or 'a tool'}, whose call is no longer in the conversation]"
+    if isinstance(message.content, str):
+        yield Message(role="user", content=f"{heading}\n{message.content}")
+        return
+    answers_nothing = message.tool_call_id is not None
+    told = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
+    kept = [block for block in message.content if block not in told]
+    if kept:
+        yield message.model_copy(update={"content": kept})
+    yield Message(role="user", content=[TextBlock(text=heading), *map(_as_told, told)])
+
+
+def _result_id(block: ContentBlockUnion) -> str | None:
+    return block.tool_call_id if isinstance(block, ToolResultBlock) else None
+
+
+def _as_told(block: ContentBlockUnion) -> ContentBlockUnion:
+    if not isinstance(block, ToolResultBlock):
+        return block
+    output = block.output
+    return TextBlock(text=output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, default=str))

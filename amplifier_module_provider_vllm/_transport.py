@@ -64,7 +64,7 @@ class Transport:
         self._base_url = base_url
         self._api_key = api_key or NO_API_KEY
         self._headers = dict(headers)
-        self._given = client
+        self._given = None if client is None else client.with_options(max_retries=0)
         self._made: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -81,6 +81,8 @@ class Transport:
                 api_key=self._api_key,
                 default_headers=self._headers,
                 max_retries=0,
+                # A proxy from the environment cannot reach what runs on this machine.
+                http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if self.is_local else None,
             )
         return self._made
 

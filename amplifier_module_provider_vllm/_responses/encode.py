@@ -41,9 +41,10 @@ def encode_request(messages: Sequence[Message], request: ChatRequest, options: C
     params: Params = {"model": options.model, "input": history.items, "store": options.store, "stream": options.stream}
     if leading:
         params["instructions"] = "\n\n".join(all_text(message) for message in messages[:leading])
-    return Encoded(
-        params | _settings(options) | _tools(request.tools, options) | _text_format(request), history.degradations
-    )
+    params |= _settings(options) | _tools(request.tools, options) | _text_format(request)
+    if body := _extra_body(options, params):
+        params["extra_body"] = body
+    return Encoded(params, [*options.degradations, *history.degradations])
 
 
 def _settings(options: CallOptions) -> Params:
@@ -54,19 +55,25 @@ def _settings(options: CallOptions) -> Params:
         "max_output_tokens": options.max_output_tokens,
         "truncation": options.truncation,
         "reasoning": {key: value for key, value in reasoning.items() if value is not None} or None,
-        "extra_body": {**({} if options.stop is None else {"stop": options.stop}), **options.extra_body} or None,
         "extra_headers": dict(options.extra_headers) or None,
     }
     return {key: value for key, value in settings.items() if value is not None}
 
 
+def _extra_body(options: CallOptions, params: Params) -> dict[str, object]:
+    """What vLLM takes and the SDK does not know; what the call itself settled stands above it."""
+    stop = {} if options.stop is None else {"stop": options.stop}
+    return {key: value for key, value in options.extra_body.items() if key not in params} | stop
+
+
 def _tools(tools: Sequence[ToolSpec] | None, options: CallOptions) -> Params:
     # Both server paths ignore "none" while tools are offered, and come back with a call or its markup.
-    if not tools or options.tool_choice == "none":
+    choice = None if options.tool_choice is None else _tool_choice(options.tool_choice)
+    if not tools or choice == "none":
         return {}
     params: Params = {"tools": [_tool(tool) for tool in tools]}
-    if options.tool_choice is not None:
-        params["tool_choice"] = _tool_choice(options.tool_choice)
+    if choice is not None:
+        params["tool_choice"] = choice
     if options.parallel_tool_calls is not None:
         params["parallel_tool_calls"] = options.parallel_tool_calls
     return params
@@ -90,7 +97,7 @@ def _tool_choice(choice: str | dict[str, Any]) -> str | dict[str, Any]:
             return {"type": "function", "name": name}
         case {"type": "function", "function": {"name": str(name)}} | {"type": "tool" | "function", "name": str(name)}:
             return {"type": "function", "name": name}
-        case {"type": "auto" | "required" | "any" as kind}:
+        case {"type": "auto" | "required" | "none" | "any" as kind}:
             return "required" if kind == "any" else kind
         case _:
             return choice

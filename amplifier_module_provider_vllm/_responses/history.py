@@ -91,8 +91,10 @@ class History:
                 case ToolCallBlock():
                     stored.pop(block.id, None)
                     self.items.append(called(block.id, block.name, _as_json(block.input)))
-                case ReasoningBlock() | RedactedThinkingBlock():
-                    continue  # another provider's encrypted state: nothing that vLLM could read
+                case ReasoningBlock(content=content, summary=summary):
+                    self.items.extend(thought(text, len(self.items)) for text in _readable(content or summary))
+                case RedactedThinkingBlock():
+                    continue  # encrypted by another provider: nothing that vLLM could read
                 case _:
                     raise _unsendable(message, block)
         for call_id, (name, arguments) in stored.items():
@@ -202,6 +204,12 @@ def _loop_calls(message: Message) -> Iterator[tuple[str, tuple[str, object]]]:
     """The `tool_calls` that Amplifier's loops store beside the content: the name stands under "tool" there."""
     for call in (message.model_extra or {}).get("tool_calls") or ():
         yield call["id"], (call.get("tool") or call.get("name") or "", call.get("arguments") or {})
+
+
+def _readable(parts: Sequence[object]) -> list[str]:
+    """The thoughts of a block that came from OpenAI, as one text: vLLM reads only the first part of an item."""
+    texts = [text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
+    return ["\n".join(texts)] if any(text.strip() for text in texts) else []
 
 
 def _calls_tools(message: Message) -> bool:
