@@ -69,9 +69,9 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
     try:
         arguments = json.loads(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:
-        raise _invalid(call, f"are not JSON ({error})") from error
+        raise _invalid(call, f"with arguments that are not JSON ({error})") from error
     if not isinstance(arguments, dict):
-        raise _invalid(call, "are not a JSON object")
+        raise _invalid(call, "with arguments that are not a JSON object")
     properties = schema.get("properties") or {}
     return {key: _opened(value, properties.get(key)) for key, value in arguments.items()}
 
@@ -84,6 +84,8 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block:
             return TextBlock(text=text)
         case FunctionCall(call_id=call_id, name=name):
             tool = _offered(name, schemas)
+            if item.doubted and tool not in schemas:
+                raise _invalid(item, f"which is not among the tools: {', '.join(schemas) or 'none'}")
             return ToolCallBlock(id=call_id, name=tool, input=parse_arguments(item, schemas.get(tool, {})))
         case _:
             assert_never(item)
@@ -177,7 +179,7 @@ def _cost(usage: TokenUsage, rates: Rates) -> Decimal:
 
 def _invalid(call: FunctionCall, wrong: str) -> InvalidToolCallError:
     return InvalidToolCallError(
-        f"the model called {call.name!r} with arguments that {wrong}",
+        f"the model called {call.name!r} {wrong}",
         provider=PROVIDER,
         tool_name=call.name,
         raw_arguments=call.arguments,

@@ -111,6 +111,12 @@ class Transport:
                 answer = await self.client.models.with_raw_response.list(timeout=patience)
                 return read_cards(answer.content)
 
+    async def beside(self, path: str, patience: float) -> object:
+        """The JSON that the server gives at a path beside its `/v1`, such as `/version`. Raises `LLMError`."""
+        with failures_as_llm_errors(None, self.url):
+            async with asyncio.timeout(patience):
+                return await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=object)
+
     async def close(self) -> None:
         """Close the client that we made; one that was handed to us belongs to its maker."""
         made, self._made = self._made, None
@@ -120,7 +126,7 @@ class Transport:
 
 async def _batches(response: Response, idle_timeout: float) -> AsyncGenerator[list[Event]]:
     """A stream read by read; a whole reply, which a server may send where it was asked for a stream, as one batch."""
-    if "text/event-stream" not in response.headers.get("content-type", ""):
+    if "text/event-stream" not in response.headers.get("content-type", "").lower():
         async with asyncio.timeout(idle_timeout):
             yield [decode_reply(await response.aread())]
         return

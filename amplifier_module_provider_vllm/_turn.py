@@ -22,6 +22,8 @@ class FunctionCall:
     call_id: str
     name: str
     arguments: str
+    doubted: bool = False
+    """The server did not know the tool (vLLM's `mcp_call`); it is a call only if the tool was offered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,9 @@ def to_items(item: WireItem) -> list[tuple[str, Item]]:
             contents = [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(_parts(item.content))]
             return [*summaries, *contents]
         case kind if kind in _CALL_TYPES:
-            return [("call", FunctionCall(item.call_id or item.id or "", item.name or "", item.arguments or ""))]
+            call_id = item.call_id or item.id or ""
+            doubted = kind != "function_call"
+            return [("call", FunctionCall(call_id, item.name or "", item.arguments or "", doubted))]
         case _:
             return [
                 ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))

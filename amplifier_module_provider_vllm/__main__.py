@@ -1,0 +1,7 @@
+"""`python -m amplifier_module_provider_vllm doctor`."""
+
+import sys
+
+from ._doctor.cli import main
+
+sys.exit(main())

@@ -1,0 +1,88 @@
+"""Join the HTTP/1.1 chunks that arrived together: vLLM makes one of every token, and a chunk costs h11 20 µs."""
+
+import re
+from enum import Enum, auto
+from typing import Final
+
+BLANK_LINE: Final = re.compile(rb"\n\r?\n")
+INTERIM: Final = re.compile(rb"HTTP/1\.1 1(?!01)")
+CHUNKED: Final = re.compile(rb"\ntransfer-encoding:[ \t]*chunked[ \t]*\r?\n", re.IGNORECASE)
+SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+PART_OF_A_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
+END: Final = b"\r\n"
+
+
+class Place(Enum):
+    """Where in a response the next byte stands."""
+
+    HEAD = auto()
+    CHUNKS = auto()
+    REST = auto()
+
+
+class ChunkJoiner:
+    """The bytes of one response, read by read, as the same response with fewer and larger chunks.
+
+    Anything but a plain chunk (a body of another kind, the last chunk, a chunk's extension, a mistake) passes unchanged
+    with all that follows it: h11 is the judge of it. Nothing is held back but a chunk's size or end that broke off.
+    """
+
+    def __init__(self) -> None:
+        self._place = Place.HEAD
+        self._held = b""
+        self._missing = 0
+        """How much of the open chunk did not come yet, its end included."""
+
+    def feed(self, read: bytes) -> bytes:
+        """What this read comes to; possibly nothing yet."""
+        match self._place:
+            case Place.HEAD:
+                return self._with_head(read)
+            case Place.CHUNKS:
+                return self._joined(read)
+            case Place.REST:
+                return read
+
+    def _with_head(self, read: bytes) -> bytes:
+        seen, self._held = self._held, self._held + read
+        end = BLANK_LINE.search(self._held)
+        if end is None:
+            return read
+        head, rest = self._held[: end.end()], self._held[end.end() :]
+        self._held = b""
+        if not INTERIM.match(head):
+            self._place = Place.CHUNKS if CHUNKED.search(head) else Place.REST
+        return head[len(seen) :] + self.feed(rest)
+
+    def _joined(self, read: bytes) -> bytes:
+        data, at = self._held + read, 0
+        pieces: list[bytes] = []
+        while True:
+            if not self._missing:
+                size = SIZE.match(data, at)
+                if size is None or not (length := int(size[1], 16)):
+                    return self._rechunked(pieces) + self._without_size(data[at:])
+                at, self._missing = size.end(), length + len(END)
+            piece = data[at : at + self._missing - len(END)]
+            pieces.append(piece)
+            at += len(piece)
+            self._missing -= len(piece)
+            if self._missing > len(END) or len(data) - at < len(END):
+                self._held = data[at:]
+                return self._rechunked(pieces)
+            if data[at : at + len(END)] != END:
+                self._place = Place.REST
+                return self._rechunked(pieces).removesuffix(END) + data[at:]
+            at, self._missing = at + len(END), 0
+
+    def _without_size(self, rest: bytes) -> bytes:
+        if PART_OF_A_SIZE.fullmatch(rest):
+            self._held = rest
+            return b""
+        self._place = Place.REST
+        return rest
+
+    @staticmethod
+    def _rechunked(pieces: list[bytes]) -> bytes:
+        data = b"".join(pieces)
+        return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
