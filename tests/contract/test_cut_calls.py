@@ -1,0 +1,83 @@
+"""A call that our own cap cuts off after a text: the text stays, the call is asked for again, and it is run once."""
+
+import logging
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest, Message, ToolSpec
+
+from tests.contract.replay import Reply, ReplayServer, json_reply
+from tests.fixtures.listening import Listener, provider_at
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+REQUEST = ChatRequest(
+    messages=[Message(role="user", content="Say what you do, then check the weather in Paris.")],
+    tools=[ToolSpec(name="get_weather", parameters=CITY)],
+)
+THOUGHT = {"type": "reasoning", "id": "rs", "summary": [], "content": [{"type": "reasoning_text", "text": "Paris."}]}
+MARKUP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+def message(text: str) -> dict[str, Any]:
+    return {"type": "message", "id": "msg", "content": [{"type": "output_text", "text": text}]}
+
+
+def call(arguments: str) -> dict[str, Any]:
+    return {"type": "function_call", "id": "fc", "call_id": "call_1", "name": "get_weather", "arguments": arguments}
+
+
+def reply(*output: dict[str, Any], cut: bool = False) -> Reply:
+    ended = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}} if cut else {}
+    usage = {"input_tokens": 100, "output_tokens": 10}
+    return json_reply(200, {"status": "completed", "id": "resp", "output": output, "usage": usage, **ended})
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param([message("check."), call('{"ci')], id="as a call"),
+        pytest.param([call("")], id="as an empty call"),
+        pytest.param([message(f"check.\n{MARKUP[:40]}")], id="as markup"),
+    ],
+)
+async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(second: list[dict[str, Any]]) -> None:
+    listener = Listener()
+    first = reply(THOUGHT, message("I will "), cut=True)
+    last = reply(message("check."), call('{"city": "Paris"}'))
+
+    async with (
+        ReplayServer(first, reply(*second, cut=True), last) as server,
+        provider_at(server.base_url, listener, max_output_tokens=10) as provider,
+    ):
+        response: Any = await provider.complete(REQUEST)
+
+    told = [block.text for block in response.content_blocks if block.type.value != "tool_call"]
+    assert told == ["Paris.", "I will check."]
+    assert [(one.name, one.arguments) for one in response.tool_calls] == [("get_weather", {"city": "Paris"})]
+    assert (response.finish_reason, response.usage.output_tokens) == ("tool_calls", 30)
+    assert [asked["max_output_tokens"] for asked in server.asked] == [10, 10, 3996]
+    assert server.asked[1]["input"] == server.asked[2]["input"]
+    assert _seen(listener) == {0: "Paris.", 1: "I will check."}
+
+
+async def test_markup_of_a_cut_call_is_asked_again_and_blames_no_flag(caplog: pytest.LogCaptureFixture) -> None:
+    cut = reply(THOUGHT, message(f"I will check.\n{MARKUP[:40]}"), cut=True)
+    whole = reply(THOUGHT, message("I will check."), call('{"city": "Paris"}'))
+
+    async with ReplayServer(cut, whole) as server, provider_at(server.base_url, max_output_tokens=10) as provider:
+        response: Any = await provider.complete(REQUEST)
+
+    first, second = server.asked
+    assert second == first | {"max_output_tokens": 3996}
+    assert [block.type for block in response.content] == ["thinking", "text", "tool_call"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def _seen(listener: Listener) -> dict[int, str]:
+    shown: dict[int, str] = {}
+    for event in listener.events:
+        if event.name == "llm:stream_aborted":
+            shown.clear()
+        if event.name == "llm:stream_block_delta":
+            shown[event.data["block_index"]] = shown.get(event.data["block_index"], "") + event.data["text"]
+    return shown

@@ -1,0 +1,207 @@
+"""A server that refuses, dies or babbles costs a retry or a typed error, never half a reply."""
+
+import json
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    LLMError,
+    NetworkError,
+    NotFoundError,
+    ProviderUnavailableError,
+    StreamError,
+)
+from amplifier_core.message_models import ChatRequest, Message
+
+from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm._response_handling import to_response
+from tests.contract.recordings import Fault, Recording, fault, recorded
+from tests.contract.replay import ReplayServer, Reply, json_reply, reply
+from tests.fixtures.listening import Listener, provider_at
+from tests.fixtures.rounds import turn_of
+
+QUESTION = ChatRequest(messages=[Message(role="user", content="What is the capital of France?")])
+ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
+EMPTY = recorded("tiny-qwen3", "r5_cut_at_1_stream")
+BUSY = json_reply(503, {"error": {"message": "The engine is currently busy.", "code": 503}})
+CUT = reply(ANSWER, cut_at=2500, ending="cut")
+
+
+def event(name: str, **data: Any) -> bytes:
+    return f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n".encode()
+
+
+def stream(*events: bytes) -> Reply:
+    return Reply(200, {"content-type": "text/event-stream"}, b"".join(events))
+
+
+DELTA = event("response.output_text.delta", delta="Par", output_index=0)
+FAILED = event("response.failed", response={"error": {"message": "engine dead"}})
+HTML = {"content-type": "text/html"}
+
+
+async def failed(*answers: Reply | Recording | Fault, listener: Listener | None = None, **config: Any) -> LLMError:
+    """What a call raises whose rounds are answered like this, all of them."""
+    settings: dict[str, Any] = {"max_retries": len(answers) - 1, **config}
+    async with ReplayServer(*answers) as server, provider_at(server.base_url, listener, **settings) as provider:
+        with pytest.raises(LLMError) as raised:
+            await provider.complete(QUESTION, max_output_tokens=40)
+        assert not server.replies
+    return raised.value
+
+
+def ended(listener: Listener) -> list[dict[str, Any]]:
+    """How the call ended, as every listener is told."""
+    keys = ("status", "error", "finish_reason")
+    return [{key: data[key] for key in keys if key in data} for data in listener.named("llm:response")]
+
+
+@pytest.mark.parametrize("first", [CUT, BUSY, fault("kill_engine"), EMPTY], ids=["cut", "busy", "killed", "empty"])
+async def test_a_round_that_fails_is_tried_again(first: Reply | Recording | Fault) -> None:
+    listener = Listener()
+
+    async with ReplayServer(first, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+        response = await provider.complete(QUESTION, max_output_tokens=40)
+
+    (retry,) = listener.named("provider:retry")
+    assert response == to_response(turn_of(ANSWER), [], None)
+    assert server.asked[0] == server.asked[1]
+    assert (retry["attempt"], retry["model"]) == (1, "tiny-qwen3")
+    assert ended(listener) == [{"status": "ok", "finish_reason": "stop"}]
+    assert {event.data["request_id"] for event in listener.events} == {retry["request_id"]}
+
+
+async def test_what_a_broken_stream_showed_is_taken_back_and_shown_again_from_the_start() -> None:
+    listener = Listener()
+
+    async with ReplayServer(CUT, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+        await provider.complete(QUESTION)
+
+    aborted = listener.names.index("llm:stream_aborted")
+    starts = [data["block_index"] for data in listener.named("llm:stream_block_start")]
+    assert starts == [0, 0, 1]
+    assert listener.names[aborted - 1] == "llm:stream_block_delta"
+    assert listener.names[aborted + 1] == "provider:retry"
+    assert listener.events[aborted].data["error"]["type"] == "StreamError"
+
+
+async def test_a_round_that_fails_unseen_has_nothing_to_take_back() -> None:
+    listener = Listener()
+
+    await failed(BUSY, BUSY, listener=listener)
+
+    assert listener.names == ["llm:request", "provider:retry", "llm:response"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "said"),
+    [
+        (CUT, StreamError, "broke before the reply was whole"),
+        (fault("kill_engine"), StreamError, "broke before the reply was whole"),
+        (fault("sigkill_server"), StreamError, "broke before the reply was whole"),
+        (reply(ANSWER, cut_at=2500), StreamError, "is not a Responses reply"),
+        (stream(DELTA), StreamError, "the stream ended before the reply did"),
+        (stream(DELTA, DELTA[:60] + b"\n\n"), StreamError, "is not a Responses reply"),
+        (stream(event("response.output_item.added", item=5)), StreamError, "is not a Responses reply"),
+        (stream(), StreamError, "the stream ended before the reply did"),
+        (stream(DELTA, event("error", message="engine dead")), ProviderUnavailableError, "engine dead"),
+        (stream(DELTA, b'data: {"error": {"message": "dead"}}\n\n'), ProviderUnavailableError, "dead"),
+        (stream(DELTA, FAILED), ProviderUnavailableError, "engine dead"),
+        (json_reply(200, {"error": {"message": "harmony", "code": 500}}), ProviderUnavailableError, "harmony"),
+        (json_reply(200, {"output": "none"}), StreamError, "is not a Responses reply"),
+        (Reply(200, HTML, b"<html>"), StreamError, "is not a Responses reply"),
+        (BUSY, ProviderUnavailableError, "The engine is currently busy."),
+        (Reply(502, HTML, b"<html><title>Bad Gateway</title>"), ProviderUnavailableError, "Bad Gateway"),
+    ],
+    ids=[
+        "cut", "engine killed", "server killed", "cut and ended", "no terminal event", "half an event",
+        "an item that is none", "an empty stream", "error event", "error of the chat endpoint", "failed",
+        "error with status 200", "no reply", "a page with status 200", "busy", "a page",
+    ],
+)  # fmt: skip
+async def test_a_failure_that_may_pass_is_raised_after_the_last_retry(
+    answer: Reply | Fault, expected: type[LLMError], said: str
+) -> None:
+    listener = Listener()
+
+    error = await failed(answer, answer, listener=listener)
+
+    assert (type(error), error.retryable, error.provider, error.model) == (expected, True, "vllm", "tiny-qwen3")
+    assert said in str(error)
+    assert len(listener.named("provider:retry")) == 1
+    assert ended(listener) == [{"status": "error", "error": {"type": expected.__name__, "msg": str(error)}}]
+    assert listener.names[-1] == "llm:response"
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [("ctx_overflow", ContextLengthError), ("image_input", InvalidRequestError), ("unknown_model", NotFoundError)],
+)
+async def test_a_refusal_is_raised_at_once(case: str, expected: type[LLMError]) -> None:
+    listener = Listener()
+
+    error = await failed(recorded("tiny-qwen3", case), listener=listener, max_retries=3)
+
+    assert (type(error), error.retryable, error.status_code) == (expected, False, recorded("tiny-qwen3", case).status)
+    assert listener.names == ["llm:request", "llm:response"]
+
+
+async def test_an_empty_reply_is_tried_again_once() -> None:
+    error = await failed(EMPTY, EMPTY, max_retries=5)
+
+    assert (type(error), error.retryable) == (ProviderUnavailableError, False)
+    assert str(error) == "the reply was cut off (max_output_tokens) before it said anything"
+
+
+async def test_a_refusal_teaches_the_window() -> None:
+    nothing_known = json_reply(404, {"detail": "Not Found"})
+    overflow = recorded("tiny-qwen3", "ctx_overflow")
+
+    async with (
+        ReplayServer(overflow, models=nothing_known) as server,
+        provider_at(server.base_url, default_model="tiny-qwen3") as provider,
+    ):
+        before = provider.get_model_info().context_window
+        with pytest.raises(ContextLengthError):
+            await provider.complete(QUESTION)
+        after = provider.get_model_info().context_window
+
+    assert (before, after) == (128_000, 4096)
+
+
+async def test_an_unknown_model_comes_with_those_that_there_are() -> None:
+    async with (
+        ReplayServer(recorded("tiny-qwen3", "unknown_model")) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        with pytest.raises(NotFoundError) as raised:
+            await provider.complete(QUESTION, model="no/such-model")
+
+    assert raised.value.model == "no/such-model"
+    assert str(raised.value).endswith("The server has: tiny-qwen3. Set `default_model` to one of them.")
+
+
+async def test_a_server_that_is_not_there_is_named() -> None:
+    provider = VLLMProvider("http://127.0.0.1:1", config={"max_retries": 0})
+
+    with pytest.raises(NetworkError) as raised:
+        await provider.complete(QUESTION)
+
+    assert str(raised.value).startswith("no connection to http://127.0.0.1:1/v1 (")
+    assert "check that the vLLM server is running there" in str(raised.value)
+    await provider.close()
+
+
+async def test_a_hook_that_raises_does_not_cost_the_reply() -> None:
+    listener = Listener()
+
+    async def break_down(_name: str, _data: dict[str, Any]) -> None:
+        raise ValueError("a bug in a hook")
+
+    listener.coordinator.hooks.register("llm:stream_block_delta", break_down, priority=1, name="broken")
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener) as provider:
+        response = await provider.complete(QUESTION)
+
+    assert response == to_response(turn_of(ANSWER), [], None)

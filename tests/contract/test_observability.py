@@ -1,0 +1,111 @@
+"""What a session hears of a call: whose it is, what it cost, and in how much detail its operator asked for."""
+
+import asyncio
+import json
+from typing import Any
+
+from amplifier_core.message_models import ChatRequest, ChatResponse, ImageBlock, Message, TextBlock, ThinkingBlock
+
+from tests.contract.recordings import recorded
+from tests.contract.replay import ReplayServer, reply
+from tests.fixtures.listening import Listener, provider_at
+
+ANSWER, TOOL = recorded("tiny-qwen3", "r1_answer_stream"), recorded("tiny-qwen3", "r2_tool_stream")
+QUESTION = ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")])
+
+
+async def test_every_event_says_whose_it_is() -> None:
+    listener = Listener()
+
+    async with ReplayServer(TOOL) as server, provider_at(server.base_url, listener) as provider:
+        await listener.coordinator.mount("providers", provider, name="second")
+        response = await provider.complete(QUESTION)
+
+    (asked,), (answered,) = listener.named("llm:request"), listener.named("llm:response")
+    whose = {"provider": "vllm", "instance": "second", "base_url": server.base_url, "model": "tiny-qwen3"}
+    assert whose.items() <= asked.items()
+    assert whose.items() <= answered.items()
+    assert (asked["message_count"], asked["tool_count"], asked["stream"]) == (1, 0, True)
+    assert response.usage is not None
+    assert answered["usage"] == response.usage.model_dump(exclude_none=True)
+
+
+async def test_what_the_reply_cost_is_told_and_added_up() -> None:
+    listener = Listener()
+    rates = {"input": 1, "output": 10}
+
+    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url, listener, rates=rates) as provider:
+        first, second = [await provider.complete(QUESTION) for _ in range(2)]
+
+    assert first.usage is not None
+    assert second.usage is not None
+    total = (first.usage.cost_usd or 0) + (second.usage.cost_usd or 0)
+    told = listener.named("llm:response")[0]["usage"]["cost_usd"]
+    assert provider.session_cost() == {"cost_usd": str(total)}
+    assert told == str(first.usage.cost_usd)
+
+
+async def test_raw_events_show_everything_but_secrets_and_images() -> None:
+    listener = Listener()
+    picture = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": "QUJD" * 5000})
+    config: dict[str, Any] = {"raw": True, "raw_debug": True, "debug": True, "debug_truncate_length": 20}
+    config |= {"extra_headers": {"X-Key": "hidden"}, "api_key": "hidden"}
+    looking = Message(role="user", content=[TextBlock(text="Look at this picture. " * 9), picture])
+
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener, **config) as provider:
+        await provider.complete(ChatRequest(messages=[looking]))
+
+    names = [name for name in listener.names if "stream" not in name]
+    heard = json.dumps([event.data for event in listener.events])
+    assert sorted(names) == sorted(
+        f"llm:{kind}{detail}" for kind in ("request", "response") for detail in ("", ":debug", ":raw")
+    )
+    assert "hidden" not in heard
+    assert "QUJDQUJDQUJDQUJDQUJD" not in heard
+    assert listener.named("llm:request")[0]["raw"]["model"] == "tiny-qwen3"
+    assert listener.named("llm:response")[0]["raw"]["finish_reason"] == "stop"
+    assert all(len(text) < 60 for text in _strings(listener.named("llm:request:debug")[0]["request"]))
+
+
+async def test_nothing_raw_is_told_unless_asked_for() -> None:
+    listener = Listener()
+
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener) as provider:
+        await provider.complete(QUESTION)
+
+    assert [name for name in listener.names if "stream" not in name] == ["llm:request", "llm:response"]
+    assert all("raw" not in event.data for event in listener.events)
+
+
+async def test_many_calls_at_once_keep_their_streams_apart() -> None:
+    listener = Listener()
+    answers = [reply(recorded("tiny-qwen3", case), piece=600) for case in ("r1_answer_stream", "r2_tool_stream") * 4]
+
+    async with ReplayServer(*answers) as server, provider_at(server.base_url, listener) as provider:
+        responses = await asyncio.gather(*(provider.complete(QUESTION) for _ in answers))
+
+    ids = {data["request_id"] for data in listener.named("llm:request")}
+    shown = {
+        one: "".join(data["text"] for data in listener.named("llm:stream_block_delta") if data["request_id"] == one)
+        for one in ids
+    }
+    said = ["".join(_said(response)) for response in responses]
+    assert len(ids) == 8
+    assert sorted(shown.values()) == sorted(said)
+
+
+def _said(response: ChatResponse) -> list[str]:
+    thoughts = [block.thinking for block in response.content if isinstance(block, ThinkingBlock)]
+    return [*thoughts, *(block.text for block in response.content if isinstance(block, TextBlock))]
+
+
+def _strings(said: Any) -> list[str]:
+    match said:
+        case str():
+            return [said]
+        case dict():
+            return [text for value in said.values() for text in _strings(value)]
+        case list():
+            return [text for value in said for text in _strings(value)]
+        case _:
+            return []

@@ -1,0 +1,182 @@
+"""A request says what was asked for and nothing else, in the shapes that vLLM's /v1/responses takes."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import InvalidRequestError
+from amplifier_core.message_models import Message, TextBlock, ToolSpec
+
+from tests.fixtures.requests import HELLO, encoded
+
+WEATHER = ToolSpec(name="get_weather", description="The weather.", parameters={"type": "object", "properties": {}})
+SENT_WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather.",
+    "parameters": {"type": "object", "properties": {}},
+}
+BARE = {
+    "model": "tiny",
+    "input": [{"type": "message", "role": "user", "content": "Hello"}],
+    "store": False,
+    "stream": True,
+    "truncation": "disabled",
+}
+SCHEMA = {"title": "City", "type": "object"}
+
+
+def system(content: Any) -> Message:
+    return Message(role="system", content=content)
+
+
+def test_a_request_for_nothing_special() -> None:
+    assert encoded(HELLO).params == BARE
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    overrides: dict[str, Any] = {
+        "temperature": 0.0,
+        "top_p": 0.9,
+        "stop": ["END"],
+        "max_output_tokens": 7,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "extra_request_params": {"top_k": 20},
+        "extra_headers": {"X-Session-ID": "s"},
+    }
+    format_ = {"type": "json_schema", "json_schema": SCHEMA}
+
+    params = encoded(
+        system("Be brief."),
+        HELLO,
+        request={"tools": [WEATHER], "response_format": format_},
+        overrides=overrides,
+        config={"enable_state": True, "truncation": "auto", "use_streaming": False},
+    ).params
+
+    assert params == BARE | {
+        "instructions": "Be brief.",
+        "store": True,
+        "stream": False,
+        "truncation": "auto",
+        "temperature": 0.0,
+        "top_p": 0.9,
+        "max_output_tokens": 7,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "tools": [SENT_WEATHER],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "text": {"format": {"type": "json_schema", "name": "City", "schema": SCHEMA}},
+        "extra_body": {"stop": ["END"], "top_k": 20},
+        "extra_headers": {"X-Session-ID": "s"},
+    }
+
+
+def test_truncation_can_be_left_to_the_server() -> None:
+    assert "truncation" not in encoded(config={"truncation": ""}).params
+
+
+def test_system_messages_at_the_start_are_the_instructions() -> None:
+    listed = system([TextBlock(text="Cite."), TextBlock(text="Always.")])
+
+    params = encoded(system("Be brief."), listed, HELLO, system("todo")).params
+
+    assert params["instructions"] == "Be brief.\n\nCite.\n\nAlways."
+    assert [item["role"] for item in params["input"]] == ["user"]
+
+
+@pytest.mark.parametrize("messages", [[system("Be brief.")], [Message(role="user", content=[])]])
+def test_a_request_with_nothing_to_answer_is_refused(messages: list[Message]) -> None:
+    with pytest.raises(InvalidRequestError, match="nothing to answer"):
+        encoded(*messages)
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("auto", "auto"),
+        ("required", "required"),
+        ("any", "required"),
+        ("get_weather", {"type": "function", "name": "get_weather"}),
+        ({"type": "function", "name": "get_weather"}, {"type": "function", "name": "get_weather"}),
+        ({"type": "function", "function": {"name": "get_weather"}}, {"type": "function", "name": "get_weather"}),
+        ({"type": "tool", "name": "get_weather"}, {"type": "function", "name": "get_weather"}),
+        ({"type": "any"}, "required"),
+        ({"type": "auto"}, "auto"),
+        ({"type": "allowed_tools", "tools": []}, {"type": "allowed_tools", "tools": []}),
+    ],
+    ids=str,
+)
+def test_which_tool_to_call(choice: str | dict[str, Any], sent: str | dict[str, Any]) -> None:
+    params = encoded(request={"tools": [WEATHER], "tool_choice": choice}).params
+
+    assert params == BARE | {"tools": [SENT_WEATHER], "tool_choice": sent}
+
+
+@pytest.mark.parametrize("choice", ["none", {"type": "none"}], ids=str)
+def test_a_model_that_must_not_call_is_offered_nothing(choice: str | dict[str, Any]) -> None:
+    """vLLM ignores "none" on both paths: the call comes back, as a call or as its markup."""
+    assert encoded(request={"tools": [WEATHER], "tool_choice": choice}).params == BARE
+
+
+@pytest.mark.parametrize("tools", [None, []])
+def test_a_choice_without_tools_is_not_sent(tools: list[ToolSpec] | None) -> None:
+    assert encoded(request={"tools": tools, "tool_choice": "required"}).params == BARE
+
+
+def test_a_native_tool_passes_through() -> None:
+    native: dict[str, Any] = {"name": "web", "parameters": {}, "type": "web_search", "search_context_size": "low"}
+
+    params = encoded(request={"tools": [WEATHER, ToolSpec(**native)]}).params
+
+    assert params["tools"] == [SENT_WEATHER, {"type": "web_search", "search_context_size": "low"}]
+
+
+def test_a_tool_without_a_description_has_none() -> None:
+    params = encoded(request={"tools": [ToolSpec(name="f", parameters={})]}).params
+
+    assert params["tools"] == [{"type": "function", "name": "f", "parameters": {}}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json"}, {"type": "json_object"}),
+        ({"type": "json_schema", "json_schema": SCHEMA}, {"type": "json_schema", "name": "City", "schema": SCHEMA}),
+        (
+            {"type": "json_schema", "json_schema": {"type": "object"}, "strict": True},
+            {"type": "json_schema", "name": "response", "schema": {"type": "object"}, "strict": True},
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}, "strict": False},
+            {"type": "json_schema", "name": "city", "schema": SCHEMA, "strict": False},
+        ),
+    ],
+    ids=["text", "any JSON", "a schema with a title", "a schema", "OpenAI's shape"],
+)
+def test_the_format_of_the_reply(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
+    params = encoded(request={"response_format": asked}).params
+
+    assert params == (BARE if sent is None else BARE | {"text": {"format": sent}})
+
+
+def test_what_gpt_oss_cannot_do_is_said() -> None:
+    degraded = encoded(overrides={"reasoning_effort": "max"}, harmony=True)
+
+    assert degraded.params == BARE | {"reasoning": {"effort": "high"}}
+    assert [(one.requested, one.actual) for one in degraded.degradations] == [
+        ("reasoning effort max", "reasoning effort high")
+    ]
+
+
+def test_the_same_request_is_the_same_bytes_and_the_callers_stays_as_it_is() -> None:
+    tool = WEATHER.model_copy(deep=True)
+    messages = [system("Be brief."), HELLO, system("todo")]
+
+    first, second = (encoded(*messages, request={"tools": [tool]}).params for _ in range(2))
+
+    assert repr(first) == repr(second)
+    assert tool == WEATHER
+    assert [message.content for message in messages] == ["Be brief.", "Hello", "todo"]

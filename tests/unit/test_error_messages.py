@@ -1,0 +1,99 @@
+"""What a failure says: the server's own words, when to come back, and nothing that hurts to read."""
+
+import httpx
+import pytest
+import respx
+from amplifier_core.llm_errors import AuthenticationError, LLMError, NotFoundError, ProviderUnavailableError
+
+from amplifier_module_provider_vllm._errors import failures_as_llm_errors
+from tests.contract.routes import routed_client
+from tests.fixtures.failing import URL, error_body, failure
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": "The model is currently scaling."}, "The model is currently scaling."),
+        ({"detail": "Service Unavailable"}, "Service Unavailable"),
+        ({"detail": [{"loc": ["body"]}]}, '{"detail": [{"loc": ["body"]}]}'),
+        ({}, "{}"),
+        ("plain", "plain"),
+    ],
+)
+async def test_an_error_in_another_shape_is_still_told(body: object, said: str) -> None:
+    error = await failure(httpx.Response(503, json=body))
+
+    assert (type(error), error.retryable, error.status_code) == (ProviderUnavailableError, True, 503)
+    assert str(error) == said
+
+
+@pytest.mark.parametrize(("text", "said"), [("out of order", "out of order"), ("", "status 503 without a body")])
+async def test_an_error_that_is_no_json_is_still_told(text: str, said: str) -> None:
+    error = await failure(httpx.Response(503, text=text))
+
+    assert str(error) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "expected", "said"),
+    [
+        (403, "<html><title>Just a moment...</title></html>", ProviderUnavailableError, "Just a moment..."),
+        (404, "<html><body>Your pod is starting up</body></html>", ProviderUnavailableError, "starting up"),
+        (404, "<html><title>404 Not Found</title></html>", NotFoundError, "404 Not Found"),
+        (502, "<!doctype html><title>502\nBad Gateway</title>" + "x" * 90_000, ProviderUnavailableError, "Bad Gateway"),
+        (503, "<html><h1>busy</h1></html>", ProviderUnavailableError, "untitled"),
+    ],
+    ids=["bot challenge", "warm-up", "not found", "long", "untitled"],
+)  # fmt: skip
+async def test_a_web_page_is_never_the_message(status: int, page: str, expected: type[LLMError], said: str) -> None:
+    error = await failure(httpx.Response(status, html=page))
+
+    assert (type(error), error.retryable, error.status_code) == (expected, expected is ProviderUnavailableError, status)
+    assert said in str(error)
+    assert "<" not in str(error)
+    assert len(str(error)) < 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "retry_after", "retryable"),
+    [
+        ({}, None, True),
+        ({"retry-after": "7"}, 7.0, True),
+        ({"retry-after": "1.5"}, 1.5, True),
+        ({"retry-after": "0"}, 0.0, True),
+        ({"retry-after": "300"}, 300.0, True),
+        ({"retry-after": "86400"}, 86400.0, False),
+        ({"retry-after-ms": "250"}, 0.25, True),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25, True),
+        ({"retry-after": "Sat, 21 Nov 2026 07:00:30 GMT", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 30.0, True),
+        ({"retry-after": "Sat, 21 Nov 2026 06:00:00 GMT", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 0.0, True),
+        ({"retry-after": "soon"}, None, True),
+        ({"retry-after": "-5"}, None, True),
+        ({"retry-after": ""}, None, True),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_a_server_may_say_when_to_come_back(
+    status: int, headers: dict[str, str], retry_after: float | None, retryable: bool
+) -> None:
+    error = await failure(httpx.Response(status, json=error_body("busy"), headers=headers))
+
+    assert (error.retry_after, error.retryable) == (retry_after, retryable)
+
+
+async def test_a_key_that_a_gateway_repeats_does_not_reach_the_message() -> None:
+    router = respx.MockRouter()
+    router.get(f"{URL}/models").respond(401, json=error_body("Incorrect API key provided: sk-very-secret."))
+
+    with pytest.raises(AuthenticationError) as raised, failures_as_llm_errors("tiny", URL):
+        await routed_client(router, URL).with_options(api_key="sk-very-secret").models.list()
+
+    assert str(raised.value).startswith("Incorrect API key provided: [REDACTED].")
+
+
+async def test_control_characters_and_floods_do_not_reach_the_terminal() -> None:
+    error = await failure(httpx.Response(400, json=error_body("\x1b[31mred\x1b[0m\x00\x9b " + "x" * 5000)))
+
+    assert str(error).startswith("[31mred[0m x")
+    assert len(str(error)) == 2001

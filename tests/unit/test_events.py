@@ -1,0 +1,269 @@
+"""The events of a Responses stream are read in every spelling that servers use; the rest is skipped."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amplifier_module_provider_vllm._responses.events import (
+    Ended,
+    ErrorSaid,
+    Event,
+    ItemAdded,
+    ItemDone,
+    ReasoningDelta,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+    decode_event,
+    decode_reply,
+)
+from amplifier_module_provider_vllm._responses.output_items import (
+    WireError,
+    WireItem,
+    WirePart,
+    error_text,
+    to_items,
+    to_turn,
+)
+from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage
+from tests.contract.recordings import recorded
+from tests.fixtures.rounds import MODELS, events_of, framed, streams_of
+
+DELTA = {"item_id": "x", "output_index": 2, "content_index": 1, "sequence_number": 9, "logprobs": []}
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+CALL_ITEM = msgspec.convert(CALL, WireItem)
+
+
+def wire(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def ended(**response: Any) -> Ended:
+    event = decode_event(b"response.completed", wire(type="response.completed", response=response))
+    assert isinstance(event, Ended)
+    return event
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("response.output_text.delta", DELTA | {"delta": "Pa"}, TextDelta("Pa", 2, 1)),
+        ("response.output_text.delta", {"delta": "Pa"}, TextDelta("Pa", 0, 0)),
+        ("response.reasoning_text.delta", DELTA | {"delta": "Hm"}, ReasoningDelta("Hm", 2, 1)),
+        ("response.reasoning.delta", DELTA | {"delta": "Hm"}, ReasoningDelta("Hm", 2, 1)),
+        ("response.reasoning_summary_text.delta", {"delta": "So", "summary_index": 3}, SummaryDelta("So", 0, 3)),
+        ("response.refusal.delta", DELTA | {"delta": "No"}, RefusalDelta("No", 2, 1)),
+        ("response.output_item.added", {"item": CALL}, ItemAdded(CALL_ITEM, 0)),
+        ("response.output_item.done", {"item": CALL, "output_index": 4}, ItemDone(CALL_ITEM, 4)),
+        ("error", {"message": "engine dead", "code": "x"}, ErrorSaid(None, "engine dead", "x")),
+        ("error", {"error": {"message": "dead", "code": 500}}, ErrorSaid(WireError("dead", 500))),
+        ("error", {"error": "dead"}, ErrorSaid("dead")),
+        ("response.created", {"response": {}}, None),
+        ("response.content_part.added", {"part": {"type": "output_text"}}, None),
+        ("response.function_call_arguments.delta", DELTA | {"delta": "{"}, None),
+        ("response.mcp_call.in_progress", {}, None),
+        ("keepalive", {}, None),
+    ],
+    ids=[
+        "text", "text without indices", "reasoning", "reasoning of OpenResponses", "summary", "refusal", "item added",
+        "item done", "error", "error of the chat endpoint", "error that is a string", "created", "part added",
+        "arguments", "mcp", "unknown",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("named", [True, False], ids=["named by the event line", "named by its data"])
+def test_every_event_that_is_read(name: str, fields: dict[str, Any], expected: Event | None, named: bool) -> None:
+    data = wire(type=name, **fields)
+
+    event = decode_event(name.encode() if named else b"", data)
+
+    assert event == expected
+
+
+def test_the_error_of_a_chat_endpoint_needs_no_name() -> None:
+    event = decode_event(b"", wire(error={"message": "EngineCore encountered an issue.", "code": 500}))
+
+    assert event == ErrorSaid(WireError("EngineCore encountered an issue.", 500))
+
+
+@pytest.mark.parametrize("data", [b"[DONE]", b"{}", b'{"error":null}', b'{"object":"chunk"}'])
+def test_data_without_a_name_is_skipped(data: bytes) -> None:
+    assert decode_event(b"", data) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (b"response.output_text.delta", b'{"delta":"Pa'),
+        (b"response.output_text.delta", b'{"delta":null}'),
+        (b"response.output_item.added", b'{"item":5}'),
+        (b"response.output_item.done", b'{"item":{"type":"message","content":[{"text":1}]}}'),
+        (b"response.completed", b'{"response":{"output":[{"type":"reasoning","summary":"none"}]}}'),
+        (b"response.completed", b"{}"),
+        (b"", b"not JSON"),
+        (b"", b"5"),
+    ],
+)
+def test_data_that_is_no_such_event_is_a_decode_error_at_the_door(name: bytes, data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_event(name, data)
+
+
+@given(st.sampled_from([b"response.output_item.done", b"response.completed", b"error", b""]), st.text(max_size=30))
+def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
+    try:
+        decode_event(name, text.encode())
+    except msgspec.DecodeError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (
+            {"type": "message", "content": [{"text": "Hi"}, {"type": "refusal", "refusal": "No"}]},
+            [("content.0", Text("Hi")), ("content.1", Text("No", refusal=True))],
+        ),
+        ({"type": "message", "content": "Hi"}, [("content.0", Text("Hi"))]),
+        ({"type": "message", "content": None}, []),
+        ({"role": "assistant", "content": "Hi"}, [("content.0", Text("Hi"))]),
+        (
+            {"type": "message", "content": [{"type": "output_audio"}]},
+            [("content.0", OtherItem("output_audio", "[output_audio]"))],
+        ),
+        (
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "So"}], "content": None},
+            [("summary.0", Reasoning("So"))],
+        ),
+        (
+            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
+            [("reasoning.0", Reasoning("Hm"))],
+        ),
+        ({"type": "reasoning", "summary": None, "content": "Hm"}, [("reasoning.0", Reasoning("Hm"))]),
+        (CALL, [("call", FunctionCall("call_1", "get_weather", "{}"))]),
+        (
+            CALL | {"type": "mcp_call", "call_id": None},
+            [("call", FunctionCall("fc_1", "get_weather", "{}", doubted=True))],
+        ),
+        (
+            {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "Paris"}},
+            [("other", OtherItem("web_search_call", '[web_search_call: {"action":{"query":"Paris"}}]'))],
+        ),
+        (
+            {"type": "code_interpreter_call", "id": "ci_1", "code": "1 + 1", "outputs": None},
+            [("other", OtherItem("code_interpreter_call", '[code_interpreter_call: {"code":"1 + 1"}]'))],
+        ),
+        ({"type": "future", "content": 5}, [("other", OtherItem("future", '[future: {"content":5}]'))]),
+    ],
+    ids=[
+        "message and refusal", "message that is a string", "message of nothing", "message without a type",
+        "unknown part", "summary", "reasoning", "reasoning that is a string", "call", "mcp call", "web search",
+        "code interpreter", "unknown kind",
+    ],
+)  # fmt: skip
+def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: list[tuple[str, Item]]) -> None:
+    output = ended(output=[item]).output
+
+    assert [block for kind in output for block in to_items(kind)] == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "response", "status"),
+    [
+        ("completed", {"status": "completed"}, Status.COMPLETED),
+        ("completed", {"status": "incomplete", "incomplete_details": None}, Status.INCOMPLETE),
+        ("completed", {"status": "completed", "incomplete_details": {"reason": "content_filter"}}, Status.INCOMPLETE),
+        ("incomplete", {"status": "incomplete"}, Status.INCOMPLETE),
+        ("incomplete", {}, Status.INCOMPLETE),
+        ("failed", {"status": "failed", "error": {"message": "engine dead"}}, Status.FAILED),
+        ("failed", {}, Status.FAILED),
+        ("completed", {"status": "completed", "error": {"code": "server_error"}}, Status.FAILED),
+        ("completed", {"status": "cancelled"}, Status.FAILED),
+        ("completed", {}, Status.COMPLETED),
+    ],
+)  # fmt: skip
+def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status) -> None:
+    end = decode_event(f"response.{event}".encode(), wire(type=f"response.{event}", response=response))
+
+    assert isinstance(end, Ended)
+    assert to_turn(end.response, ()).status is status
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (
+            {
+                "input_tokens": 9,
+                "output_tokens": 5,
+                "total_tokens": 14,
+                "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2, "cached_tokens_per_turn": [4]},
+                "output_tokens_details": {"reasoning_tokens": 3, "tool_output_tokens": 0},
+            },
+            TokenUsage(9, 5, reasoning_tokens=3, cached_tokens=4, cache_write_tokens=2),
+        ),
+        ({"input_tokens": 9, "output_tokens": 5}, TokenUsage(9, 5)),
+        ({"input_tokens": 9, "output_tokens": 5, "input_tokens_details": None}, TokenUsage(9, 5)),
+        ({"input_tokens": 9, "output_tokens": None}, None),
+        ({}, None),
+        (None, None),
+    ],
+    ids=["all", "no details", "null details", "null output", "empty", "null"],
+)  # fmt: skip
+def test_usage_is_what_the_server_said_and_nothing_where_it_said_nothing(
+    usage: dict[str, Any] | None, expected: TokenUsage | None
+) -> None:
+    assert to_turn(ended(usage=usage).response, ()).usage == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, None),
+        ("Unauthorized", "Unauthorized"),
+        (WireError("dead", 500, "ServerError"), "dead"),
+        (WireError(None, 500, "ServerError"), "500"),
+        (WireError(None, None, "ServerError"), "ServerError"),
+        (WireError(), "no reason given"),
+    ],
+)
+def test_an_error_in_words(error: WireError | str | None, said: str | None) -> None:
+    assert error_text(error) == said
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (wire(error={"message": "harmony", "code": 500}), ErrorSaid(WireError("harmony", 500))),
+        (wire(error="Unauthorized"), ErrorSaid("Unauthorized")),
+    ],
+)
+def test_an_error_with_status_200_is_an_error(body: bytes, expected: Event) -> None:
+    assert decode_reply(body) == expected
+
+
+@pytest.mark.parametrize("group", MODELS)
+def test_a_whole_reply_is_one_event(group: str) -> None:
+    reply = recorded(group, "r1_answer")
+
+    event = decode_reply(reply.body)
+
+    assert isinstance(event, Ended)
+    assert (event.response.id, event.response.status) == (reply.json["id"], "completed")
+    assert [item.type for item in event.output] == ["reasoning", "message"]
+
+
+def test_a_part_may_say_only_its_text() -> None:
+    assert to_items(WireItem(content=[WirePart(text="Hi")])) == [("content.0", Text("Hi"))]
+
+
+@pytest.mark.parametrize(("group", "case"), streams_of(*MODELS, pattern="*_stream"))
+def test_every_recorded_event_says_the_same_without_its_event_line(group: str, case: str) -> None:
+    frames = framed([recorded(group, case).body])
+
+    unnamed = [decode_event(b"", frame.data) for frame in frames]
+
+    assert [event for event in unnamed if event is not None] == events_of(recorded(group, case))

@@ -1,0 +1,204 @@
+"""No stream, however odd, loses a delta, tells a block twice or breaks the fold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amplifier_module_provider_vllm._responses.events import (
+    Ended,
+    ErrorSaid,
+    Event,
+    ItemAdded,
+    ItemDone,
+    ReasoningDelta,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+)
+from amplifier_module_provider_vllm._responses.fold import ResponsesFold
+from amplifier_module_provider_vllm._responses.output_items import WireItem, WirePart, WireResponse
+from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
+from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
+from tests.contract.recordings import recorded
+from tests.fixtures.rounds import MODELS, Folded, events_of, folded, streams_of
+
+SHORT = [stream for stream in streams_of(*MODELS) if len(recorded(*stream).body) < 20_000]
+
+
+@dataclass(frozen=True)
+class Told:
+    """An item as a well-behaved server streams it: its deltas, if it has any, then the whole."""
+
+    item: Item
+    deltas: list[str]
+
+
+def _text(deltas: list[str]) -> Told:
+    return Told(Text("".join(deltas)), deltas)
+
+
+def _reasoning(deltas: list[str]) -> Told:
+    return Told(Reasoning("".join(deltas)), deltas)
+
+
+def _call(name: str, arguments: str) -> Told:
+    return Told(FunctionCall(f"call_{name}", name, arguments), [])
+
+
+def wire(item: Item, item_id: str | None, *, empty: bool = False) -> WireItem:
+    match item:
+        case FunctionCall(call_id, name, arguments):
+            return WireItem(
+                "function_call", call_id=call_id, id=item_id, name=name, arguments="" if empty else arguments
+            )
+        case Reasoning(text):
+            return WireItem("reasoning", id=item_id, content=[] if empty else [WirePart("reasoning_text", text)])
+        case _:
+            return WireItem("message", id=item_id, content=[] if empty else [WirePart("output_text", item.text)])
+
+
+def stream(told: list[Told], *, silent: bool, same_ids: bool) -> Iterator[Event]:
+    """`silent`: items come without their texts, but for the deltas. `same_ids`: the terminal event keeps the ids."""
+    for index, one in enumerate(told):
+        yield ItemAdded(wire(one.item, f"id_{index}", empty=True), index)
+        for delta in one.deltas:
+            yield ReasoningDelta(delta, index) if isinstance(one.item, Reasoning) else TextDelta(delta, index)
+        quiet = silent and not isinstance(one.item, FunctionCall)
+        yield ItemDone(wire(one.item, f"id_{index}", empty=quiet), index)
+    ids = [f"{'id' if same_ids else 'other'}_{index}" for index in range(len(told))]
+    yield Ended(WireResponse(status="completed"), [wire(one.item, i) for one, i in zip(told, ids, strict=True)])
+
+
+deltas = st.lists(st.text(max_size=5), max_size=6)
+told_items = st.lists(
+    st.one_of(
+        st.builds(_text, deltas),
+        st.builds(_reasoning, deltas),
+        st.builds(_call, st.sampled_from(["a", "b"]), st.sampled_from(["", "{}", '{"x": 1}'])),
+    ),
+    max_size=6,
+)
+
+indices = st.integers(min_value=0, max_value=3)
+parts = st.lists(st.builds(WirePart, st.sampled_from(["output_text", ""]), st.one_of(st.none(), st.text(max_size=3))))
+wire_items = st.builds(
+    WireItem,
+    st.sampled_from(["message", "reasoning", "function_call", "mcp_call", "web_search_call"]),
+    content=st.one_of(st.none(), st.text(min_size=1, max_size=3), parts),
+    summary=st.one_of(st.none(), parts),
+    call_id=st.sampled_from([None, "", "call_1"]),
+    id=st.sampled_from([None, "", "id_1", "id_2"]),
+    name=st.sampled_from([None, "get_weather"]),
+    arguments=st.sampled_from([None, "", "{", "{}"]),
+)
+made_events = st.one_of(
+    st.builds(TextDelta, st.text(max_size=3), indices, indices),
+    st.builds(ReasoningDelta, st.text(max_size=3), indices, indices),
+    st.builds(SummaryDelta, st.text(max_size=3), indices, indices),
+    st.builds(RefusalDelta, st.text(max_size=3), indices, indices),
+    st.builds(ItemAdded, wire_items, indices),
+    st.builds(ItemDone, wire_items, indices),
+    st.builds(ErrorSaid, message=st.one_of(st.none(), st.text(max_size=3))),
+)
+ends = st.builds(Ended, st.builds(WireResponse, status=st.sampled_from(["completed", "incomplete", "failed", None])),
+                 st.lists(wire_items, max_size=5))  # fmt: skip
+
+
+def texts(updates: list[Update]) -> dict[int, str]:
+    joined: dict[int, str] = {}
+    for update in updates:
+        if isinstance(update, BlockDelta):
+            joined[update.index] = joined.get(update.index, "") + update.text
+    return joined
+
+
+def assert_contract(round_: Folded) -> None:
+    """Blocks start at 0, 1, 2 …; deltas come between a block's start and its one end; a Turn ends them all."""
+    started: list[int] = []
+    open_blocks: set[int] = set()
+    for update in round_.updates:
+        match update:
+            case BlockStart(index):
+                assert index == len(started)
+                started.append(index)
+                open_blocks.add(index)
+            case BlockDelta(index, _, text):
+                assert index in open_blocks
+                assert text
+            case BlockEnd(index):
+                open_blocks.remove(index)
+    if round_.turn is not None:
+        assert not open_blocks
+        assert len(round_.turn.items) == len(started)
+
+
+@given(told_items, st.booleans(), st.booleans())
+def test_what_a_server_tells_is_what_the_turn_holds(told: list[Told], silent: bool, same_ids: bool) -> None:
+    round_ = folded(stream(told, silent=silent, same_ids=same_ids))
+
+    kept = tuple(one.item for one in told if isinstance(one.item, FunctionCall) or one.item.text.strip())
+    assert round_.turn is not None
+    assert round_.turn.items == kept
+    assert_contract(round_)
+
+
+@given(told_items, st.booleans(), st.booleans())
+def test_no_delta_is_lost_or_reordered(told: list[Told], silent: bool, same_ids: bool) -> None:
+    round_ = folded(stream(told, silent=silent, same_ids=same_ids))
+
+    shown = ["".join(one.deltas) for one in told if not isinstance(one.item, FunctionCall)]
+    assert list(texts(round_.updates).values()) == [text for text in shown if text.strip()]
+
+
+@given(told_items, st.integers(min_value=0))
+def test_a_stream_that_is_cut_has_shown_the_beginning_of_what_the_whole_shows(told: list[Told], place: int) -> None:
+    events = list(stream(told, silent=False, same_ids=True))
+
+    cut = folded(events[: place % len(events)])
+
+    assert cut.turn is None
+    assert cut.updates == folded(events).updates[: len(cut.updates)]
+
+
+@given(st.lists(made_events, max_size=15), st.one_of(st.none(), ends), st.lists(made_events, max_size=3))
+def test_any_events_fold_in_contract_order(events: list[Event], end: Event | None, late: list[Event]) -> None:
+    closing = [] if end is None else [end, *late]
+
+    assert_contract(folded([*events, *closing]))
+
+
+@given(st.data(), st.sampled_from(SHORT))
+def test_recorded_events_in_any_order_fold_in_contract_order(data: st.DataObject, stream_: tuple[str, str]) -> None:
+    events = data.draw(st.permutations(events_of(recorded(*stream_))))
+    place = data.draw(st.integers(0, len(events)))
+
+    assert_contract(folded(events[:place]))
+
+
+def characters(updates: list[Update]) -> list[Update | tuple[int, str]]:
+    """Everything that is shown, a delta as its single characters."""
+    shown: list[Update | tuple[int, str]] = []
+    for update in updates:
+        if isinstance(update, BlockDelta):
+            shown += [(update.index, character) for character in update.text]
+        else:
+            shown.append(update)
+    return shown
+
+
+@given(st.lists(made_events, max_size=25), st.one_of(st.none(), ends), st.lists(st.integers(0, 25), max_size=4))
+def test_the_events_of_a_read_show_what_they_show_one_by_one(
+    events: list[Event], end: Event | None, cuts: list[int]
+) -> None:
+    events = [*events, *([] if end is None else [end])]
+    bounds = [0, *sorted(cuts), len(events)]
+    fold = ResponsesFold()
+
+    updates = [update for start, stop in pairwise(bounds) for update in fold.push_all(events[start:stop])]
+
+    single = folded(events)
+    assert characters(updates) == characters(single.updates)
+    assert (fold.turn, fold.error) == (single.turn, single.error)

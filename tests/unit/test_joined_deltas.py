@@ -1,0 +1,72 @@
+"""Joining the deltas of one read keeps every character, its part and its order."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amplifier_module_provider_vllm._responses.events import (
+    Delta,
+    ErrorSaid,
+    Event,
+    ItemDone,
+    ReasoningDelta,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+)
+from amplifier_module_provider_vllm._responses.fold import joined
+from amplifier_module_provider_vllm._responses.output_items import WireItem
+
+DONE = ItemDone(WireItem(), 0)
+
+places = st.integers(0, 1)
+deltas = st.one_of(
+    *(st.builds(kind, st.text(max_size=3), places, places) for kind in (TextDelta, ReasoningDelta, RefusalDelta)),
+    st.builds(SummaryDelta, st.text(max_size=3), places, places),
+)
+events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(ErrorSaid("no"))), max_size=20)
+
+
+def characters(events: Sequence[Event]) -> list[object]:
+    """Everything that is told, a delta as its single characters."""
+    told: list[object] = []
+    for event in events:
+        if isinstance(event, Delta):
+            told += [(type(event), event.output_index, event.part, character) for character in event.delta]
+        else:
+            told.append(event)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], []),
+        ([TextDelta("a"), TextDelta("b"), TextDelta("c")], [TextDelta("abc")]),
+        (
+            [ReasoningDelta("a"), ReasoningDelta("b"), DONE, TextDelta("c", 1), TextDelta("d", 1)],
+            [ReasoningDelta("ab"), DONE, TextDelta("cd", 1)],
+        ),
+        ([TextDelta("a"), DONE, TextDelta("b")], [TextDelta("a"), DONE, TextDelta("b")]),
+        ([TextDelta("a", 0), TextDelta("b", 1), TextDelta("c", 1, 1)],) * 2,
+        ([TextDelta("a"), RefusalDelta("b"), ReasoningDelta("c"), SummaryDelta("d")],) * 2,
+    ],
+    ids=["nothing", "one part", "two items", "an item that ends between", "other places", "other kinds"],
+)
+def test_deltas_of_one_part_that_follow_each_other_become_one(events: list[Event], expected: list[Event]) -> None:
+    assert list(joined(events)) == expected
+
+
+@given(events_of_a_read)
+def test_nothing_is_lost_or_reordered(events: list[Event]) -> None:
+    assert characters(list(joined(events))) == characters(events)
+
+
+@given(events_of_a_read)
+def test_no_two_deltas_of_a_part_are_left_side_by_side(events: list[Event]) -> None:
+    neighbours = pairwise(joined(events))
+
+    assert not any(isinstance(a, Delta) and isinstance(b, Delta) and b.goes_on(a) for a, b in neighbours)

@@ -1,0 +1,140 @@
+"""What a server takes: read from its cards and refusals, capped by the config, never above what it said."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from amplifier_core.llm_errors import ConfigurationError
+
+from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._limits import (
+    Limits,
+    ModelCard,
+    limits_of,
+    pick_model,
+    read_cards,
+    speaks_harmony,
+    window_in_refusal,
+)
+from tests.contract.recordings import recorded
+
+QWEN = ModelCard("qwen", max_model_len=40_960)
+GATEWAY = ModelCard("gateway", max_input_tokens=32_000, max_output_tokens=4_000)
+LORA = ModelCard("lora", parent="qwen")
+LORA_OF_LORA = ModelCard("lora-2", parent="lora")
+SILENT = ModelCard("silent")
+IN_CIRCLES = ModelCard("a", parent="b"), ModelCard("b", parent="a")
+URL = "http://vllm.test/v1"
+
+
+@pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss"])
+def test_the_card_of_a_real_server(group: str) -> None:
+    cards = read_cards(recorded(group, "get_v1_models").body)
+
+    (card,) = cards
+    assert (card.id, card.max_model_len, card.parent) == (group, 4096, None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{}", b'{"data": null}', b'{"data": [{}]}', b'{"data": [{"id": 1}]}']
+)
+def test_a_body_that_lists_no_models_is_a_decode_error(body: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        read_cards(body)
+
+
+@pytest.mark.parametrize(
+    ("model", "cards", "config", "expected"),
+    [
+        ("qwen", [QWEN], {}, Limits(40_960, 20_480, known=True)),
+        (None, [QWEN], {}, Limits(40_960, 20_480, known=True)),
+        ("gateway", [QWEN, GATEWAY], {}, Limits(32_000, 4_000, known=True)),
+        ("lora", [QWEN, LORA], {}, Limits(40_960, 20_480, known=True)),
+        ("lora-2", [LORA_OF_LORA, QWEN, LORA], {}, Limits(40_960, 20_480, known=True)),
+        ("lora", [LORA], {}, Limits(128_000, 32_768, known=False)),
+        ("a", IN_CIRCLES, {}, Limits(128_000, 32_768, known=False)),
+        ("silent", [SILENT], {}, Limits(128_000, 32_768, known=False)),
+        ("unknown", [QWEN], {}, Limits(128_000, 32_768, known=False)),
+        (None, [QWEN, GATEWAY], {}, Limits(128_000, 32_768, known=False)),
+        (None, [], {}, Limits(128_000, 32_768, known=False)),
+        ("qwen", [QWEN], {"context_window": 8_192}, Limits(8_192, 4_096, known=True)),
+        ("qwen", [QWEN], {"context_window": 1_000_000}, Limits(40_960, 20_480, known=True)),
+        ("qwen", [QWEN], {"max_output_tokens": 1_024}, Limits(40_960, 1_024, known=True)),
+        ("qwen", [QWEN], {"max_output_tokens": 40_000}, Limits(40_960, 20_480, known=True)),
+        (None, [], {"context_window": 8_192}, Limits(8_192, 4_096, known=False)),
+        (None, [], {"max_output_tokens": 1_024}, Limits(128_000, 1_024, known=False)),
+        ("tiny", [ModelCard("tiny", max_model_len=1)], {}, Limits(1, 1, known=True)),
+    ],
+    ids=[
+        "the model's card", "the only card", "a gateway's card", "a LoRA", "a LoRA of a LoRA", "a LoRA without parent",
+        "parents in a circle", "a card that says nothing", "an unknown model", "several models", "no cards",
+        "a smaller window", "a window above the server's", "a smaller output", "an output above half the window",
+        "a window without cards", "an output without cards", "a window of one",
+    ],
+)  # fmt: skip
+def test_the_limits_to_plan_with(
+    model: str | None, cards: list[ModelCard], config: dict[str, Any], expected: Limits
+) -> None:
+    assert limits_of(model, cards, read_config(config, {})) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "cards", "harmony"),
+    [
+        ("openai/gpt-oss-20b", [], True),
+        ("OpenAI/GPT-OSS-120b", [], True),
+        ("local/gpt_oss", [], True),
+        ("house", [ModelCard("house", root="/models/gpt-oss-20b")], True),
+        ("house", [ModelCard("house", parent="openai/gpt-oss-20b")], True),
+        ("house", [ModelCard("house", root="Qwen/Qwen3-8B"), ModelCard("other", root="gpt-oss-20b")], False),
+        ("Qwen/Qwen3-8B", [], False),
+    ],
+    ids=["its name", "capitals", "an underscore", "its root", "its parent", "another's root", "another model"],
+)
+def test_harmony_is_known_by_name_or_by_what_was_loaded(model: str, cards: list[ModelCard], harmony: bool) -> None:
+    assert speaks_harmony(model, cards) is harmony
+
+
+@pytest.mark.parametrize(
+    ("said", "window"),
+    [
+        (recorded("tiny-qwen3", "ctx_overflow").json["error"]["message"], 4096),
+        (recorded("tiny-gpt-oss", "ctx_overflow").json["error"]["message"], 4096),
+        (recorded("tiny-qwen3", "max_output_tokens_100000").json["error"]["message"], 4096),
+        ("Input length (6068) exceeds model's maximum context length (4096).", 4096),
+        ("The engine prompt length 9 exceeds the max_model_len 8. Please reduce prompt.", 8),
+        ("This prompt is longer than the maximum model length of 8192.", 8192),
+        ("prompt is too long", None),
+        ("", None),
+    ],
+    ids=["Qwen", "gpt-oss", "output above the window", "chat", "engine", "old", "no number", "nothing"],
+)
+def test_a_refusal_that_names_the_window(said: str, window: int | None) -> None:
+    assert window_in_refusal(said) == window
+
+
+@pytest.mark.parametrize(
+    ("asked", "cards", "picked"),
+    [("other", [QWEN], "other"), (None, [QWEN], "qwen"), (None, [QWEN, LORA], "qwen"), (None, [LORA], "lora")],
+    ids=["the one asked for", "the only one", "the only base model", "the only LoRA"],
+)
+def test_the_model_to_ask(asked: str | None, cards: list[ModelCard], picked: str) -> None:
+    assert pick_model(asked, cards, URL) == picked
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [
+        ([], "http://vllm.test/v1 lists no models; set `default_model` to the one to ask"),
+        (
+            [QWEN, GATEWAY, LORA],
+            "http://vllm.test/v1 serves several models; set `default_model` to one of: qwen, gateway, lora",
+        ),
+    ],
+    ids=["none", "several"],
+)
+def test_a_model_that_nobody_can_guess(cards: list[ModelCard], said: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        pick_model(None, cards, URL)
+
+    assert str(raised.value) == said

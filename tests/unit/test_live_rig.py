@@ -1,0 +1,191 @@
+"""The live rig without vLLM: servers are started, shared and replaced, and nothing is left running."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live import environment
+from tests.live.home import CHECKOUT, LiveRigError
+from tests.live.launch import Launch
+from tests.live.server import CommandAt, LiveServer, served
+from tests.live.slots import Slot
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU wheels, and so the rig, are for Linux")
+
+# The settings of no server that others could be using: its port is not the preferred one.
+LAUNCH = Launch("tiny-qwen3", max_model_len=64)
+
+# What stands in for vLLM: it answers what the rig asks, and has an engine that ignores SIGTERM and has left its process
+# group.
+STAND_IN = """
+import http.server, json, os, signal, subprocess, sys
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+engine = subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
+print("engine", engine.pid, flush=True)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"data": [{"id": "tiny-qwen3", "max_model_len": 64}]}).encode())
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+DEAF_STAND_IN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{STAND_IN}"
+
+# Another process that serves the stand-in until it is ended.
+OTHER_PROCESS = f"""
+import sys, time
+from tests.live.launch import Launch
+from tests.live.server import served
+with served({{Launch("tiny-qwen3", max_model_len=64): lambda port: [sys.executable, "-c", {STAND_IN!r}, str(port)]}}):
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_TEST_HOME", str(tmp_path))
+
+
+def python(program: str) -> CommandAt:
+    return lambda port: [sys.executable, "-c", program, str(port)]
+
+
+def processes(server: LiveServer) -> list[int]:
+    """The server's and its engine's."""
+    engine = server.slot.log.read_text().split("engine ")[1].split()[0]
+    return [server.pid, int(engine)]
+
+
+def runs(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def other_process() -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", OTHER_PROCESS], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("stand_in", [STAND_IN, DEAF_STAND_IN], ids=["polite", "deaf"])
+def test_a_server_and_all_its_descendants_are_gone_when_the_block_ends(
+    stand_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.live.server.SECONDS_TO_END", 0.5)
+
+    with served({LAUNCH: python(stand_in)}) as servers:
+        pids = processes(servers[LAUNCH])
+        while_it_ran = [runs(pid) for pid in pids]
+
+    assert while_it_ran == [True, True]
+    assert [runs(pid) for pid in pids] == [False, False]
+    assert Slot(LAUNCH.slot).running() is None
+
+
+def test_a_server_is_gone_when_the_block_fails() -> None:
+    pids = []
+
+    def interrupted() -> None:
+        with served({LAUNCH: python(STAND_IN)}) as servers:
+            pids.extend(processes(servers[LAUNCH]))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [runs(pid) for pid in pids] == [False, False]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda ending: ending.name)
+def test_no_server_outlives_the_process_that_started_it(ending: signal.Signals) -> None:
+    owner = other_process()
+    running = Slot(LAUNCH.slot).running()
+    assert running is not None
+
+    owner.send_signal(ending)
+    owner.communicate()
+
+    assert eventually(lambda: not runs(running.keeper))
+    assert not runs(running.server)
+
+
+def test_a_running_server_is_shared_and_lives_as_long_as_its_last_user() -> None:
+    owner = other_process()
+
+    with served({LAUNCH: python("raise SystemExit('a second server was started')")}) as servers:
+        owner.kill()
+        owner.communicate()
+        time.sleep(1)
+        shared = servers[LAUNCH]
+        pids = processes(shared)
+        while_shared = [runs(pid) for pid in pids]
+
+    assert not shared.started
+    assert while_shared == [True, True]
+    assert [runs(pid) for pid in pids] == [False, False]
+
+
+def test_a_detached_server_outlives_its_users_until_it_is_attached_again() -> None:
+    with served({LAUNCH: python(STAND_IN)}) as servers:
+        slot = servers[LAUNCH].slot
+        slot.detach(True)
+    with served({LAUNCH: python(STAND_IN)}) as servers:
+        found = servers[LAUNCH]
+
+    lease = slot.take_lease()
+    slot.detach(False)
+    slot.drop_lease(lease)
+
+    assert not found.started
+    assert [runs(pid) for pid in processes(found)] == [False, False]
+
+
+def test_a_server_that_serves_something_else_is_replaced() -> None:
+    with served({LAUNCH: python(STAND_IN)}) as servers:
+        slot = servers[LAUNCH].slot
+        slot.detach(True)
+        running = slot.running()
+    assert running is not None
+    slot.file("json").write_text(slot.file("json").read_text().replace('"max_model_len": 64', '"max_model_len": 128'))
+
+    with served({LAUNCH: python(STAND_IN)}) as servers:
+        replaced = servers[LAUNCH]
+
+    assert replaced.started
+    assert not runs(running.server)
+
+
+def test_a_server_that_does_not_start_fails_with_the_end_of_its_log() -> None:
+    failing = python("print('the engine caught fire'); raise SystemExit(1)")
+
+    with (
+        pytest.raises(LiveRigError, match=r"(?s)tiny-qwen3 did not start.*the engine caught fire"),
+        served({LAUNCH: failing}),
+    ):
+        pass
+
+    assert not Slot(LAUNCH.slot).is_alive()
+
+
+def test_an_environment_is_not_pulled_from_under_a_running_server() -> None:
+    with (
+        served({LAUNCH: python(STAND_IN)}) as servers,
+        pytest.raises(LiveRigError, match=f"{servers[LAUNCH].slot.name} still runs from the old"),
+    ):
+        environment.ensure_environment()

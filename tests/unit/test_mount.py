@@ -1,0 +1,238 @@
+"""The provider plugs into a session offline, any number of times, and shows nobody its secrets."""
+
+import inspect
+import logging
+from typing import Any
+
+import openai
+import pytest
+from amplifier_core.llm_errors import ConfigurationError, NetworkError
+from amplifier_core.models import ModelInfo
+from amplifier_core.testing import MockCoordinator
+
+import amplifier_module_provider_vllm as package
+from amplifier_module_provider_vllm import VLLMProvider, mount, on_session_ready
+
+CLOSED = "http://127.0.0.1:1/v1"
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VLLM_BASE_URL", "VLLM_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def coordinator() -> MockCoordinator:
+    return MockCoordinator()  # type: ignore[no-untyped-call]
+
+
+def mounted(coordinator: MockCoordinator) -> dict[str, Any]:
+    providers: dict[str, Any] = coordinator.get("providers")
+    return providers
+
+
+def test_what_the_package_shows() -> None:
+    assert set(package.__all__) == {"VLLMProvider", "mount", "on_session_ready"}
+    assert package.__amplifier_module_type__ == "provider"
+
+
+async def test_mounting_is_offline_and_as_vllm(coordinator: MockCoordinator) -> None:
+    cleanup = await mount(coordinator, {"base_url": CLOSED, "priority": "5"})
+
+    provider = mounted(coordinator)["vllm"]
+    assert (provider.name, provider.priority, provider.config) == ("vllm", 5, {"base_url": CLOSED, "priority": "5"})
+    assert inspect.iscoroutinefunction(cleanup)
+
+
+async def test_mounting_twice_installs_a_new_provider_and_cleans_up_any_number_of_times(
+    coordinator: MockCoordinator,
+) -> None:
+    first = await mount(coordinator, {"base_url": CLOSED})
+    before = mounted(coordinator)["vllm"]
+    second = await mount(coordinator, {"base_url": CLOSED})
+    for cleanup in (first, first, second):
+        await cleanup()
+
+    assert mounted(coordinator)["vllm"] is not before
+
+
+@pytest.mark.parametrize(
+    ("config", "variable", "url"),
+    [
+        (None, None, "http://localhost:8000/v1"),
+        ({}, "", "http://localhost:8000/v1"),
+        ({}, "http://there:9000", "http://there:9000/v1"),
+        ({"base_url": ""}, "http://there:9000", "http://there:9000/v1"),
+        ({"base_url": "https://here/api/v1/"}, "http://there:9000", "https://here/api/v1"),
+    ],
+    ids=["nothing", "empty variable", "variable", "empty key", "key"],
+)
+async def test_which_server_is_asked(
+    config: dict[str, Any] | None,
+    variable: str | None,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    coordinator: MockCoordinator,
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("VLLM_BASE_URL", variable)
+
+    await mount(coordinator, config)
+
+    assert mounted(coordinator)["vllm"].url == url
+
+
+@pytest.mark.parametrize("given", [{}, {"api_key": "key"}, {"api_key": "", "config": {}}, {"base_url": ""}], ids=str)
+def test_a_provider_without_a_server_says_what_to_set(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"set the config key `base_url` \(or VLLM_BASE_URL\)"):
+        VLLMProvider(**given)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://there", "http://", "there"])
+def test_a_url_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match="is not an http or https URL, such as"):
+        VLLMProvider(url)
+
+
+async def test_a_value_that_cannot_be_meant_fails_the_mount(coordinator: MockCoordinator) -> None:
+    with pytest.raises(ConfigurationError, match="config key 'timeout' is 'soon'"):
+        await mount(coordinator, {"timeout": "soon"})
+
+    assert not mounted(coordinator)
+
+
+@pytest.mark.parametrize("key", ["", None])
+async def test_a_server_without_a_key_needs_none(key: str | None) -> None:
+    provider = VLLMProvider(CLOSED, api_key=key, config={})
+
+    with pytest.raises(NetworkError, match=f"no connection to {CLOSED}"):
+        await provider.list_models()
+
+    await provider.close()
+
+
+def test_a_placeholder_is_enough_to_ask_what_can_be_configured() -> None:
+    provider = VLLMProvider("http://placeholder", api_key="", config={})
+
+    assert provider.get_info().id == "vllm"
+
+
+def test_a_client_of_ones_own_names_the_server() -> None:
+    client = openai.AsyncOpenAI(base_url="http://there:9000/v1", api_key="key")
+
+    assert VLLMProvider(client=client).url == "http://there:9000/v1"
+
+
+def test_a_provider_has_no_stream_of_its_own() -> None:
+    """Amplifier's streaming loop takes that for a simpler protocol, and loses tool calls."""
+    assert not hasattr(VLLMProvider(CLOSED), "stream")
+
+
+def test_the_protocol_that_the_kernel_checks() -> None:
+    provider = VLLMProvider(CLOSED)
+
+    assert inspect.iscoroutinefunction(provider.complete)
+    assert inspect.iscoroutinefunction(provider.list_models)
+    assert not inspect.iscoroutinefunction(provider.get_model_info)
+    assert (provider.get_info().display_name, provider.name) == ("vLLM", "vllm")
+
+
+def test_an_unknown_key_is_a_warning_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        VLLMProvider(CLOSED, config={"max_token": 5})
+
+    assert caplog.messages == ["[PROVIDER] vLLM: unknown config key 'max_token': did you mean 'max_tokens'?"]
+
+
+async def test_no_secret_is_shown(coordinator: MockCoordinator, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await mount(coordinator, {"base_url": "http://me:hidden@there:9000/v1?k=hidden", "api_key": "hidden"})
+
+    provider = mounted(coordinator)["vllm"]
+
+    shown = [repr(provider), provider.url, repr(provider.get_info()), repr(provider.get_model_info()), *caplog.messages]
+    assert repr(provider) == "VLLMProvider('http://there:9000/v1')"
+    assert not [text for text in shown if "hidden" in text]
+
+
+async def test_loggers_are_told_of_every_event_outside_the_kernels(coordinator: MockCoordinator) -> None:
+    await mount(coordinator, {"base_url": CLOSED})
+
+    (events,) = await coordinator.collect_contributions("observability.events")
+
+    assert {"llm:stream_block_start", "llm:stream_block_delta", "llm:stream_block_end", "llm:stream_aborted"} < {
+        *events
+    }
+
+
+async def test_costs_that_nobody_knows_are_not_zero(coordinator: MockCoordinator) -> None:
+    await mount(coordinator, {"base_url": CLOSED})
+
+    assert await coordinator.collect_contributions("session.cost") == []
+
+
+async def test_a_session_begins_without_its_server(coordinator: MockCoordinator) -> None:
+    await mount(coordinator, {"base_url": CLOSED})
+
+    await on_session_ready(coordinator)
+
+    info = mounted(coordinator)["vllm"].get_model_info()
+    assert (info.id, info.context_window, info.max_output_tokens) == ("vllm", 128_000, 32_768)
+
+
+async def test_a_session_of_other_providers_is_left_alone(coordinator: MockCoordinator) -> None:
+    await coordinator.mount("providers", object(), name="other")
+
+    await on_session_ready(coordinator)
+
+    assert list(mounted(coordinator)) == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://localhost:8000", "local"),
+        ("http://127.0.0.2", "local"),
+        ("http://[::1]:8000", "local"),
+        ("http://0.0.0.0:8000", "local"),
+        ("http://10.0.0.5:8000", "remote"),
+        ("https://localhost.example.org", "remote"),
+    ],
+)
+def test_where_the_server_is(url: str, place: str) -> None:
+    capabilities = VLLMProvider(url).get_info().capabilities
+
+    assert {"local", "remote"} & set(capabilities) == {place}
+    assert {"tools", "streaming", "thinking", "json_mode"} < set(capabilities)
+
+
+@pytest.mark.parametrize(("vision", "seen"), [(True, True), ("true", True), (False, False), (None, False)])
+def test_a_model_sees_if_the_operator_says_so(vision: object, seen: bool) -> None:
+    provider = VLLMProvider(CLOSED, config={"vision": vision, "default_model": "Qwen/Qwen3-VL"})
+
+    assert ("vision" in provider.get_info().capabilities, "vision" in provider.get_model_info().capabilities) == (
+        seen,
+        seen,
+    )
+
+
+def test_what_a_set_up_wizard_asks() -> None:
+    fields = {field.id: field for field in VLLMProvider(CLOSED).get_info().config_fields}
+
+    assert (fields["base_url"].env_var, fields["api_key"].env_var) == (None, "VLLM_API_KEY")
+    assert (fields["api_key"].field_type, fields["api_key"].default, fields["api_key"].required) == (
+        "secret",
+        None,
+        False,
+    )
+
+
+def test_prices_are_told_with_the_model() -> None:
+    provider = VLLMProvider(CLOSED, config={"rates": {"input": 1, "output": 2, "cache_read": 0.5}})
+
+    pricing = provider.get_model_info().model_dump().get("pricing", {})
+
+    expected = {"input_per_million": 1.0, "output_per_million": 2.0, "cache_read_per_million": 0.5}
+    known = "pricing" in ModelInfo.model_fields  # since amplifier-core 2
+    assert expected.items() <= pricing.items() if known else pricing == {}

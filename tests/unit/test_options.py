@@ -1,0 +1,204 @@
+"""One call's settings: kwargs before the request, the request before the config, and zero is an answer."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest, Degradation, Message
+
+from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._options import CallOptions, decide_options, first_set
+
+HARMONY = "gpt-oss takes only low, medium and high"
+HELLO = [Message(role="user", content="Hello")]
+
+
+def decided(
+    request: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    *,
+    harmony: bool = False,
+    advertised: int | None = None,
+) -> CallOptions:
+    return decide_options(
+        ChatRequest(messages=HELLO, **(request or {})),
+        overrides or {},
+        read_config(config or {}, {}),
+        model="tiny",
+        harmony=harmony,
+        advertised_output=advertised,
+    )
+
+
+def test_nothing_asked_for_is_nothing_sent() -> None:
+    options = decided()
+
+    assert options == CallOptions(
+        model="tiny",
+        harmony=False,
+        stream=True,
+        temperature=None,
+        top_p=None,
+        stop=None,
+        tool_choice=None,
+        parallel_tool_calls=None,
+        max_output_tokens=None,
+        capped_by_caller=False,
+        reasoning_effort=None,
+        reasoning_summary=None,
+        truncation="disabled",
+        store=False,
+        vision=True,
+        degradations=[],
+        extra_body={},
+        extra_headers={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "asked", "configured"),
+    [
+        ("temperature", 0.0, 0.5, 1.0),
+        ("top_p", 0.1, 0.2, 0.3),
+        ("max_output_tokens", 10, 20, None),
+        ("reasoning_effort", "low", "medium", "high"),
+        ("stop", [], ["a"], None),
+        ("tool_choice", "none", "auto", None),
+        ("parallel_tool_calls", False, True, None),
+    ],
+)
+def test_kwargs_stand_above_the_request_and_the_request_above_the_config(
+    name: str, override: object, asked: object, configured: object
+) -> None:
+    config = {} if configured is None else {name: configured}
+
+    chosen = [
+        getattr(decided({name: asked}, {name: override}, config), name),
+        getattr(decided({name: asked}, {name: None}, config), name),
+        getattr(decided({}, {}, config), name),
+    ]
+
+    assert chosen == [override, asked, configured]
+
+
+@pytest.mark.parametrize("place", ["overrides", "request", "config"])
+def test_zero_is_an_answer_wherever_it_stands(place: str) -> None:
+    settings = {"request": {}, "overrides": {}, "config": {}, place: {"temperature": 0}}
+
+    options = decided(settings["request"], settings["overrides"], settings["config"])
+
+    assert options.temperature == 0.0
+
+
+@pytest.mark.parametrize(
+    ("request_", "overrides", "config", "expected"),
+    [
+        ({}, {}, {}, (2048, False)),
+        ({}, {}, {"max_tokens": 100}, (100, True)),
+        ({"max_output_tokens": 50}, {}, {"max_tokens": 100}, (50, True)),
+        ({"max_output_tokens": 50}, {"max_tokens": 25}, {}, (25, True)),
+        ({}, {"max_output_tokens": 10, "max_tokens": 25}, {}, (10, True)),
+    ],
+    ids=["nobody", "config", "request", "kwargs", "both kwargs"],
+)
+def test_who_capped_the_reply(
+    request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[int, bool]
+) -> None:
+    options = decided(request_, overrides, config, advertised=2048)
+
+    assert (options.max_output_tokens, options.capped_by_caller) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "overrides", "config", "expected"),
+    [
+        ({}, {"extended_thinking": True}, {}, ("medium", None)),
+        ({}, {"extended_thinking": True}, {"reasoning_effort": "low"}, ("low", None)),
+        ({"reasoning_effort": "high"}, {"extended_thinking": False}, {"reasoning_effort": "high"}, ("none", None)),
+        ({}, {"extended_thinking": False, "reasoning_effort": "high"}, {"reasoning_summary": "auto"}, ("none", None)),
+        ({}, {}, {"reasoning": "high"}, ("high", None)),
+        ({}, {}, {"reasoning": {"effort": "high", "summary": "auto"}}, ("high", "auto")),
+        ({}, {}, {"reasoning": "high", "reasoning_effort": "low"}, ("low", None)),
+        ({"reasoning_effort": "medium"}, {"reasoning": "low"}, {}, ("low", None)),
+        ({}, {"reasoning": {"effort": None, "summary": "concise"}}, {"reasoning": "high"}, ("high", "concise")),
+        ({}, {"reasoning": "low", "reasoning_effort": "high"}, {}, ("high", None)),
+        ({}, {"reasoning_summary": "detailed"}, {"reasoning_summary": "auto"}, (None, "detailed")),
+    ],
+    ids=[
+        "thinking asked for", "thinking asked for of a configured effort", "thinking refused",
+        "thinking refused against everything", "configured word", "configured both", "effort above reasoning",
+        "kwargs above request", "effort of the config under a summary", "effort above reasoning in kwargs", "summary",
+    ],
+)  # fmt: skip
+def test_how_much_a_model_thinks(
+    request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    options = decided(request_, overrides, config)
+
+    assert (options.reasoning_effort, options.reasoning_summary) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("none", "low"), ("minimal", "low"), ("low", "low"), ("medium", "medium"), ("high", "high"),
+        ("xhigh", "high"), ("max", "high"), (None, None),
+    ],
+)  # fmt: skip
+def test_gpt_oss_is_asked_for_an_effort_that_it_has(asked: str | None, sent: str | None) -> None:
+    options = decided({"reasoning_effort": asked}, harmony=True)
+
+    degraded = [Degradation(requested=f"reasoning effort {asked}", actual=f"reasoning effort {sent}", reason=HARMONY)]
+    assert options.reasoning_effort == sent
+    assert options.degradations == (degraded if asked != sent else [])
+
+
+@pytest.mark.parametrize("effort", ["none", "minimal", "xhigh", "max"])
+def test_other_models_are_asked_for_what_was_asked(effort: str) -> None:
+    options = decided({"reasoning_effort": effort})
+
+    assert (options.reasoning_effort, options.degradations) == (effort, [])
+
+
+def test_an_opt_out_of_thinking_that_gpt_oss_cannot_have_is_no_degradation() -> None:
+    options = decided({}, {"extended_thinking": False}, harmony=True)
+
+    assert (options.reasoning_effort, options.degradations) == ("low", [])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "config", "expected"),
+    [
+        (None, {}, True),
+        ({}, {}, True),
+        ({"stream": True}, {}, True),
+        ({"stream": False}, {}, False),
+        ({"stream": None}, {}, True),
+        ({"stream": 0}, {}, True),
+        (None, {"use_streaming": False}, False),
+        ({"stream": True}, {"use_streaming": "false"}, False),
+    ],
+)
+def test_what_is_streamed(metadata: dict[str, Any] | None, config: dict[str, Any], expected: bool) -> None:
+    assert decided({"metadata": metadata}, config=config).stream is expected
+
+
+@pytest.mark.parametrize(
+    ("harmony", "configured", "expected"),
+    [(False, None, True), (False, False, False), (True, None, False), (True, False, False)],
+)
+def test_who_is_shown_images(harmony: bool, configured: bool | None, expected: bool) -> None:
+    assert decided(config={"vision": configured}, harmony=harmony).vision is expected
+
+
+def test_extras_of_a_call_stand_above_those_of_the_config() -> None:
+    config = {"extra_request_params": {"top_k": 1, "seed": 2}, "extra_headers": {"a": "1"}}
+
+    options = decided({}, {"extra_request_params": {"top_k": 5}, "extra_headers": {"b": "2"}}, config)
+
+    assert (options.extra_body, options.extra_headers) == ({"top_k": 5, "seed": 2}, {"a": "1", "b": "2"})
+
+
+@pytest.mark.parametrize("answer", [0, False, "", [], 0.0])
+def test_the_first_that_is_set_may_be_empty(answer: object) -> None:
+    assert first_set(None, answer, "later") == answer

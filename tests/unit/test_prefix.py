@@ -1,0 +1,144 @@
+"""The encoding of a history begins with the encoding of its beginning, so that vLLM finds it in its prefix cache."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import (
+    ChatRequest,
+    ImageBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amplifier_module_provider_vllm._continuation import replayed
+from amplifier_module_provider_vllm._response_handling import to_response
+from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
+from tests.contract.recordings import recorded
+from tests.fixtures.requests import encoded
+from tests.fixtures.rounds import MODELS, streams_of, turn_of
+
+REPLIES = [stream for stream in streams_of(*MODELS) if "cut" not in stream[1]]
+
+texts = st.sampled_from(["Hello", "", " ", "two\nlines", "<|im_end|>", "\ud800", "世"])
+contents = st.one_of(
+    texts,
+    st.lists(
+        st.one_of(
+            texts.map(lambda text: TextBlock(text=text)),
+            st.just(ImageBlock(source={"type": "url", "url": "http://there/a.png"})),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+arguments = st.dictionaries(st.sampled_from(["a", "b"]), texts, max_size=2)
+
+
+@st.composite
+def tool_turn(draw: st.DrawFn) -> list[Message]:
+    """An assistant's turn with its calls in one of the shapes that loops store, and a result for each."""
+    said: list[Any] = [TextBlock(text=text) for text in draw(st.lists(texts, max_size=2))]
+    said += [ThinkingBlock(thinking=text) for text in draw(st.lists(texts, max_size=1))]
+    said = draw(st.permutations(said))
+    made = draw(st.lists(arguments, min_size=1, max_size=3))
+    ids = [f"call_{draw(st.integers(0, 1_000_000))}_{n}" for n in range(len(made))]
+    blocks = [ToolCallBlock(id=one, name="f", input=args) for one, args in zip(ids, made, strict=True)]
+    stored = [{"id": one, "tool": "f", "arguments": args} for one, args in zip(ids, made, strict=True)]
+    extra: dict[str, Any] = {"tool_calls": stored} if draw(st.booleans()) else {}
+    content = [*said, *(blocks if not extra or draw(st.booleans()) else [])]
+    if draw(st.booleans()):
+        results = [Message(role="tool", tool_call_id=one, name="f", content=draw(contents)) for one in ids]
+    else:
+        results = [Message(role="user", content=[ToolResultBlock(tool_call_id=one, output=draw(texts)) for one in ids])]
+    return [Message(role="assistant", content=content, **extra), *results]
+
+
+turns = st.one_of(
+    st.builds(lambda content: [Message(role="user", content=content)], contents),
+    st.builds(lambda text: [Message(role="assistant", content=text)], texts),
+    st.builds(lambda role, text: [Message(role=role, content=text)], st.sampled_from(["system", "developer"]), texts),
+    tool_turn(),
+)
+
+
+def items(turns_: Sequence[Sequence[Message]], *, harmony: bool) -> list[dict[str, Any]]:
+    """What is sent for a question and these turns after it."""
+    messages = [Message(role="user", content="First."), *(message for turn in turns_ for message in turn)]
+    sent: list[dict[str, Any]] = encoded(*repair_tool_sequence(messages).messages, harmony=harmony).params["input"]
+    return sent
+
+
+def begins(shorter: object, longer: object) -> bool:
+    match shorter, longer:
+        case str(), str():
+            return longer.startswith(shorter)
+        case list(), list():
+            return longer[: len(shorter)] == shorter
+        case Mapping(), Mapping():
+            return shorter.keys() == longer.keys() and all(begins(shorter[key], longer[key]) for key in shorter)
+        case _:
+            return shorter == longer
+
+
+@given(st.lists(turns, max_size=8), st.integers(0, 8), st.booleans())
+def test_a_longer_history_begins_with_the_shorter(history: list[list[Message]], cut: int, harmony: bool) -> None:
+    shorter, longer = items(history[:cut], harmony=harmony), items(history, harmony=harmony)
+
+    assert shorter[:-1] == longer[: len(shorter) - 1]
+    assert begins(shorter[-1], longer[len(shorter) - 1])
+
+
+@given(st.lists(turns, max_size=6), st.booleans())
+def test_the_same_history_is_the_same_bytes(history: list[list[Message]], harmony: bool) -> None:
+    assert repr(items(history, harmony=harmony)) == repr(items(history, harmony=harmony))
+
+
+@given(st.lists(turns, max_size=6), texts, texts)
+def test_a_changing_reminder_changes_the_last_item_alone(history: list[list[Message]], first: str, second: str) -> None:
+    plain = items(history, harmony=False)
+
+    reminded = [items([*history, [Message(role="system", content=text)]], harmony=False) for text in (first, second)]
+
+    assert all(sent[: len(plain) - 1] == plain[:-1] for sent in reminded)
+    assert all(len(sent) <= len(plain) + 1 for sent in reminded)
+
+
+def as_loop_basic_stores_it(reply: Any) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": [block.model_dump() for block in reply.content],
+        "tool_calls": [
+            {"id": call.id, "tool": call.name, "arguments": call.arguments} for call in reply.tool_calls or []
+        ],
+        "metadata": reply.metadata,
+    }
+
+
+def as_loop_streaming_stores_it(reply: Any) -> dict[str, Any]:
+    thoughts = [block.model_dump() for block in reply.content if block.type == "thinking"]
+    return as_loop_basic_stores_it(reply) | {"thinking_block": thoughts[0] if thoughts else None}
+
+
+def as_a_file_keeps_it(reply: Any) -> dict[str, Any]:
+    """Amplifier's session files drop what is None."""
+    stored: dict[str, Any] = ChatRequest(messages=[Message(**as_loop_basic_stores_it(reply))]).model_dump(
+        exclude_none=True
+    )["messages"][0]
+    return stored
+
+
+@pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_loop_streaming_stores_it, as_a_file_keeps_it])
+@pytest.mark.parametrize(("group", "case"), REPLIES)
+def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: Any) -> None:
+    turn = turn_of(recorded(group, case))
+    stored = Message(**store(to_response(turn, [], None)))
+
+    _question, *sent = items([[stored]], harmony=False)
+
+    assert sent[: len(turn.items)] == list(replayed(turn.items, 1))

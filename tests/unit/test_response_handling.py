@@ -1,0 +1,245 @@
+"""A Turn becomes the reply that a session reads: nothing lost, nothing invented, and no call run that was not meant."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from amplifier_core.content_models import TextContent, ThinkingContent, ToolCallContent
+from amplifier_core.llm_errors import InvalidToolCallError
+from amplifier_core.message_models import (
+    ChatResponse,
+    Degradation,
+    TextBlock,
+    ThinkingBlock,
+    ToolCall,
+    ToolCallBlock,
+    ToolSpec,
+    Usage,
+)
+
+from amplifier_module_provider_vllm._config import Rates
+from amplifier_module_provider_vllm._response_handling import parse_arguments, to_response, to_usage
+from amplifier_module_provider_vllm._turn import (
+    FunctionCall,
+    Item,
+    OtherItem,
+    Reasoning,
+    Status,
+    Text,
+    TokenUsage,
+    Turn,
+)
+from tests.contract.recordings import recorded
+from tests.fixtures.rounds import MODELS, streams_of, turn_of
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "where": {"type": "object"},
+        "days": {"type": "array"},
+        "content": {"type": "string"},
+        "anything": {},
+    },
+}
+LOOK = ToolSpec(name="look", parameters=SCHEMA)
+CALL = FunctionCall("call_1", "look", '{"content": "x"}')
+
+
+def extras(response: ChatResponse, name: str) -> Any:
+    return (response.model_extra or {})[name]
+
+
+def replied(*items: Item, **fields: Any) -> ChatResponse:
+    return to_response(Turn(items, **({"status": Status.COMPLETED} | fields)), [LOOK], None)
+
+
+def test_everything_that_a_model_says_is_in_the_reply_in_its_order() -> None:
+    turn = Turn(
+        (Reasoning("Hm."), Text("So: "), CALL, OtherItem("web_search_call", "[web_search_call: Paris]")),
+        Status.COMPLETED,
+        response_id="resp_1",
+        model="tiny",
+        usage=TokenUsage(9, 5, 3, 4, 2),
+    )
+
+    response = to_response(turn, [LOOK], None)
+
+    assert response == ChatResponse(
+        content=[
+            ThinkingBlock(thinking="Hm."),
+            TextBlock(text="So: "),
+            ToolCallBlock(id="call_1", name="look", input={"content": "x"}),
+            TextBlock(text="[web_search_call: Paris]"),
+        ],
+        tool_calls=[ToolCall(id="call_1", name="look", arguments={"content": "x"})],
+        usage=Usage(
+            input_tokens=9,
+            output_tokens=5,
+            total_tokens=14,
+            reasoning_tokens=3,
+            cache_read_tokens=4,
+            cache_write_tokens=2,
+        ),
+        finish_reason="tool_calls",
+        metadata={"vllm:response_id": "resp_1", "vllm:model": "tiny"},
+        content_blocks=[
+            ThinkingContent(text="Hm."),
+            TextContent(text="So: "),
+            ToolCallContent(id="call_1", name="look", arguments={"content": "x"}),
+            TextContent(text="[web_search_call: Paris]"),
+        ],
+        text="So: [web_search_call: Paris]",
+    )
+
+
+@pytest.mark.parametrize(("group", "case"), streams_of(*MODELS))
+def test_the_three_views_of_a_recorded_reply_agree(group: str, case: str) -> None:
+    turn = turn_of(recorded(group, case))
+
+    response = to_response(turn, [], None)
+
+    blocks = extras(response, "content_blocks")
+    calls = [block for block in response.content if isinstance(block, ToolCallBlock)]
+    assert [block.type.value for block in blocks] == [block.type for block in response.content]
+    assert [(call.id, call.name) for call in response.tool_calls or []] == [(call.id, call.name) for call in calls]
+    assert [block.to_dict()["type"] for block in blocks] == [block.type for block in response.content]
+    assert json.loads(response.model_dump_json())["metadata"] == response.metadata
+
+
+@pytest.mark.parametrize(
+    ("items", "fields", "reason"),
+    [
+        ([Text("Hi")], {}, "stop"),
+        ([CALL], {}, "tool_calls"),
+        ([Text("Hi")], {"status": Status.INCOMPLETE, "incomplete_reason": "max_output_tokens"}, "length"),
+        ([CALL], {"status": Status.INCOMPLETE}, "length"),
+        ([Text("Hi")], {"status": Status.INCOMPLETE, "incomplete_reason": "content_filter"}, "content_filter"),
+        ([Text("I will not.", refusal=True)], {}, "content_filter"),
+        ([Reasoning("Hm")], {}, "stop"),
+    ],
+    ids=["text", "call", "cut off", "cut off behind a call", "filtered", "refused", "reasoning alone"],
+)
+def test_why_a_reply_ended(items: list[Item], fields: dict[str, Any], reason: str) -> None:
+    assert replied(*items, **fields).finish_reason == reason
+
+
+def test_a_reply_without_text_has_none() -> None:
+    assert extras(replied(Reasoning("Hm")), "text") is None
+
+
+def test_metadata_says_only_what_is_known() -> None:
+    cut = replied(Text("Hi"), status=Status.INCOMPLETE, incomplete_reason="max_output_tokens")
+
+    assert replied(Text("Hi")).metadata == {}
+    assert cut.metadata == {"vllm:incomplete_reason": "max_output_tokens"}
+
+
+@pytest.mark.parametrize("arguments", ['{"content": "x', "", "{"], ids=["cut", "empty", "begun"])
+def test_a_call_that_was_cut_off_is_not_run(arguments: str) -> None:
+    response = replied(Text("So:"), FunctionCall("call_1", "look", arguments), status=Status.INCOMPLETE)
+
+    assert (response.content, response.tool_calls) == ([TextBlock(text="So:")], None)
+    assert len(extras(response, "content_blocks")) == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "case"), [(group, case) for group, case in streams_of(*MODELS) if "cut_in_call" in case]
+)
+def test_no_recorded_call_that_was_cut_off_is_run(group: str, case: str) -> None:
+    response = to_response(turn_of(recorded(group, case)), [], None)
+
+    assert (response.tool_calls, response.finish_reason) == (None, "length")
+
+
+def test_a_whole_call_before_the_cut_is_run() -> None:
+    cut = FunctionCall("call_2", "look", '{"content":')
+
+    response = replied(CALL, cut, status=Status.INCOMPLETE)
+
+    assert response.tool_calls == [ToolCall(id="call_1", name="look", arguments={"content": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("written", "opened"),
+    [
+        ('{"content": "x"}', {"content": "x"}),
+        ("", {}),
+        (" \n", {}),
+        ("{}", {}),
+        ('{"content": "{\\"a\\": 1}"}', {"content": '{"a": 1}'}),
+        ('{"where": "{\\"a\\": 1}"}', {"where": {"a": 1}}),
+        ('{"days": "[1, 2]"}', {"days": [1, 2]}),
+        ('{"days": "{}"}', {"days": "{}"}),
+        ('{"where": "not JSON"}', {"where": "not JSON"}),
+        ('{"where": {"a": "[1]"}}', {"where": {"a": "[1]"}}),
+        ('{"anything": "[1]", "unknown": "[1]"}', {"anything": "[1]", "unknown": "[1]"}),
+    ],
+    ids=[
+        "plain", "none", "white space", "an empty object", "JSON that is meant as text", "an object in a string",
+        "a list in a string", "an object where a list belongs", "no JSON", "deeper", "where no type is given",
+    ],
+)  # fmt: skip
+def test_strings_are_opened_only_where_the_schema_wants_what_is_in_them(written: str, opened: dict[str, Any]) -> None:
+    assert parse_arguments(FunctionCall("call_1", "look", written), SCHEMA) == opened
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ('{"content": "x', "the model called 'look' with arguments that are not JSON"),
+        ("not JSON", "the model called 'look' with arguments that are not JSON"),
+        ('["x"]', "the model called 'look' with arguments that are not a JSON object"),
+        ("null", "the model called 'look' with arguments that are not a JSON object"),
+        ('"x"', "the model called 'look' with arguments that are not a JSON object"),
+    ],
+)
+def test_malformed_arguments_are_never_run(arguments: str, said: str) -> None:
+    with pytest.raises(InvalidToolCallError) as raised:
+        replied(FunctionCall("call_1", "look", arguments))
+
+    assert str(raised.value).startswith(said)
+    assert (raised.value.tool_name, raised.value.raw_arguments, raised.value.provider) == ("look", arguments, "vllm")
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, None),
+        (TokenUsage(0, 0), Usage(input_tokens=0, output_tokens=0, total_tokens=0)),
+        (TokenUsage(9, 5), Usage(input_tokens=9, output_tokens=5, total_tokens=14)),
+    ],
+    ids=["none", "zeros", "counts"],
+)
+def test_usage_is_the_servers(usage: TokenUsage | None, expected: Usage | None) -> None:
+    assert to_usage(usage, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("rates", "cost"),
+    [
+        (Rates(input=1, output=10), "0.002"),
+        (Rates(input=1, output=10, cache_read=0.1), "0.00164"),
+        (Rates(input=1, output=10, cache_read=0, cache_write=2), "0.0017"),
+        (Rates(input=0, output=0), "0"),
+    ],
+    ids=["input and output", "cached tokens cheaper", "written tokens dearer", "free"],
+)
+def test_what_a_reply_costs(rates: Rates, cost: str) -> None:
+    usage = to_usage(TokenUsage(1_000, 100, cached_tokens=400, cache_write_tokens=100), rates)
+
+    assert usage is not None
+    assert usage.cost_usd == Decimal(cost)
+
+
+def test_what_could_not_be_done_is_told_once() -> None:
+    image = Degradation(requested="image", actual="text", reason="tiny cannot see")
+    effort = Degradation(requested="reasoning effort max", actual="reasoning effort high", reason="gpt-oss")
+
+    response = to_response(Turn((Text("Hi"),), Status.COMPLETED), [], None, [image, effort, image])
+
+    assert response.degradation == Degradation(
+        requested="image, reasoning effort max",
+        actual="text, reasoning effort high",
+        reason="tiny cannot see; gpt-oss",
+    )
