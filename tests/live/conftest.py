@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
+from bench.prefix_cache import RENDERING, RETAINING
 from tests.fixtures.session import Session, open_session, vllm
 from tests.live.exchange import connected
 from tests.live.home import HOME_VARIABLE
+from tests.live.launch import Launch
 from tests.live.models import TINY_MODELS
-from tests.live.server import LiveServer, serving_all
+from tests.live.server import LiveServer, serving_all, serving_launches
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,19 @@ def qwen(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> Live
 @pytest.fixture(scope="session", params=["tiny-gpt-oss"])
 def gpt_oss(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
     return servers[request.param]
+
+
+@pytest.fixture(scope="session")
+def storing_servers() -> Iterator[dict[str, LiveServer]]:
+    """The same models behind servers that keep replies, tell what a prompt's tokens are, and cache all of them."""
+    flags = {"tiny-qwen3": RENDERING, "tiny-gpt-oss": RETAINING}
+    with serving_launches([Launch(model, store=True, extra_flags=flags[model]) for model in TINY_MODELS]) as running:
+        yield {server.model: server for server in running}
+
+
+@pytest.fixture(scope="session", params=list(TINY_MODELS))
+def storing_server(request: pytest.FixtureRequest, storing_servers: dict[str, LiveServer]) -> LiveServer:
+    return storing_servers[request.param]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,129 @@
+"""A reply that our own cap cuts off reaches the user whole; one that the caller capped ends where it was told to."""
+
+from typing import Any
+
+import pytest
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.fixtures.session import Session, open_session, vllm
+from tests.live.exchange import COUNT, WEATHER, connected, mounted, said, user
+from tests.live.server import LiveServer
+from tests.live.tap import Tap
+
+pytestmark = pytest.mark.live
+
+CAP = 120
+"""Tokens; the whole count takes 390 of Qwen's and 300 of gpt-oss's."""
+
+COUNTED = ", ".join(str(number) for number in range(1, 101))
+
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+@both_ways
+async def test_a_count_that_our_cap_cut_off_is_the_count_that_it_did_not(server: LiveServer, stream: bool) -> None:
+    async with connected(server.base_url, use_streaming=stream) as whole:
+        uncut = await whole.complete(COUNT)
+    async with connected(server.base_url, use_streaming=stream, max_output_tokens=CAP) as capped:
+        response = await capped.complete(COUNT)
+
+    assert COUNTED in said(uncut)[-1][1]
+    assert _texts(response) == _texts(uncut)
+    assert response.finish_reason == uncut.finish_reason == "stop"
+
+
+async def test_what_was_streamed_of_it_is_what_came_back(server: LiveServer) -> None:
+    async with open_session(vllm(server.base_url, temperature=0, max_output_tokens=CAP)) as session:
+        response: Any = await mounted(session).complete(COUNT)
+
+    assert _streamed(session) == {index: block.text for index, block in enumerate(response.content_blocks)}
+    assert [event.name for event in session.events if event.name in ("llm:request", "llm:response")] == [
+        "llm:request",
+        "llm:response",
+    ]
+
+
+@both_ways
+async def test_every_round_is_paid_for(server: LiveServer, stream: bool) -> None:
+    config = {"max_output_tokens": CAP, "use_streaming": stream}
+    async with Tap(server.base_url) as tap, connected(tap.base_url, **config) as provider:
+        response = await provider.complete(COUNT)
+
+    rounds = [reply["usage"] for reply in tap.replies]
+    usage = response.usage
+    assert len(rounds) > 1
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == tuple(
+        sum(one[key] for one in rounds) for key in ("input_tokens", "output_tokens", "total_tokens")
+    )
+    assert usage.reasoning_tokens == sum(one["output_tokens_details"]["reasoning_tokens"] for one in rounds)
+    assert usage.cache_read_tokens == sum(one["input_tokens_details"]["cached_tokens"] for one in rounds)
+
+
+@both_ways
+@pytest.mark.parametrize("capped_by", ["request", "config", "call"])
+async def test_a_cap_of_the_callers_is_the_end(server: LiveServer, capped_by: str, stream: bool) -> None:
+    config: dict[str, Any] = {"use_streaming": stream} | ({"max_tokens": CAP} if capped_by == "config" else {})
+    request = COUNT.model_copy(update={"max_output_tokens": CAP}) if capped_by == "request" else COUNT
+    overrides = {"max_output_tokens": CAP} if capped_by == "call" else {}
+
+    async with Tap(server.base_url) as tap, connected(tap.base_url, **config) as provider:
+        response = await provider.complete(request, **overrides)
+
+    assert [reply["usage"]["output_tokens"] for reply in tap.replies] == [CAP]
+    assert response.finish_reason == "length"
+    assert COUNTED.startswith(str(said(response)[-1][1]).removesuffix(","))
+
+
+@both_ways
+@pytest.mark.parametrize("cap", [12, 20, 24, 28])
+async def test_a_call_that_was_cut_off_is_never_run(provider: VLLMProvider, cap: int, stream: bool) -> None:
+    request = WEATHER.model_copy(update={"max_output_tokens": cap, "metadata": {"stream": stream}})
+
+    response = await provider.complete(request)
+
+    calls = [(call.name, call.arguments) for call in provider.parse_tool_calls(response)]
+    assert (calls, response.finish_reason) in (
+        ([], "length"),
+        ([("get_weather", {"city": "Paris"})], "tool_calls"),
+    )
+
+
+@both_ways
+@pytest.mark.parametrize("cap", [6, 13, 16, 19, 25, 31])
+async def test_wherever_our_cap_cuts_a_tool_turn_it_comes_back_whole(
+    server: LiveServer, cap: int, stream: bool
+) -> None:
+    """In a thought, before a text, in it, behind it, and in the call."""
+    request = user("Say what you do, then check the weather in Paris.", *(WEATHER.tools or []))
+
+    async with open_session(vllm(server.base_url, temperature=0, use_streaming=stream)) as session:
+        uncut = await mounted(session).complete(request)
+    plan = vllm(server.base_url, temperature=0, use_streaming=stream, max_output_tokens=cap)
+    async with open_session(plan) as session:
+        response: Any = await mounted(session).complete(request)
+
+    texts = {
+        index: block.text for index, block in enumerate(response.content_blocks) if block.type.value != "tool_call"
+    }
+    assert said(response) == said(uncut)
+    assert response.finish_reason == uncut.finish_reason == "tool_calls"
+    assert _streamed(session) == (texts if stream else {})
+
+
+def _texts(response: Any) -> list[str]:
+    """To the character: what Qwen's template puts around a text is part of what is compared."""
+    return [block.text for block in response.content_blocks]
+
+
+def _streamed(session: Session) -> dict[int, str]:
+    """The text of each block as a UI has it in the end: it forgets what an aborted stream showed."""
+    shown: dict[int, str] = {}
+    for event in session.events:
+        match event.name:
+            case "llm:stream_aborted":
+                shown.clear()
+            case "llm:stream_block_delta":
+                index = event.data["block_index"]
+                shown[index] = shown.get(index, "") + event.data["text"]
+    return shown

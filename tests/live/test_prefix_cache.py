@@ -1,0 +1,30 @@
+"""What a real server finds in its prefix cache while a tool turn grows and its reminders change."""
+
+import pytest
+
+from bench.prefix_cache import STEPS, attached, hoisted, measure, thought
+from tests.live.server import LiveServer
+
+pytestmark = pytest.mark.live
+
+LEAST = 0.95
+
+
+async def test_changing_reminders_leave_the_cache_as_warm_as_it_can_be(storing_server: LiveServer) -> None:
+    steps = await measure(storing_server.base_url, attached)
+
+    assert [step for step in steps if step.cached < LEAST * step.possible] == []
+    # What could be cached is nearly all of the prompt before; else the figure above would prove little.
+    assert [n for n in range(1, STEPS) if steps[n].possible < 0.6 * steps[n - 1].prompt] == []
+
+
+async def test_the_reasoning_of_the_running_tool_turn_stays_in_the_prompt(storing_server: LiveServer) -> None:
+    *_, last = await measure(storing_server.base_url, attached)
+
+    assert [n for n in range(1, STEPS) if thought(n) not in last.text] == []
+
+
+async def test_hoisted_reminders_would_leave_only_what_stands_before_them(storing_server: LiveServer) -> None:
+    *_, first, last = await measure(storing_server.base_url, hoisted)
+
+    assert last.cached == first.cached < 0.2 * last.prompt
