@@ -18,7 +18,7 @@ from ._responses.encode import Encoded, encode_request
 from ._rounds import Rounds
 from ._server import Server
 from ._tool_markup import recover_calls
-from ._tool_repair import repair_tool_sequence
+from ._tool_repair import Repaired, repair_tool_sequence
 from ._turn import Turn
 
 
@@ -45,19 +45,23 @@ class Completion:
                     raise
                 raise LLMTimeoutError(f"no reply within the timeout of {timeout} s", provider=PROVIDER) from error
 
-    async def _answer(self) -> ChatResponse:
-        model = await self._rounds.retried(self._model)
-        options = self._options(model)
+    async def prepared(self) -> tuple[CallOptions, Repaired, Encoded]:
+        """The request as the server will be asked it."""
+        options = self._options(await self._rounds.retried(self._model))
         repaired = repair_tool_sequence(self._request.messages)
-        encoded = encode_request(repaired.messages, self._request, options)
+        return options, repaired, encode_request(repaired.messages, self._request, options)
+
+    async def _answer(self) -> ChatResponse:
+        options, repaired, encoded = await self.prepared()
         await self._call.requested(options, encoded.params)
         await self._call.repaired(repaired)
         turn = await self._turn(encoded, options)
         try:
-            response = self._response(turn, encoded)
+            response = self._response(turn, encoded, options)
         except InvalidToolCallError as error:
-            response = await self._corrected(turn, encoded, options, error)
-        self._call.answered(response)
+            turn = await self._corrected(turn, encoded, options, error)
+            response = self._response(turn, encoded, options)
+        self._call.answered(response, turn.said)
         return response
 
     async def _model(self) -> str:
@@ -104,20 +108,18 @@ class Completion:
             return True
         return False
 
-    def _response(self, turn: Turn, encoded: Encoded) -> ChatResponse:
-        return to_response(turn, self._request.tools or [], self._config.rates, encoded.degradations)
-
-    async def _corrected(
-        self, turn: Turn, encoded: Encoded, options: CallOptions, error: InvalidToolCallError
-    ) -> ChatResponse:
-        """The reply of the one round in which the model may mend a call that cannot be run."""
-        await self._call.stream.abort(error)
-        call = next(call for call in turn.calls if call.arguments == error.raw_arguments)
-        again = Encoded(corrected(encoded.params, turn, call, f"Error: {error}. Call it again."), encoded.degradations)
-        second = await self._turn(again, options)
+    def _response(self, turn: Turn, encoded: Encoded, options: CallOptions) -> ChatResponse:
         try:
-            return self._response(replace(second, usage=summed(turn.usage, second.usage)), again)
+            return to_response(turn, self._request.tools or [], self._config.rates, encoded.degradations)
         except InvalidToolCallError as error:
-            await self._call.stream.abort(error)
             error.model = options.model
             raise
+
+    async def _corrected(self, turn: Turn, encoded: Encoded, options: CallOptions, error: InvalidToolCallError) -> Turn:
+        """The one round in which the model may mend a call that cannot be run."""
+        await self._call.stream.abort(error)
+        call = next(call for call in turn.calls if call.arguments == error.raw_arguments)
+        told = f"Error: {error}. Call it again."
+        params = corrected(encoded.params, turn, call, told, harmony=options.harmony)
+        second = await self._turn(Encoded(params, encoded.degradations), options)
+        return replace(second, usage=summed(turn.usage, second.usage))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,7 @@ import openai
 from amplifier_core.llm_errors import (
     AccessDeniedError,
     AuthenticationError,
+    ConfigurationError,
     ContentFilterError,
     ContextLengthError,
     InvalidRequestError,
@@ -51,12 +53,26 @@ LONGEST_RETRY_AFTER = 300.0
 
 MESSAGE_LENGTH = 2000
 
+PLAIN_HEADERS = re.compile("(accept|connection|content|host|user-agent|x-stainless|openai)", re.IGNORECASE)
+"""What the SDK sends by itself. Every other header comes from the operator, and may hold a key."""
+
+SHORTEST_SECRET = 6
+"""Characters; to strike out a shorter value would hide more words than keys."""
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no such JSON: malformed, not UTF-8, or nested without end."""
+
 
 @contextmanager
 def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
     """Turn what can fail between us and the server into an `LLMError`; everything else passes as itself."""
     try:
         yield
+    except openai.APIStatusError as error:
+        failure = to_llm_error(error, model, url)
+        error.args = tuple(_without_secrets(str(told), error) for told in error.args)  # tracebacks show them
+        error.message, error.body = str(failure), None
+        raise failure from error
     except _failures() as error:
         raise to_llm_error(error, model, url) from error
 
@@ -69,34 +85,30 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
         case openai.APITimeoutError() | TimeoutError():
             if _connecting(error):
                 return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
-            return LLMTimeoutError(
-                f"{url} sent nothing for too long: {str(error) or 'timed out'}", retryable=True, **common
-            )
+            return LLMTimeoutError(f"{url} sent nothing for too long: {str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
-            return NetworkError(f"no connection to {url} ({_root_cause(error)}); {_CHECK_SERVER}", **common)
-        case openai.APIResponseValidationError() | msgspec.MsgspecError():
-            return StreamError(f"{url} sent something that is not a Responses reply: {error}", **common)
+            return NetworkError(f"no connection to {url} ({_tidy(_root_cause(error))}); {_CHECK_SERVER}", **common)
+        case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
+            return StreamError(_tidy(f"{url} sent something that is not a Responses reply: {error}"), **common)
         case openai.APIError():
             return ProviderUnavailableError(_tidy(str(error)), **common)
         case _:
-            return StreamError(
-                f"the connection to {url} broke before the reply was whole ({_root_cause(error)})", **common
-            )
+            said = _tidy(_root_cause(error))
+            return StreamError(f"the connection to {url} broke before the reply was whole ({said})", **common)
 
 
 def failed_reply(turn: Turn, model: str) -> LLMError:
     """A reply that the server itself ended as failed."""
-    said = _tidy(turn.failure or "the server ended the reply as failed without a reason")
-    return _of_text(said, {"provider": PROVIDER, "model": model}) or ProviderUnavailableError(
-        said, provider=PROVIDER, model=model
-    )
+    return failed_stream(turn.failure or "the server ended the reply as failed without a reason", model)
 
 
-def failed_stream(said: str, model: str) -> LLMError:
-    """An `error` event in the middle of a stream."""
-    return _of_text(said, {"provider": PROVIDER, "model": model}) or ProviderUnavailableError(
-        _tidy(said), provider=PROVIDER, model=model
-    )
+def failed_stream(said: str, model: str, code: int | None = None) -> LLMError:
+    """An `error` event in the middle of a stream; `code` is the HTTP status that vLLM would have had for it."""
+    common: dict[str, Any] = {"provider": PROVIDER, "model": model}
+    tidy = _tidy(said)
+    if code is not None:
+        return _of_code(code, tidy, common, common)
+    return _of_text(tidy, common) or ProviderUnavailableError(tidy, **common)
 
 
 def cut_stream(model: str) -> LLMError:
@@ -105,7 +117,8 @@ def cut_stream(model: str) -> LLMError:
 
 def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
     """A reply with nothing in it: never a success, loops would ask for ever."""
-    ended = f"cut off ({turn.incomplete_reason}) before it said anything" if turn.incomplete_reason else "empty"
+    reason = _tidy(turn.incomplete_reason or "")
+    ended = f"cut off ({reason}) before it said anything" if reason else "empty"
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
 
@@ -129,7 +142,7 @@ def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    return (openai.APIError, msgspec.MsgspecError, TimeoutError, *http_library_errors())
+    return (openai.APIError, *UNREADABLE, TimeoutError, *http_library_errors())
 
 
 def http_library_errors() -> tuple[type[Exception], ...]:
@@ -142,22 +155,32 @@ _CHECK_SERVER = "check that the vLLM server is running there and that `base_url`
 
 
 def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
-    said, status = _without_key(_said(error), error), error.status_code
+    said, status = _without_secrets(_said(error), error), error.status_code
     wait = _retry_after(error.response.headers)
     common |= {"status_code": status}
     again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= LONGEST_RETRY_AFTER}
-    lowered = said.lower()
     match status:
-        case 401:
-            return AuthenticationError(f"{said}: the server refused the key; set `api_key` (VLLM_API_KEY)", **common)
+        case status if status < 400:
+            place = _tidy(re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0])
+            return ConfigurationError(f"the server sends requests on to {place!r}; set `base_url` to that", **common)
         case 403 if _is_page(error):
             return ProviderUnavailableError(said, **again)
+        case 400 if "previous_response_not_found" in error.response.text:
+            return NotFoundError(said, **common)
+        case _:
+            return _of_code(status, said, common, again)
+
+
+def _of_code(code: int, said: str, common: dict[str, Any], again: dict[str, Any]) -> LLMError:
+    """The error for an HTTP status of 400 or more; `again`: what stands in one that may be tried again."""
+    lowered = said.lower()
+    match code:
+        case 401:
+            return AuthenticationError(f"{said}: the server refused the key; set `api_key` (VLLM_API_KEY)", **common)
         case 403:
             return AccessDeniedError(said, **common)
         case 404 if any(phrase in lowered for phrase in WARM_UP_PHRASES):
             return ProviderUnavailableError(said, **again)
-        case 400 if "previous_response_not_found" in error.response.text:
-            return NotFoundError(said, **common)
         case 404 | 405 | 410:
             return NotFoundError(said, **common)
         case 408:
@@ -172,7 +195,7 @@ def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError
             return RateLimitError(said, **again)
         case 501:
             return InvalidRequestError(said, **common)
-        case status if status >= 500:
+        case code if code >= 500:
             return ProviderUnavailableError(said, **again)
         case _:
             return _of_text(said, common) or InvalidRequestError(said, **common)
@@ -205,10 +228,28 @@ def _said(error: openai.APIStatusError) -> str:
     return _tidy((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
 
 
-def _without_key(said: str, error: openai.APIStatusError) -> str:
+def _without_secrets(said: str, error: openai.APIStatusError) -> str:
     """Gateways repeat the key that they refuse."""
-    key = error.request.headers.get("authorization", "").removeprefix("Bearer ")
-    return said.replace(key, "[REDACTED]") if key not in ("", NO_API_KEY) else said
+    for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
+        said = said.replace(secret, "[REDACTED]")
+    return said
+
+
+def _secrets(headers: Mapping[str, str]) -> set[str]:
+    """What the operator's own headers hold, the key among them: whole, and as the parts that a server may repeat."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            scheme, _, key = value.partition(" ")
+            found |= {key} | (_pair(key) if scheme == "Basic" else set())
+        elif not PLAIN_HEADERS.match(name) and len(value) >= SHORTEST_SECRET:
+            found.add(value)
+    return found - {"", NO_API_KEY}
+
+
+def _pair(key: str) -> set[str]:
+    pair = b64decode(key).decode(errors="replace")
+    return {pair, *(part for part in pair.split(":", 1) if len(part) >= SHORTEST_SECRET)}
 
 
 def _is_page(error: openai.APIStatusError) -> bool:
@@ -217,10 +258,11 @@ def _is_page(error: openai.APIStatusError) -> bool:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), `retry-after-ms` first where a gateway sends it."""
-    if (milliseconds := headers.get("retry-after-ms")) and milliseconds.isdigit():
-        return int(milliseconds) / 1000
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if re.fullmatch(r"[0-9]+", milliseconds):
+        return float(milliseconds) / 1000
     value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", value):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
@@ -229,8 +271,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _tidy(said: str) -> str:
-    """Fit for a log line and a terminal: no control characters, not longer than anybody reads."""
-    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", said).strip()
+    """Fit for a log line and a terminal: one line, nothing that steers either, not longer than anybody reads."""
+    clean = "".join(character for character in " ".join(said.split()) if character.isprintable())
     return clean if len(clean) <= MESSAGE_LENGTH else clean[:MESSAGE_LENGTH] + "…"
 
 

@@ -1,9 +1,9 @@
-"""The HTTP client under the SDK's: its default one, but for what one read of the socket brings staying together."""
+"""The HTTP client under the SDK's: its default one, but that what one read of the socket brought stays together."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -11,20 +11,30 @@ import openai
 
 from ._chunks import ChunkJoiner
 
-# httpx with openai 2.x, httpx2 with 3.x; each has its own httpcore.
+# httpx with openai 2.x, httpx2 with 3.x; each with an httpcore of its own, as alike as they are.
 _http: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
-def http_client(base_url: str) -> Any | None:
-    """A client for this server; None where its requests go through a proxy, which the SDK's own client knows to find."""
-    url = urlsplit(base_url)
-    if not getproxies().keys().isdisjoint((url.scheme, "all")) and not proxy_bypass(url.hostname or ""):
-        return None
-    return openai.DefaultAsyncHttpxClient(transport=_Transport(encrypted=url.scheme == "https"))
+def http_client(base_url: str, *, direct: bool) -> Any:
+    """A client for this server; where a proxy stands before it the SDK's own, which knows how to use one.
+
+    `direct`: whatever proxies the environment names, they are not meant for this server. Redirects are not followed:
+    httpx would carry the operator's headers, and the conversation, to whatever host a redirect names.
+    """
+    if not direct and proxy_before(base_url) is not None:
+        return openai.DefaultAsyncHttpxClient(follow_redirects=False)
+    transport = _Transport(encrypted=urlsplit(base_url).scheme == "https")
+    return openai.DefaultAsyncHttpxClient(transport=transport, trust_env=not direct, follow_redirects=False)
+
+
+def proxy_before(base_url: str) -> str | None:
+    """The proxy that the environment names for this server."""
+    url, proxies = urlsplit(base_url), getproxies()
+    return None if proxy_bypass(url.netloc.rpartition("@")[2]) else proxies.get(url.scheme) or proxies.get("all")
 
 
 class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
-    """What httpx's own transport does, over a pool whose connections join chunks; httpx cannot be handed such a pool."""
+    """What httpx's own transport does, which cannot be given a network backend, over a pool that can."""
 
     def __init__(self, *, encrypted: bool) -> None:
         self._core = import_module(_http.__name__.replace("httpx", "httpcore"))
@@ -36,7 +46,83 @@ class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its base is
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=_Backend(self._core.AnyIOBackend()),
         )
-        names = self._core.__all__ ...
 
     async def handle_async_request(self, request: Any) -> Any:
-        ...
+        url = self._core.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        asked = self._core.Request(
+            request.method, url, headers=request.headers.raw, content=request.stream, extensions=request.extensions
+        )
+        with _errors_of_httpx(self._core):
+            answer = await self._pool.handle_async_request(asked)
+        body = _Body(answer.stream, self._core)
+        return _http.Response(answer.status, headers=answer.headers, stream=body, extensions=answer.extensions)
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(_http.AsyncByteStream):  # type: ignore[misc]  # its base is known at run time only
+    def __init__(self, parts: Any, core: Any) -> None:
+        self._parts = parts
+        self._core = core
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _errors_of_httpx(self._core):
+            async for part in self._parts:
+                yield part
+
+    async def aclose(self) -> None:
+        await self._parts.aclose()
+
+
+class _Backend:
+    """Opens connections whose responses come with their chunks joined."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> "_Connection":
+        return _Connection(await self._backend.connect_tcp(*args, **kwargs))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
+class _Connection:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._joiner = ChunkJoiner()
+
+    async def read(self, *args: Any, **kwargs: Any) -> bytes:
+        while True:
+            read: bytes = await self._stream.read(*args, **kwargs)
+            joined = self._joiner.feed(read)
+            if joined or not read:  # empty means the end to whoever reads
+                return joined
+
+    async def write(self, *args: Any, **kwargs: Any) -> None:
+        self._joiner = ChunkJoiner()  # what is read next answers this
+        await self._stream.write(*args, **kwargs)
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> Self:
+        return type(self)(await self._stream.start_tls(*args, **kwargs))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+@contextmanager
+def _errors_of_httpx(core: Any) -> Iterator[None]:
+    """Raise httpx's error of the same name for one of httpcore's."""
+    try:
+        yield
+    except (core.TimeoutException, core.NetworkError, core.ProtocolError, core.UnsupportedProtocol) as error:
+        raise vars(_http)[type(error).__name__](str(error)) from error

@@ -1,6 +1,7 @@
 """What a session sees of a call: the only module that knows hook events and their payloads."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, assert_never
 
+import msgspec
 from amplifier_core.llm_errors import LLMError
 from amplifier_core.message_models import ChatResponse
 from amplifier_core.utils.truncate import redact_secrets, truncate_values
@@ -17,6 +19,8 @@ from ._constants import PROVIDER
 from ._options import CallOptions
 from ._tool_repair import Repaired
 from ._updates import BlockDelta, BlockEnd, BlockStart, Update
+
+logger = logging.getLogger(__name__)
 
 EVENTS: Final = [
     "llm:stream_block_start",
@@ -55,6 +59,7 @@ class ObservedCall:
     _options: CallOptions | None = None
     _started: float = field(default_factory=time.monotonic)
     _response: ChatResponse | None = None
+    _said: bytes = b""
 
     def __post_init__(self) -> None:
         self.stream = ObservedStream(NoHooks(), self.request_id)
@@ -73,20 +78,27 @@ class ObservedCall:
             "reasoning_effort": options.reasoning_effort,
             "stream": options.stream,
         }
+        logger.debug("[PROVIDER] vLLM: asking %s with %d items", options.model, payload["message_count"])
         await self._emit_with_dumps("llm:request", payload, "request", params)
 
-    def answered(self, response: ChatResponse) -> None:
-        self._response = response
+    def answered(self, response: ChatResponse, said: bytes) -> None:
+        """`said`: the reply as the server spelled it; of a reply in several rounds, the last."""
+        self._response, self._said = response, said
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if self._options is None:
             return
+        if error is not None:
+            await self.stream.abort(error)
         payload: dict[str, Any] = {"duration_ms": round((time.monotonic() - self._started) * 1000)}
+        logger.debug(
+            "[PROVIDER] vLLM: %s after %d ms", type(error).__name__ if error else "reply", payload["duration_ms"]
+        )
         if self._response is not None:
             payload |= {"status": "ok", "finish_reason": self._response.finish_reason, "usage": _usage(self._response)}
-            await self._emit_with_dumps("llm:response", payload, "response", self._response.model_dump(mode="json"))
+            await self._emit_with_dumps("llm:response", payload, "response", msgspec.Raw(self._said))
             return
         if isinstance(error, asyncio.CancelledError):
             payload |= {"status": "cancelled"}
@@ -183,7 +195,7 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
 
 
 def _shown(said: Any) -> Any:
-    return redact_secrets(_without_images(said))
+    return redact_secrets(_without_images(msgspec.json.decode(said) if isinstance(said, msgspec.Raw) else said))
 
 
 def _without_images(said: Any) -> Any:

@@ -30,7 +30,7 @@ def to_response(
 ) -> ChatResponse:
     """The reply. Raises `InvalidToolCallError` for a call whose arguments are not a JSON object."""
     schemas = {tool.name: tool.parameters for tool in tools}
-    items = turn.items if turn.status is Status.COMPLETED else _without_cut_call(turn.items)
+    items = turn.items if turn.status is Status.COMPLETED else _with_cut_call_told(turn.items)
     blocks = [_block(item, schemas) for item in items]
     calls = [ToolCall(id=b.id, name=b.name, arguments=b.input) for b in blocks if isinstance(b, ToolCallBlock)]
     texts = [block.text for block in blocks if isinstance(block, TextBlock)]
@@ -66,6 +66,8 @@ def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
 
 def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as a tool takes them. Raises `InvalidToolCallError`; nothing is ever run as `{}` that was not."""
+    if not call.whole:
+        raise _invalid(call, "and never said with which arguments")
     try:
         arguments = json.loads(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:
@@ -86,9 +88,16 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block:
             tool = _offered(name, schemas)
             if item.doubted and tool not in schemas:
                 raise _invalid(item, f"which is not among the tools: {', '.join(schemas) or 'none'}")
-            return ToolCallBlock(id=call_id, name=tool, input=parse_arguments(item, schemas.get(tool, {})))
+            arguments = parse_arguments(item, schemas.get(tool, {}))
+            return ToolCallBlock(id=call_id, name=tool, input=arguments, **_as_written(item, arguments))
         case _:
             assert_never(item)
+
+
+def _as_written(call: FunctionCall, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own spelling of its arguments, where ours differs: replayed as it was, it is found in the cache."""
+    ours = json.dumps(arguments, ensure_ascii=False)
+    return {} if call.arguments in ("", ours) else {"vllm": {"arguments": call.arguments}}
 
 
 def _offered(name: str, schemas: Mapping[str, object]) -> str:
@@ -109,18 +118,18 @@ def _content_block(block: Block) -> ContentBlock:
             assert_never(block)
 
 
-def _without_cut_call(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """A call at the end of a reply that was cut off is not the call that the model meant to make."""
+def _with_cut_call_told(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """A call that was cut off is not the call that the model meant to make: told in its place, never run."""
     match items:
         case [*before, FunctionCall() as last] if not _is_whole(last):
-            return tuple(before)
+            return (*before, OtherItem("function_call", f"[The reply was cut off in a call of {last.name}.]"))
         case _:
             return items
 
 
 def _is_whole(call: FunctionCall) -> bool:
     try:
-        return isinstance(json.loads(call.arguments), dict)
+        return call.whole and isinstance(json.loads(call.arguments), dict)
     except ValueError:
         return False
 
@@ -152,6 +161,7 @@ def _metadata(turn: Turn) -> dict[str, Any]:
         "vllm:response_id": turn.response_id,
         "vllm:model": turn.model,
         "vllm:incomplete_reason": turn.incomplete_reason,
+        "vllm:usage_estimated": True if turn.usage is not None and turn.usage.estimated else None,
     }
     return {key: value for key, value in said.items() if value is not None}
 

@@ -1,5 +1,7 @@
 """The rounds of one completion: each retried as a unit, cut-off ones carried on, until the reply is whole."""
 
+import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -24,8 +26,10 @@ from ._options import CallOptions
 from ._responses.encode import Params
 from ._responses.fold import ResponsesFold
 from ._server import Server
+from ._token_accounting import count_usage, is_counted
 from ._turn import Status, Turn
-from ._updates import merged
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -92,14 +96,15 @@ class Rounds:
             if asked.before and not stream.visible:
                 await stream.show(fold.replayed())
             await self._fold(fold, asked.params)
-            turn = self._ended(fold, options.model)
+            turn = await self._counted(self._ended(fold, options.model), asked.params, options)
             following = self._following(asked, turn, options) if may_continue else None
             if following is None and not turn.items:
                 self._empty_replies += 1
                 raise empty_reply(turn, options.model, retryable=self._empty_replies == 1)
-            if following is None or not following.before:
+            again = following is not None and following.before == asked.before
+            if following is None or again:
                 await stream.show(fold.closed())
-            if following is not None and not following.before:
+            if again:
                 await stream.abort(StreamError("the reply was cut off; it is asked again with more room"))
             return turn, following
 
@@ -125,16 +130,27 @@ class Rounds:
         """Show the hooks what arrives; none of them is waited for while a read's deadline runs."""
         async with aclosing(self._server.transport.batches(params, self._config.stream_idle_timeout)) as batches:
             async for events in batches:
-                await self._call.stream.show(merged(update for event in events for update in fold.push(event)))
+                await self._call.stream.show(fold.push_all(events))
 
     def _ended(self, fold: ResponsesFold, model: str) -> Turn:
         if fold.error is not None:
-            raise failed_stream(fold.error, model)
+            raise failed_stream(fold.error, model, fold.error_code)
         if fold.turn is None:
             raise cut_stream(model)
         if fold.turn.status is Status.FAILED:
             raise failed_reply(fold.turn, model)
         return fold.turn
+
+    async def _counted(self, turn: Turn, params: Params, options: CallOptions) -> Turn:
+        """The turn with the server's counts; with ours where it gave none for gpt-oss, as vLLM 0.10 does."""
+        if is_counted(turn.usage):
+            return turn
+        encoding = await self._server.vocabulary.encoding() if options.harmony else None
+        if encoding is None:
+            return replace(turn, usage=None)
+        usage = await asyncio.to_thread(count_usage, encoding, params, turn)
+        logger.info("[TOKEN_ACCOUNTING] Injected usage: input=%s, output=%s", usage.input_tokens, usage.output_tokens)
+        return replace(turn, usage=usage)
 
     def _following(self, asked: NextRound, turn: Turn, options: CallOptions) -> NextRound | None:
         limits = self._server.limits(options.model)

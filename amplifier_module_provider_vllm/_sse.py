@@ -1,8 +1,12 @@
 """Frame server-sent events, whatever the socket made of them (WHATWG HTML, 9.2.6)."""
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
-BOM = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+
+PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: ([^\n]*)\ndata: ([^\n]+)(?=\n\n|\Z)")
+"""An event as vLLM sends every one: one event line, one data line."""
 
 
 class Frame(NamedTuple):
@@ -19,6 +23,11 @@ class SSEFramer:
         self._buffer = bytearray()
         self._at_start = True
         self._held_return = False
+
+    @property
+    def growing(self) -> bool:
+        """Whether the last read ended inside an event of some length, and not in a comment or between events."""
+        return self._buffer.startswith((b"event: response.", b"data:"))
 
     def feed(self, read: bytes) -> list[Frame]:
         """The frames that this read completed."""
@@ -57,14 +66,13 @@ class SSEFramer:
 
 
 def _frames(complete: bytes) -> list[Frame]:
+    plain = PLAIN.findall(complete)
+    if len(plain) == complete.count(b"\n\n") + 1:  # there is nothing else
+        return list(map(Frame._make, plain))
     return [frame for block in complete.split(b"\n\n") if (frame := _frame(block)).data]
 
 
 def _frame(block: bytes) -> Frame:
-    # What vLLM sends, and all that a stream of tokens needs: one event line, one data line.
-    event, newline, data = block.partition(b"\ndata: ")
-    if newline and event.startswith(b"event: ") and b"\n" not in event and b"\n" not in data:
-        return Frame(event[7:], data)
     name, lines = b"", []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")

@@ -36,7 +36,7 @@ class StoredReplies:
     def remember(self, params: Params, turn: Turn, *, harmony: bool) -> None:
         if turn.response_id is None or self._misses >= MISSES_BEFORE_GIVING_UP:
             return
-        items = [*params["input"], *replayed(turn.items, len(params["input"]))]
+        items = [*params["input"], *replayed(turn.items, len(params["input"]), harmony=harmony)]
         if not harmony and any(item["type"] == "function_call" for item in items):
             return  # without Harmony, vLLM keeps a conversation's messages but not its calls (vLLM #43244)
         self._stored.append(_Stored(turn.response_id, params["model"], params.get("instructions"), items))

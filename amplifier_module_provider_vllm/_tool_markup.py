@@ -32,12 +32,16 @@ class Recovered:
     """What the operator should know of the server, once."""
 
 
+def is_marked(item: Item) -> bool:
+    return isinstance(item, Text) and MARKS.search(item.text) is not None
+
+
 def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovered:
     """The turn with the calls in its texts made calls, if each parses and names a tool that was offered.
 
     Nothing is read into a reply that was cut off, or to which no tools were offered.
     """
-    if not offered or turn.cut_off or not any(_is_marked(item) for item in turn.items):
+    if not offered or turn.cut_off or not any(is_marked(item) for item in turn.items):
         return Recovered(turn)
     items = tuple(part for n, item in enumerate(turn.items) for part in _parted(item, n, turn, offered))
     found = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
@@ -47,13 +51,9 @@ def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovered:
     return Recovered(replace(turn, items=items), f"{said} read out of the reply's text; {TOOL_FLAGS}")
 
 
-def _is_marked(item: Item) -> bool:
-    return isinstance(item, Text) and MARKS.search(item.text) is not None
-
-
 def _parted(item: Item, place: int, turn: Turn, offered: Sequence[str]) -> Iterator[Item]:
     """A text without its calls, where anything is left of it, then the calls."""
-    if not isinstance(item, Text) or not _is_marked(item):
+    if not isinstance(item, Text) or not is_marked(item):
         yield item
         return
     calls = list(_calls(item.text))

@@ -2,17 +2,20 @@
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+import re
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import openai
 
 from ._constants import CONNECT_TIMEOUT, NO_API_KEY
-from ._errors import failures_as_llm_errors, http_library_errors
+from ._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
+from ._http import http_client
 from ._limits import ModelCard, read_cards
-from ._responses.events import Ended, Event, decode_event, decode_reply
+from ._responses.events import Ended, Event, decode_event, decode_reply, is_of_reply
 from ._sse import Frame, SSEFramer
 
 DRAIN_TIMEOUT = 1.0
@@ -26,21 +29,39 @@ class Response(Protocol):
 
     def aiter_bytes(self) -> AsyncIterator[bytes]: ...
     async def aread(self) -> bytes: ...
-    async def aclose(self) -> None: ...
 
 
 def normalized_url(url: str) -> str:
     """The URL with `/v1` where it names only a host. Raises `ValueError` for one that is not http or https."""
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url.strip())
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # it repeats the URL, and with it the password
+        named = False
+    if not named:
         raise ValueError(f"base_url {shown_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
 
 
 def shown_url(url: str) -> str:
-    """The URL as it may be shown: without user, password and query."""
+    """The URL as it may be shown, be it one or not: without user, password and query."""
+    scheme, mark, rest = url.strip().rpartition("://")
+    return scheme + mark + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
+
+
+def _without_password(url: str) -> str:
+    """What libraries are told: they log the URL as it is."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _sign_in(url: str) -> dict[str, str]:
+    """The header that a URL's user and password stand for."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
 
 def is_local(url: str) -> bool:
@@ -61,10 +82,10 @@ class Transport:
     ) -> None:
         self.url = shown_url(base_url)
         self.is_local = is_local(base_url)
-        self._base_url = base_url
+        self._base_url = _without_password(base_url)
         self._api_key = api_key or NO_API_KEY
-        self._headers = dict(headers)
-        self._given = None if client is None else client.with_options(max_retries=0)
+        self._headers = {**_sign_in(base_url), **headers}
+        self._given = None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
         self._made: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -82,7 +103,7 @@ class Transport:
                 default_headers=self._headers,
                 max_retries=0,
                 # A proxy from the environment cannot reach what runs on this machine.
-                http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if self.is_local else None,
+                http_client=http_client(self._base_url, direct=self.is_local),
             )
         return self._made
 
@@ -92,17 +113,29 @@ class Transport:
         `idle_timeout` bounds, in seconds, every wait for the server, the one for its headers included.
         """
         with failures_as_llm_errors(params["model"], self.url):
-            response = await self._opened(params, idle_timeout)
-            async with aclosing(response), aclosing(_batches(response, idle_timeout)) as batches:
+            async with (
+                self._opened(params, idle_timeout) as response,
+                aclosing(_batches(response, idle_timeout)) as batches,
+            ):
                 async for batch in batches:
                     yield batch
 
-    async def _opened(self, params: Mapping[str, Any], idle_timeout: float) -> Response:
+    @asynccontextmanager
+    async def _opened(self, params: Mapping[str, Any], idle_timeout: float) -> AsyncIterator[Response]:
+        """The response once its headers are there; a whole reply's body is left for us to read, as a stream's is."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
-        async with asyncio.timeout(idle_timeout):
-            opened = await self.client.responses.with_raw_response.create(**params, timeout=timeout)
-        response: Response = opened.http_response
-        return response
+        sent = {key: value for key, value in params.items() if key != "extra_headers"}
+        client = self._client_with(params.get("extra_headers", {}))
+        asking = client.responses.with_streaming_response.create(**sent, timeout=timeout)
+        async with AsyncExitStack() as closing:
+            async with asyncio.timeout(idle_timeout):
+                opened = await closing.enter_async_context(asking)
+            yield opened.http_response
+
+    def _client_with(self, headers: Mapping[str, str]) -> openai.AsyncOpenAI:
+        """The client, with these headers too. Not with the request: openai 2 logs a request's own headers."""
+        further = {name: value for name, value in headers.items() if self._headers.get(name) != value}
+        return self.client.with_options(default_headers=further) if further else self.client
 
     async def model_cards(self, patience: float) -> list[ModelCard]:
         """What the server says of its models. Raises `LLMError` if it does not answer within `patience` seconds."""
@@ -116,6 +149,18 @@ class Transport:
         with failures_as_llm_errors(None, self.url):
             async with asyncio.timeout(patience):
                 return await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=object)
+
+    async def text(self, path: str, patience: float) -> str:
+        """What the server gives at a path below its `/v1`, whatever it is. Raises `LLMError`."""
+        with failures_as_llm_errors(None, self.url):
+            async with asyncio.timeout(patience):
+                return await self.client.get(path, cast_to=str)
+
+    async def asked(self, path: str, body: Mapping[str, object], patience: float) -> object:
+        """The JSON with which the server answers this body at a path of it. Raises `LLMError`."""
+        with failures_as_llm_errors(None, self.url):
+            async with asyncio.timeout(patience):
+                return await self.client.post(self._base_url.removesuffix("/v1") + path, cast_to=object, body=body)
 
     async def close(self) -> None:
         """Close the client that we made; one that was handed to us belongs to its maker."""
@@ -131,15 +176,22 @@ async def _batches(response: Response, idle_timeout: float) -> AsyncGenerator[li
             yield [decode_reply(await response.aread())]
         return
     framer, reads = SSEFramer(), response.aiter_bytes()
+    patience, clock = idle_timeout, asyncio.get_running_loop().time
     while True:
-        async with asyncio.timeout(idle_timeout):
+        began = clock()
+        async with asyncio.timeout(patience):
             read = await anext(reads, None)
-        events = _decoded(framer.end() if read is None else framer.feed(read))
-        yield events
-        if read is None:
-            return
-        if any(isinstance(event, Ended) for event in events):
+        frames = framer.end() if read is None else framer.feed(read)
+        # Comments and pings say that a gateway lives, not that the server works on the reply.
+        works = framer.growing or any(is_of_reply(frame.event, frame.data) for frame in frames)
+        patience = idle_timeout if works else patience - (clock() - began)
+        ended = False
+        for events in _decoded(frames):
+            yield events
+            ended = bool(events) and isinstance(events[-1], Ended)
+        if ended:
             await _drain(reads)
+        if ended or read is None:
             return
 
 
@@ -151,5 +203,17 @@ async def _drain(reads: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _decoded(frames: list[Frame]) -> list[Event]:
-    return [event for frame in frames if (event := decode_event(frame.event, frame.data)) is not None]
+def _decoded(frames: list[Frame]) -> Iterator[list[Event]]:
+    """The events up to the terminal one: what follows it cannot cost the reply, what precedes garbage is told first."""
+    events: list[Event] = []
+    try:
+        for name, data in frames:
+            event = decode_event(name, data)
+            if event is not None:
+                events.append(event)
+            if isinstance(event, Ended):
+                break
+    except UNREADABLE:
+        yield events
+        raise
+    yield events

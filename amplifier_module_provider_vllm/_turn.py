@@ -1,6 +1,6 @@
 """What one round of the server produced, the same whether it was streamed or not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -24,6 +24,8 @@ class FunctionCall:
     arguments: str
     doubted: bool = False
     """The server did not know the tool (vLLM's `mcp_call`); it is a call only if the tool was offered."""
+    whole: bool = True
+    """False while the server has only announced the call: its arguments were never told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,15 @@ Item = Reasoning | Text | FunctionCall | OtherItem
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """The server's own counts, in tokens. None: it did not say."""
+    """The counts of a round, in tokens. None: the server did not say."""
 
     input_tokens: int
     output_tokens: int
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    estimated: bool = False
+    """Whether the counts are ours: the server gave none."""
 
 
 class Status(StrEnum):
@@ -67,6 +71,8 @@ class Turn:
     incomplete_reason: str | None = None
     failure: str | None = None
     """What the server said of a failed reply."""
+    said: bytes = field(default=b"", compare=False, repr=False)
+    """The whole reply as the server spelled it, in JSON, for who debugs it."""
 
     @property
     def cut_off(self) -> bool:

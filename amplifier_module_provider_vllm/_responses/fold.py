@@ -1,12 +1,15 @@
 """Fold the events of one round into updates for whoever watches, and at the end into a Turn."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import assert_never
+
+import msgspec
 
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Text, Turn
 from .._updates import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 from .events import (
+    Delta,
     Ended,
     ErrorSaid,
     Event,
@@ -16,13 +19,8 @@ from .events import (
     RefusalDelta,
     SummaryDelta,
     TextDelta,
-    WireItem,
-    WireResponse,
-    error_text,
-    is_call,
-    to_items,
-    to_turn,
 )
+from .output_items import WireItem, error_code, error_text, is_call, to_items, to_turn
 
 UNSEEN = -1
 """The index of a block that has nothing to show yet."""
@@ -41,6 +39,7 @@ class ResponsesFold:
     def __init__(self, before: Sequence[Item] = (), *, may_continue: bool = False) -> None:
         self.turn: Turn | None = None
         self.error: str | None = None
+        self.error_code: int | None = None
         self._may_continue = may_continue
         self._blocks: dict[tuple[int, str], _Block] = {}
         self._shown = [_Block(item, index, ended=True) for index, item in enumerate(before)]
@@ -59,6 +58,11 @@ class ResponsesFold:
         """The end of the text that was left open, for a reply that is not continued after all."""
         yield from self._rest(None)
 
+    def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
+        """The updates that all the events of one read make together, as few as there can be."""
+        for event in joined(events):
+            yield from self.push(event)
+
     def push(self, event: Event) -> Iterator[Update]:
         """The updates that an event makes. Nothing after the terminal event changes the Turn."""
         if self.turn is not None:
@@ -76,10 +80,11 @@ class ResponsesFold:
                 yield from self._begin(output_index, item)
             case ItemDone(item, output_index):
                 yield from self._complete(output_index, item)
-            case Ended(response, output):
-                yield from self._finish(response, output)
-            case ErrorSaid(error, message):
+            case Ended():
+                yield from self._finish(event)
+            case ErrorSaid(error, message, code):
                 self.error = error_text(error) or message or "the server reported an error without a message"
+                self.error_code = error_code(error, code)
             case _:
                 assert_never(event)
 
@@ -87,6 +92,7 @@ class ResponsesFold:
         self._streamed.add(output_index, wire)
         if is_call(wire):
             for block in self._told(output_index, wire):
+                block.announce()
                 yield from self._show(block)
 
     def _complete(self, output_index: int, wire: WireItem) -> Iterator[Update]:
@@ -126,6 +132,7 @@ class ResponsesFold:
     def _end(self, block: "_Block") -> Iterator[Update]:
         if block.index == UNSEEN or block.ended:
             return
+        yield from _told_at_once(block)
         if isinstance(block.item, Text):
             yield from self._rest(block)
         else:
@@ -149,9 +156,9 @@ class ResponsesFold:
             blocks.append(block)
         return blocks
 
-    def _finish(self, response: WireResponse, output: Sequence[WireItem]) -> Iterator[Update]:
+    def _finish(self, ended: Ended) -> Iterator[Update]:
         places: set[int] = set()
-        for position, wire in enumerate(output):
+        for position, wire in enumerate(ended.output):
             output_index = self._streamed.place(position, wire, places)
             places.add(output_index)
             for block in self._told(output_index, wire):
@@ -160,9 +167,34 @@ class ResponsesFold:
                 yield from self._end(block)
         for block in self._shown:
             yield from self._end(block)
-        self.turn = to_turn(response, tuple(block.settled() for block in self._shown))
+        self.turn = to_turn(ended.response, tuple(block.settled() for block in self._shown), ended.said)
         if not (self._may_continue and self.turn.cut_off):
             yield from self.closed()
+
+
+def joined(events: Iterable[Event]) -> Iterator[Event]:
+    """The same events, those deltas of one part made one that follow each other.
+
+    A hook call costs the kernel 80 to 140 µs, more than all that this provider does with a token.
+    """
+    last: Event | None = None
+    texts: list[str] = []
+    for event in events:
+        if isinstance(event, Delta) and isinstance(last, Delta) and event.goes_on(last):
+            texts.append(event.delta)
+            continue
+        if last is not None:
+            yield _with_texts(last, texts)
+        last, texts = event, []
+    if last is not None:
+        yield _with_texts(last, texts)
+
+
+def _with_texts(event: Event, texts: list[str]) -> Event:
+    """The event, or the delta with what goes on with it."""
+    if isinstance(event, Delta) and texts:
+        return msgspec.structs.replace(event, delta=event.delta + "".join(texts))
+    return event
 
 
 @dataclass(slots=True)
@@ -180,6 +212,10 @@ class _Block:
         if isinstance(self.item, Text):
             self.before, self.item, self.ended = self.item.text, Text("", self.item.refusal), False
         return self
+
+    def announce(self) -> None:
+        if isinstance(self.item, FunctionCall):
+            self.item = replace(self.item, whole=False)
 
     def tell(self, item: Item) -> None:
         continues = bool(self.before) and isinstance(item, Reasoning)
@@ -228,6 +264,13 @@ def _begun(block: _Block) -> Iterator[Update]:
     if not isinstance(item, FunctionCall):
         text = block.before + "".join(block.pieces)
         yield BlockDelta(block.index, kind, text or item.text)
+
+
+def _told_at_once(block: _Block) -> Iterator[Update]:
+    """The rest of a continued text, where the server told it without deltas."""
+    if block.before and not block.pieces and isinstance(block.item, Text) and block.item.text:
+        block.pieces.append(block.item.text)
+        yield BlockDelta(block.index, "text", block.item.text)
 
 
 def _kind(item: Item) -> BlockKind:

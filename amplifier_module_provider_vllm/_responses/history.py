@@ -90,7 +90,7 @@ class History:
                         self.items.append(thought(text, len(self.items)))
                 case ToolCallBlock():
                     stored.pop(block.id, None)
-                    self.items.append(called(block.id, block.name, _as_json(block.input)))
+                    self.items.append(called(block.id, block.name, _arguments(block)))
                 case ReasoningBlock(content=content, summary=summary):
                     self.items.extend(thought(text, len(self.items)) for text in _readable(content or summary))
                 case RedactedThinkingBlock():
@@ -214,6 +214,22 @@ def _readable(parts: Sequence[object]) -> list[str]:
 
 def _calls_tools(message: Message) -> bool:
     return any(isinstance(block, ToolCallBlock) for block in _blocks(message)) or any(_loop_calls(message))
+
+
+def _arguments(block: ToolCallBlock) -> str:
+    """As the model wrote them, if that is still what the block says: sessions may change a stored call."""
+    match (block.model_extra or {}).get("vllm"):
+        case {"arguments": str(written)} if _says(written, block.input):
+            return written
+        case _:
+            return _as_json(block.input)
+
+
+def _says(written: str, arguments: object) -> bool:
+    try:
+        return bool(json.loads(written) == arguments)
+    except ValueError:
+        return False
 
 
 def _as_json(arguments: object) -> str:

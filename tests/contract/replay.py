@@ -112,6 +112,16 @@ class ReplayServer:
         """How many connections the client still holds."""
         return sum(not reader.at_eof() and reader.exception() is None for reader in self._open)
 
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks of its own that still run."""
+        return set(self._conversations)
+
+    async def left_alone(self) -> None:
+        """Return when the client holds no connection any more."""
+        while self.connections:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
+            await asyncio.sleep(0.01)
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._converse, "127.0.0.1", 0, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]

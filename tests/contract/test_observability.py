@@ -63,7 +63,7 @@ async def test_raw_events_show_everything_but_secrets_and_images() -> None:
     assert "hidden" not in heard
     assert "QUJDQUJDQUJDQUJDQUJD" not in heard
     assert listener.named("llm:request")[0]["raw"]["model"] == "tiny-qwen3"
-    assert listener.named("llm:response")[0]["raw"]["finish_reason"] == "stop"
+    assert listener.named("llm:response")[0]["raw"]["object"] == "response"
     assert all(len(text) < 60 for text in _strings(listener.named("llm:request:debug")[0]["request"]))
 
 

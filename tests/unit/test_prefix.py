@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from amplifier_module_provider_vllm._continuation import replayed
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
+from amplifier_module_provider_vllm._turn import FunctionCall, Status, Turn
 from tests.contract.recordings import recorded
 from tests.fixtures.requests import encoded
 from tests.fixtures.rounds import MODELS, streams_of, turn_of
@@ -133,12 +134,33 @@ def as_a_file_keeps_it(reply: Any) -> dict[str, Any]:
     return stored
 
 
+@pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "Harmony"])
 @pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_loop_streaming_stores_it, as_a_file_keeps_it])
 @pytest.mark.parametrize(("group", "case"), REPLIES)
-def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: Any) -> None:
+def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: Any, harmony: bool) -> None:
     turn = turn_of(recorded(group, case))
     stored = Message(**store(to_response(turn, [], None)))
 
-    _question, *sent = items([[stored]], harmony=False)
+    _question, *sent = items([[stored]], harmony=harmony)
 
-    assert sent[: len(turn.items)] == list(replayed(turn.items, 1))
+    assert sent[: len(turn.items)] == list(replayed(turn.items, 1, harmony=harmony))
+
+
+@pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_a_file_keeps_it])
+def test_arguments_are_sent_back_in_the_spelling_of_the_model(store: Any) -> None:
+    turn = Turn((FunctionCall("call_1", "look", '{"where":"here",  "deep":1}'),), Status.COMPLETED)
+    stored = Message(**store(to_response(turn, [], None)))
+
+    _question, call, *_result = items([[stored]], harmony=True)
+
+    assert call["arguments"] == '{"where":"here",  "deep":1}'
+
+
+def test_arguments_that_a_session_changed_are_sent_as_they_are_now() -> None:
+    turn = Turn((FunctionCall("call_1", "look", '{"where":"here"}'),), Status.COMPLETED)
+    stored = as_a_file_keeps_it(to_response(turn, [], None))
+    stored["content"][0]["input"] = {"where": "there"}
+
+    _question, call, *_result = items([[Message(**stored)]], harmony=True)
+
+    assert call["arguments"] == '{"where": "there"}'

@@ -139,8 +139,9 @@ def test_metadata_says_only_what_is_known() -> None:
 def test_a_call_that_was_cut_off_is_not_run(arguments: str) -> None:
     response = replied(Text("So:"), FunctionCall("call_1", "look", arguments), status=Status.INCOMPLETE)
 
-    assert (response.content, response.tool_calls) == ([TextBlock(text="So:")], None)
-    assert len(extras(response, "content_blocks")) == 1
+    told = TextBlock(text="[The reply was cut off in a call of look.]")
+    assert (response.content, response.tool_calls) == ([TextBlock(text="So:"), told], None)
+    assert extras(response, "content_blocks") == [TextContent(text="So:"), TextContent(text=told.text)]
 
 
 @pytest.mark.parametrize(
@@ -243,3 +244,10 @@ def test_what_could_not_be_done_is_told_once() -> None:
         actual="text, reasoning effort high",
         reason="tiny cannot see; gpt-oss",
     )
+
+
+def test_a_call_that_was_only_announced_is_not_run() -> None:
+    announced = FunctionCall("call_1", "look", "", whole=False)
+
+    with pytest.raises(InvalidToolCallError, match="'look' and never said with which arguments"):
+        replied(announced)

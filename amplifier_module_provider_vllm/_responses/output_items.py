@@ -1,0 +1,151 @@
+"""The output items of a reply and what it says of itself: as the wire has them, and as a Turn does."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+
+
+class Wire(msgspec.Struct, frozen=True):
+    """Fields that we do not name are ignored; a server may send null wherever a default stands."""
+
+
+class WirePart(Wire, frozen=True):
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+
+
+class WireItem(Wire, frozen=True):
+    """An output item: the fields of the kinds that we convert, all optional."""
+
+    type: str = "message"
+    content: list[WirePart] | str | None = None
+    summary: list[WirePart] | None = None
+    call_id: str | None = None
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _WireTokenDetails(Wire, frozen=True):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _WireUsage(Wire, frozen=True):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _WireTokenDetails | None = None
+    output_tokens_details: _WireTokenDetails | None = None
+
+
+class WireError(Wire, frozen=True):
+    message: str | None = None
+    code: str | int | None = None
+    type: str | None = None
+
+
+class _WireIncomplete(Wire, frozen=True):
+    reason: str | None = None
+
+
+class WireResponse(Wire, frozen=True):
+    id: str | None = None
+    model: str | None = None
+    status: str | None = None
+    output: list[msgspec.Raw] | None = None
+    usage: _WireUsage | None = None
+    incomplete_details: _WireIncomplete | None = None
+    error: WireError | str | None = None
+
+
+CALL_TYPES: Final = {"function_call", "mcp_call"}
+"""gpt-oss calling a tool in a name that vLLM does not know arrives as an `mcp_call` (vLLM 0.32, parser/harmony.py)."""
+
+
+def is_call(item: WireItem) -> bool:
+    return item.type in CALL_TYPES
+
+
+def to_items(item: WireItem) -> list[tuple[str, Item]]:
+    """One block for each part of an output item, under the key that its deltas carry."""
+    match item.type:
+        case "message":
+            return [(f"content.{n}", _to_text(part)) for n, part in enumerate(_parts(item.content))]
+        case "reasoning":
+            summaries = [(f"summary.{n}", Reasoning(part.text or "")) for n, part in enumerate(item.summary or ())]
+            contents = [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(_parts(item.content))]
+            return [*summaries, *contents]
+        case kind if kind in CALL_TYPES:
+            call_id = item.call_id or item.id or ""
+            doubted = kind != "function_call"
+            return [("call", FunctionCall(call_id, item.name or "", item.arguments or "", doubted))]
+        case _:
+            return [
+                ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))
+            ]
+
+
+def to_turn(response: WireResponse, items: tuple[Item, ...], said: bytes = b"") -> Turn:
+    reason = response.incomplete_details.reason if response.incomplete_details else None
+    return Turn(
+        items=items,
+        status=_to_status(response),
+        response_id=response.id,
+        model=response.model,
+        usage=_to_usage(response.usage),
+        incomplete_reason=reason,
+        failure=error_text(response.error),
+        said=said,
+    )
+
+
+def error_text(error: WireError | str | None) -> str | None:
+    match error:
+        case WireError(message=message, code=code, type=kind):
+            return message or str(code or kind or "no reason given")
+        case _:
+            return error
+
+
+def error_code(error: WireError | str | None, beside: str | int | None) -> int | None:
+    """The number that vLLM gives an error: the HTTP status it would have had. OpenAI's codes are words."""
+    code = str(error.code if isinstance(error, WireError) and error.code is not None else beside)
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else None
+
+
+def _parts(content: list[WirePart] | str | None) -> list[WirePart]:
+    return [WirePart("output_text", content)] if isinstance(content, str) else content or []
+
+
+def _to_text(part: WirePart) -> Item:
+    if part.refusal is not None:
+        return Text(part.refusal, refusal=True)
+    if part.text is None and part.type not in ("", "output_text"):
+        return OtherItem(part.type, f"[{part.type}]")
+    return Text(part.text or "")
+
+
+def _to_status(response: WireResponse) -> Status:
+    if response.status in ("failed", "cancelled") or response.error is not None:
+        return Status.FAILED
+    if response.status == "incomplete" or response.incomplete_details is not None:
+        return Status.INCOMPLETE
+    return Status.COMPLETED
+
+
+def _to_usage(usage: _WireUsage | None) -> TokenUsage | None:
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    read, written = usage.input_tokens_details, usage.output_tokens_details
+    return TokenUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=written.reasoning_tokens if written else None,
+        cached_tokens=read.cached_tokens if read else None,
+        cache_write_tokens=read.cache_write_tokens if read else None,
+    )
