@@ -4,12 +4,13 @@ LOWEST_PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo
 
 NEWEST := .venv/.ready
 LOWEST := .venv-lowest/.ready
+BENCH := .venv-bench/.ready
 PIP := -m pip install --quiet --disable-pip-version-check
 
 export QUESTION
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test format clean
+.PHONY: help demo check test bench format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +29,16 @@ test: check $(LOWEST)  ## Everything: check, the same tests with the lowest vers
 	.venv-lowest/bin/pytest
 	.venv/bin/pytest tests/live -m live --live-required
 
+bench: $(BENCH)  ## Measure the provider beside its peers; writes bench/results.json, the pictures and the README's tables
+	.venv-bench/bin/python -m bench
+	.venv-bench/bin/python -m bench.prefix_cache
+
 format: $(NEWEST)  ## Sort imports and lay out the code
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
 clean:  ## Remove the environments and caches (but not .vllm, the 3.4 GB of vLLM)
-	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The package is installed in place: source files need no new environment, only what pyproject.toml asks for does.
 $(NEWEST): pyproject.toml
@@ -46,4 +51,10 @@ $(LOWEST): pyproject.toml tests/lowest.txt
 	@echo "Setting up .venv-lowest (once) ..."
 	@$(LOWEST_PYTHON) -m venv --clear .venv-lowest
 	@.venv-lowest/bin/python $(PIP) --editable '.[demo,test]' --constraint tests/lowest.txt
+	@touch $@
+
+$(BENCH): pyproject.toml
+	@echo "Setting up .venv-bench (once) ..."
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python $(PIP) --editable '.[bench]'
 	@touch $@

@@ -55,34 +55,46 @@ class ChunkJoiner:
         return head[len(seen) :] + self.feed(rest)
 
     def _joined(self, read: bytes) -> bytes:
-        data, at = self._held + read, 0
-        pieces: list[bytes] = []
-        while True:
-            if not self._missing:
-                size = SIZE.match(data, at)
-                if size is None or not (length := int(size[1], 16)):
-                    return self._rechunked(pieces) + self._without_size(data[at:])
-                at, self._missing = size.end(), length + len(END)
-            piece = data[at : at + self._missing - len(END)]
-            pieces.append(piece)
-            at += len(piece)
-            self._missing -= len(piece)
-            if self._missing > len(END) or len(data) - at < len(END):
-                self._held = data[at:]
-                return self._rechunked(pieces)
-            if data[at : at + len(END)] != END:
-                self._place = Place.REST
-                return self._rechunked(pieces).removesuffix(END) + data[at:]
-            at, self._missing = at + len(END), 0
-
-    def _without_size(self, rest: bytes) -> bytes:
-        if PART_OF_A_SIZE.fullmatch(rest):
+        data, pieces = self._held + read, list[bytes]()
+        at = self._taken(data, 0, pieces)
+        if not self._missing:
+            at = _taken_plain(data, at, pieces)
+        while not self._missing and (size := SIZE.match(data, at)) and (length := int(size[1], 16)):
+            self._missing = length + len(END)
+            at = self._taken(data, size.end(), pieces)
+        joined, rest = _as_chunk(pieces), data[at:]
+        if self._missing and len(rest) >= len(END):  # the chunk does not end where it should
+            self._place = Place.REST
+            return (joined.removesuffix(END) or END) + rest  # h11 refuses an empty size as it does the wrong end
+        if self._missing or PART_OF_A_SIZE.fullmatch(rest):
             self._held = rest
-            return b""
+            return joined
         self._place = Place.REST
-        return rest
+        return joined + rest
 
-    @staticmethod
-    def _rechunked(pieces: list[bytes]) -> bytes:
-        data = b"".join(pieces)
-        return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    def _taken(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take what is here of the open chunk; where that ends."""
+        if not self._missing:
+            return at
+        piece = data[at : at + self._missing - len(END)]
+        pieces.append(piece)
+        at, self._missing = at + len(piece), self._missing - len(piece)
+        if self._missing == len(END) and data.startswith(END, at):
+            at, self._missing = at + len(END), 0
+        return at
+
+
+def _taken_plain(data: bytes, at: int, pieces: list[bytes]) -> int:
+    """Take all whole chunks at once, if they are such as vLLM sends, without a line end inside; where they end."""
+    parts = data[at:].split(END)
+    whole = (len(parts) - 1) // 2 * 2
+    sizes, chunks = parts[:whole:2], parts[1:whole:2]
+    if b"" in chunks or sizes != [b"%x" % len(chunk) for chunk in chunks]:
+        return at
+    pieces += chunks
+    return len(data) - len(END.join(parts[whole:]))
+
+
+def _as_chunk(pieces: list[bytes]) -> bytes:
+    data = b"".join(pieces)
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

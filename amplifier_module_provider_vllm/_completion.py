@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from amplifier_core.llm_errors import InvalidRequestError, InvalidToolCallError, LLMTimeoutError
+from amplifier_core.llm_errors import InvalidRequestError, InvalidToolCallError, LLMTimeoutError, StreamError
 from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
 from ._constants import PROVIDER
 from ._continuation import corrected, summed
-from ._errors import speaks_of_format, speaks_of_images
+from ._errors import says_blind, speaks_of_format, speaks_of_images
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
 from ._response_handling import to_response
 from ._responses.encode import Encoded, encode_request
+from ._responses.fold import retold
 from ._rounds import Rounds
 from ._server import Server
 from ._tool_markup import recover_calls
@@ -43,7 +44,8 @@ class Completion:
             except TimeoutError as error:
                 if not deadline.expired():
                     raise
-                raise LLMTimeoutError(f"no reply within the timeout of {timeout} s", provider=PROVIDER) from error
+                said = f"no reply within the timeout of {timeout} s"
+                raise LLMTimeoutError(said, provider=PROVIDER, model=self._call.model) from error
 
     async def prepared(self) -> tuple[CallOptions, Repaired, Encoded]:
         """The request as the server will be asked it."""
@@ -81,17 +83,23 @@ class Completion:
         return replace(options, vision=False) if model in self._server.blind else options
 
     async def _turn(self, encoded: Encoded, options: CallOptions) -> Turn:
-        """The reply, to less than was asked for where the server refuses a part of it that can be done without."""
-        try:
-            turn = await self._rounds.reply(encoded.params, options)
-        except InvalidRequestError as error:
-            if not self._degraded(encoded, options, error):
-                raise
-            turn = await self._rounds.reply(encoded.params, options)
+        turn = await self._accepted(encoded, options)
         recovered = recover_calls(turn, [tool["name"] for tool in encoded.params.get("tools", ()) if "name" in tool])
         if recovered.warning is not None:
             self._server.warn_once(recovered.warning)
+        if recovered.turn is not turn:
+            await self._call.stream.abort(StreamError("the reply's text held tool calls; it is told again with them"))
+            await self._call.stream.show(retold(recovered.turn.items))
         return recovered.turn
+
+    async def _accepted(self, encoded: Encoded, options: CallOptions) -> Turn:
+        """The reply, to less than was asked for where the server refuses a part of it that can be done without."""
+        while True:
+            try:
+                return await self._rounds.reply(encoded.params, options)
+            except InvalidRequestError as error:
+                if not self._degraded(encoded, options, error):
+                    raise
 
     def _degraded(self, encoded: Encoded, options: CallOptions, error: InvalidRequestError) -> bool:
         """Whether there was something in the request that the server will not take and the reply can do without."""
@@ -99,14 +107,16 @@ class Completion:
             asked = encoded.params.pop("text")["format"]["type"]
             encoded.degradations.append(Degradation(requested=asked, actual="text", reason=str(error)))
             return True
-        if options.vision and speaks_of_images(error):
+        shown = options.vision and not any(one.requested == "image" for one in encoded.degradations)
+        if not shown or not speaks_of_images(error):
+            return False
+        if says_blind(error):
             self._server.blind.add(options.model)
-            messages = repair_tool_sequence(self._request.messages).messages
-            without = encode_request(messages, self._request, replace(options, vision=False))
-            encoded.params.update(without.params)
-            encoded.degradations.extend(without.degradations)
-            return True
-        return False
+        messages = repair_tool_sequence(self._request.messages).messages
+        without = encode_request(messages, self._request, replace(options, vision=False))
+        encoded.params["input"] = without.params["input"]
+        encoded.degradations.append(Degradation(requested="image", actual="text", reason=str(error)))
+        return True
 
     def _response(self, turn: Turn, encoded: Encoded, options: CallOptions) -> ChatResponse:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from amplifier_core.llm_errors import ConfigurationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from ._constants import NO_API_KEY, PROVIDER
 
@@ -23,6 +23,20 @@ ENVIRONMENT: Final = {
 
 def _one_or_many(value: object) -> object:
     return {"effort": value} if isinstance(value, str) else value
+
+
+SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params"}
+"""Config keys whose values may hold a key or a password, and are not repeated when they are wrong."""
+
+
+def _sendable(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("an HTTP header cannot carry a line break, nor anything that is not ASCII")
+    return value
+
+
+def _sendable_key(key: SecretStr) -> SecretStr:
+    return SecretStr(_sendable(key.get_secret_value().strip()))  # a key read from a file ends with its line
 
 
 class Reasoning(BaseModel):
@@ -51,7 +65,9 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     base_url: str | None = Field(None, description="Server's URL; without a path `/v1` is added")
-    api_key: SecretStr = Field(SecretStr(NO_API_KEY), description="Key, where the server was started with `--api-key`")
+    api_key: Annotated[SecretStr, AfterValidator(_sendable_key)] = Field(
+        SecretStr(NO_API_KEY), description="Key, where the server was started with `--api-key`"
+    )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens of one reply; unset: the advertised output")
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
@@ -80,7 +96,7 @@ class Config(BaseModel):
     startup_timeout: float = Field(0, ge=0, description="Seconds to go on trying a server that does not answer yet")
     max_continuations: int = Field(5, ge=0, description="How often a reply that hit our own token cap is continued")
     vision: bool | None = Field(
-        None, description="Whether the model sees images; unset: they are sent, but not to gpt-oss"
+        None, description="Whether the model sees images; unset: they are sent. Never to gpt-oss: vLLM drops them"
     )
     rates: Rates | None = Field(
         None, description="US dollars per million tokens: `{input, output, cache_read, cache_write}`"
@@ -88,7 +104,9 @@ class Config(BaseModel):
     extra_request_params: dict[str, object] = Field(
         {}, description="Anything else for the request's body, as vLLM calls it"
     )
-    extra_headers: dict[str, str] = Field({}, description="HTTP headers sent with every request")
+    extra_headers: dict[str, Annotated[str, AfterValidator(_sendable)]] = Field(
+        {}, description="HTTP headers sent with every request"
+    )
     debug: bool = Field(False, description="Emit `llm:request:debug` and `llm:response:debug`")
     raw_debug: bool = Field(False, description="Emit `llm:request:raw` and `llm:response:raw`")
     debug_truncate_length: int = Field(180, ge=1, description="Most characters of one string in the debug events")
@@ -125,6 +143,6 @@ def unknown_keys(given: Mapping[str, object]) -> list[str]:
 def _explained(error: ValidationError, stated: Mapping[str, object]) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     key = str(first["loc"][0])
-    value = "(hidden)" if key == "api_key" else repr(stated.get(key))
+    value = "(hidden)" if key in SECRETS else repr(stated.get(key))
     where = f" (or {ENVIRONMENT[key]})" if key in ENVIRONMENT else ""
     return f"config key {key!r}{where} is {value}: {first['msg'].lower()}. {Config.model_fields[key].description}."

@@ -48,6 +48,8 @@ WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "mod
 
 FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
 
+BLIND_PHRASES = ("multimodal", "at most 0 image", "image input")
+
 LONGEST_RETRY_AFTER = 300.0
 """Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
 
@@ -131,6 +133,11 @@ def speaks_of_images(error: InvalidRequestError) -> bool:
     return "multimodal" in str(error).lower() or "image" in str(error).lower()
 
 
+def says_blind(error: InvalidRequestError) -> bool:
+    """Whether a refusal is about every image there could be, and not about one that cannot be loaded."""
+    return any(phrase in str(error).lower() for phrase in BLIND_PHRASES)
+
+
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
     """The same error, with the models that the server does have."""
     return NotFoundError(
@@ -161,7 +168,8 @@ def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError
     again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= LONGEST_RETRY_AFTER}
     match status:
         case status if status < 400:
-            place = _tidy(re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0])
+            place = re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0]
+            place = _tidy(_without_secrets(place, error))
             return ConfigurationError(f"the server sends requests on to {place!r}; set `base_url` to that", **common)
         case 403 if _is_page(error):
             return ProviderUnavailableError(said, **again)

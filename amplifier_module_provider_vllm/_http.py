@@ -12,7 +12,8 @@ import openai
 from ._chunks import ChunkJoiner
 
 # httpx with openai 2.x, httpx2 with 3.x; each with an httpcore of its own, as alike as they are.
-_http: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
+_packages = (kind.__module__.partition(".")[0] for kind in openai.DefaultAsyncHttpxClient.__mro__)
+_http: Any = import_module(next(package for package in _packages if package != "openai"))
 
 
 def http_client(base_url: str, *, direct: bool) -> Any:

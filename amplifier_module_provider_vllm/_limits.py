@@ -30,8 +30,8 @@ _cards = msgspec.json.Decoder(_Cards)
 
 
 def read_cards(body: bytes) -> list[ModelCard]:
-    """Raises `msgspec.MsgspecError` for a body that lists no models."""
-    return _cards.decode(body).data
+    """The models that can be asked for by name. Raises `msgspec.MsgspecError` for a body that lists none."""
+    return [card for card in _cards.decode(body).data if card.id and card.id.isprintable()]
 
 
 def speaks_harmony(model: str, cards: Sequence[ModelCard] = ()) -> bool:
@@ -89,11 +89,16 @@ def _served(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None,
     seen: set[str] = set()
     while card is not None and card.id not in seen:
         seen.add(card.id)
-        window = card.max_model_len if card.max_model_len is not None else card.max_input_tokens
+        window = _known(card.max_model_len) or _known(card.max_input_tokens)
         if window is not None:
-            return window, card.max_output_tokens
+            return window, _known(card.max_output_tokens)
         card = cards.get(card.parent or "")
     return None, None
+
+
+def _known(tokens: int | None) -> int | None:
+    """Gateways say 0 or -1 for a limit that they do not know."""
+    return tokens if tokens is not None and tokens > 0 else None
 
 
 def _least(*values: int | None) -> int | None:

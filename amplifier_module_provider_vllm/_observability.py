@@ -48,7 +48,10 @@ class NoHooks:
 
 @dataclass(slots=True)
 class ObservedCall:
-    """One call: `llm:request` in, exactly one `llm:response` out, every event of it under one request_id."""
+    """One call: `llm:request` in, exactly one `llm:response` out, every event of it under one request_id.
+
+    A call that fails before there is anything to ask still says how it ended.
+    """
 
     hooks: Hooks
     config: Config
@@ -63,6 +66,11 @@ class ObservedCall:
 
     def __post_init__(self) -> None:
         self.stream = ObservedStream(NoHooks(), self.request_id)
+
+    @property
+    def model(self) -> str | None:
+        """The model that is asked, once it is known."""
+        return None if self._options is None else self._options.model
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,8 +96,6 @@ class ObservedCall:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if self._options is None:
-            return
         if error is not None:
             await self.stream.abort(error)
         payload: dict[str, Any] = {"duration_ms": round((time.monotonic() - self._started) * 1000)}
@@ -118,7 +124,7 @@ class ObservedCall:
         await self._emit("provider:retry", payload | said)
 
     async def _emit(self, event: str, payload: dict[str, Any]) -> None:
-        model = {} if self._options is None else {"model": self._options.model}
+        model = {} if self.model is None else {"model": self.model}
         await self.hooks.emit(event, {**self.about, **model, "request_id": self.request_id, **payload})
 
     async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, said: Any) -> None:

@@ -77,7 +77,7 @@ def decide_options(
         reasoning_summary=summary,
         truncation=config.truncation,
         store=config.enable_state,
-        vision=first_set(config.vision, not harmony) is True,
+        vision=not harmony and config.vision is not False,  # vLLM drops what gpt-oss is shown without a word
         degradations=_degraded_effort(effort, sent_effort, overrides),
         extra_body={**config.extra_request_params, **(overrides.get("extra_request_params") or {})},
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},

@@ -10,6 +10,7 @@ import openai
 from amplifier_core.message_models import ChatRequest, ChatResponse, ToolCall
 from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
 
+from ._budget import request_budget
 from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
@@ -110,6 +111,17 @@ class VLLMProvider:
         response = await Completion(self._server, call, request, kwargs).run()
         self._add_cost(response)
         return response
+
+    async def request_budget(
+        self, request: ChatRequest, *, context_estimate: int, request_options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any] | None:
+        """What the request takes of the window, counted, and what it leaves; None where nobody can count it in time.
+
+        `context_estimate`: the caller's own estimate, in tokens; `request_options`: as the arguments of `complete()`.
+        """
+        call = ObservedCall(NoHooks(), self._server.config, {})
+        completion = Completion(self._server, call, request, request_options or {})
+        return await request_budget(self._server, completion, context_estimate)
 
     def parse_tool_calls(self, response: ChatResponse) -> list[ToolCall]:
         return list(response.tool_calls or ())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from amplifier_core.llm_errors import (
+    AbortError,
     ContextLengthError,
     LLMError,
     NetworkError,
@@ -18,7 +19,7 @@ from amplifier_core.llm_errors import (
 )
 from amplifier_core.utils.retry import RetryConfig, retry_with_backoff
 
-from ._constants import CONNECT_TIMEOUT
+from ._constants import CONNECT_TIMEOUT, PROVIDER
 from ._continuation import NextRound, next_round, summed
 from ._errors import cut_stream, empty_reply, failed_reply, failed_stream, unknown_model
 from ._observability import ObservedCall
@@ -43,6 +44,7 @@ class Rounds:
         self._server = server
         self._config = server.config
         self._call = call
+        self._closings = server.transport.closings
         self._failing_since = 0.0
         self._empty_replies = 0
 
@@ -68,13 +70,23 @@ class Rounds:
             max_delay=config.max_retry_delay,
             jitter=config.retry_jitter,
         )
-        return await retry_with_backoff(operation, retries, on_retry=self._before_retry)
+
+        async def attempt() -> T:
+            self._check_open()
+            return await operation()
+
+        return await retry_with_backoff(attempt, retries, on_retry=self._before_retry)
+
+    def _check_open(self) -> None:
+        if self._server.transport.closings != self._closings:
+            raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
 
     async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
         """Say that there will be a retry, or raise the error where there is no point in one.
 
         A server that cannot be reached at all is given up within the connect timeout, unless it may be starting.
         """
+        self._check_open()
         if attempt == 1:
             self._failing_since = time.monotonic()
         waited = time.monotonic() - self._failing_since + delay
@@ -127,7 +139,19 @@ class Rounds:
                 stored.found()
 
     async def _watch(self, fold: ResponsesFold, params: Params) -> None:
-        """Show the hooks what arrives; none of them is waited for while a read's deadline runs."""
+        """Show the hooks what arrives; none of them is waited for while a read's deadline runs.
+
+        vLLM 0.32 breaks the stream of a request whose schema its grammar cannot take; asked for the whole reply to it,
+        it says what is wrong.
+        """
+        try:
+            return await self._read(fold, params)
+        except StreamError:
+            if "text" not in params or not params["stream"] or self._call.stream.visible:
+                raise
+        return await self._read(fold, {**params, "stream": False})
+
+    async def _read(self, fold: ResponsesFold, params: Params) -> None:
         async with aclosing(self._server.transport.batches(params, self._config.stream_idle_timeout)) as batches:
             async for events in batches:
                 await self._call.stream.show(fold.push_all(events))

@@ -8,6 +8,7 @@ from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundErro
 
 from ._config import Config
 from ._constants import PROBE_TIMEOUT
+from ._harmony_vocab import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limits_of, pick_model, speaks_harmony, window_in_refusal
 from ._state import StoredReplies
 from ._transport import Transport
@@ -26,6 +27,7 @@ class Server:
     config: Config
     cards: list[ModelCard] = field(default_factory=list)
     stored: StoredReplies = field(default_factory=StoredReplies)
+    vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
     blind: set[str] = field(default_factory=set)
     """Models that refused an image."""
     asked_at: float | None = None

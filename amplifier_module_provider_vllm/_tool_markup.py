@@ -22,7 +22,11 @@ HARMONY_CALL = re.compile(
     re.DOTALL,
 )
 
+HARMONY_MARKS = ("<|channel|>", "<|start|>")
+"""vLLM reads Harmony whatever its flags are, so that what is left of it is the model's own mistake."""
+
 TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
+NO_FLAGS = "the model did not keep to its own format, which no flag of the server mends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,11 @@ def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovered:
         return Recovered(turn)
     items = tuple(part for n, item in enumerate(turn.items) for part in _parted(item, n, turn, offered))
     found = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
+    texts = "".join(item.text for item in turn.items if isinstance(item, Text))
+    advice = NO_FLAGS if any(mark in texts for mark in HARMONY_MARKS) else TOOL_FLAGS
     if not found:
-        return Recovered(turn, f"the reply holds tool markup that could not be read as a call; {TOOL_FLAGS}")
-    said = "a tool call was" if found == 1 else f"{found} tool calls were"
-    return Recovered(replace(turn, items=items), f"{said} read out of the reply's text; {TOOL_FLAGS}")
+        return Recovered(turn, f"the reply holds tool markup that could not be read as a call; {advice}")
+    return Recovered(replace(turn, items=items), f"tool calls were read out of the reply's text; {advice}")
 
 
 def _parted(item: Item, place: int, turn: Turn, offered: Sequence[str]) -> Iterator[Item]:

@@ -35,10 +35,11 @@ def normalized_url(url: str) -> str:
     """The URL with `/v1` where it names only a host. Raises `ValueError` for one that is not http or https."""
     try:
         parts = urlsplit(url.strip())
-        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # it repeats the URL, and with it the password
-        named = False
-    if not named:
+        # A password with # or / in it, unescaped, would make a host of the user.
+        broken = parts.fragment or parts.netloc.endswith(":") or parts.port == 0
+    except ValueError:  # its words repeat the URL, and with it the password
+        broken = True
+    if broken or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url {shown_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
 
@@ -86,6 +87,8 @@ class Transport:
         self._api_key = api_key or NO_API_KEY
         self._headers = {**_sign_in(base_url), **headers}
         self._given = None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
+        self.closings = 0
+        """How often it was closed: a call that was under way then is to end, and not to open it again."""
         self._made: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -164,6 +167,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close the client that we made; one that was handed to us belongs to its maker."""
+        self.closings += 1
         made, self._made = self._made, None
         if made is not None and self._loop is asyncio.get_running_loop():
             await made.close()

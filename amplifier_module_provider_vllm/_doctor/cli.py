@@ -5,56 +5,69 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from amplifier_core.llm_errors import LLMError
-
-from .._config import read_config
 from .._constants import DEFAULT_BASE_URL
-from .._server import Server
-from .._transport import Transport, normalized_url
-from .findings import Finding, Outcome, fail
-from .reach import reach
+from .examine import examine
+from .files import Instance, read_instances
+from .findings import Examination
 from .report import JsonReport, PlainReport, Report, works
-from .settings import Instance, configured, read_instances
-from .talk import talk
-from .vocabulary import vocabulary
+
+INTERRUPTED = 130
+SENSELESS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 only if a session would work, 1 if it would not, 2 for a command that makes no sense."""
+    """0 only if a session would work, 1 if not, 2 for a command that makes no sense, 130 if it was interrupted."""
     asked = _parser().parse_args(arguments)
-    logging.disable(logging.CRITICAL)  # what the provider would log is among the findings
     try:
-        instances = read_instances(asked.config) if asked.config else [Instance("vllm", _from_command(asked))]
+        instances = _instances(asked)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"amplifier-vllm: cannot read {asked.config}: {error}\n")
-        return 2
+        return SENSELESS
     if not instances:
         sys.stderr.write(f"amplifier-vllm: {asked.config} has no provider with `module: provider-vllm`\n")
-        return 2
-    try:
-        return asyncio.run(_examine(instances, _report(as_json=asked.json)))
-    except KeyboardInterrupt:
-        return 130
+        return SENSELESS
+    with _quiet():
+        return _examined(instances, _report(as_json=asked.json))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="amplifier-vllm", description="Amplifier's provider for vLLM.")
     commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser("doctor", help="find out why a session with a vLLM server does not work")
-    doctor.add_argument("url", nargs="?", help=f"the server; else VLLM_BASE_URL, else {DEFAULT_BASE_URL}")
-    doctor.add_argument("--config", type=Path, metavar="FILE", help="check every vLLM provider of a YAML or TOML file")
-    doctor.add_argument("--model", help="the model to ask; needed where the server has several")
-    doctor.add_argument("--json", action="store_true", help="print findings as JSON")
+    doctor = commands.add_parser(
+        "doctor",
+        help="find out why a session with a vLLM server does not work",
+        description="Ask a vLLM server all that a session would ask of it, and say which flag or key to change.",
+        epilog="The key is read from VLLM_API_KEY. Exit status: 0 if a session would work, 1 if not, 2 for a command"
+        " that makes no sense, 130 if interrupted.",
+    )
+    subject = doctor.add_mutually_exclusive_group()
+    subject.add_argument("url", nargs="?", metavar="URL", help=f"else VLLM_BASE_URL, else {DEFAULT_BASE_URL}")
+    subject.add_argument("--config", type=Path, metavar="FILE", help="check every vLLM provider of an Amplifier file")
+    doctor.add_argument("--model", metavar="NAME", help="ask this one; needed where the server has several")
+    doctor.add_argument("--json", action="store_true", help="print everything as one JSON object")
     return parser
 
 
-def _from_command(asked: argparse.Namespace) -> dict[str, Any]:
+def _instances(asked: argparse.Namespace) -> list[Instance]:
+    found = [Instance("vllm")] if asked.config is None else read_instances(asked.config)
     given = {"base_url": asked.url, "default_model": asked.model}
-    return {key: value for key, value in given.items() if value is not None}
+    stated = {key: value for key, value in given.items() if value is not None}
+    return [instance.with_settings(stated, "command line") for instance in found]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the provider would log is among the findings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _report(*, as_json: bool) -> Report:
@@ -63,41 +76,29 @@ def _report(*, as_json: bool) -> Report:
     if not sys.stdout.isatty():
         return PlainReport()
     try:
-        from .rich_report import RichReport  # an extra
+        from rich.console import Console  # an extra
+
+        from .rich_report import RichReport
     except ModuleNotFoundError:
         return PlainReport()
-    return RichReport()
+    return RichReport(Console(highlight=False))
 
 
-async def _examine(instances: Sequence[Instance], report: Report) -> int:
-    findings: list[Finding] = []
-    for instance in instances:
-        async for finding in _findings(instance.config, instance.name, report):
-            report.found(finding)
-            findings.append(finding)
-    report.end(findings)
-    return 0 if works(findings) else 1
-
-
-async def _findings(given: Mapping[str, Any], name: str, report: Report) -> AsyncIterator[Finding]:
+def _examined(instances: Sequence[Instance], report: Report) -> int:
+    examinations: list[Examination] = []
     try:
-        read = read_config(given, os.environ)
-        url = normalized_url(read.base_url or DEFAULT_BASE_URL)
-    except (LLMError, ValueError) as error:
-        report.heading(name)
-        yield fail("config", str(error), "correct that key")
-        return
-    server = Server(Transport(url, read.api_key.get_secret_value(), read.extra_headers, None), read)
-    report.heading(f"{name}: {server.transport.url}")
-    for setting in configured(given, read):
-        yield setting
-    reached = True
-    async for finding in reach(server):
-        reached = reached and finding.outcome is not Outcome.FAIL
-        yield finding
-    if reached:
-        async for finding in talk(server):
-            yield finding
-        async for finding in vocabulary(server):
-            yield finding
-    await server.transport.close()
+        asyncio.run(_examine_all(instances, examinations, report))
+    except KeyboardInterrupt:
+        report.end(examinations, stopped=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is left to flush
+        return 1
+    report.end(examinations, stopped=False)
+    return 0 if works(examinations, stopped=False) else 1
+
+
+async def _examine_all(instances: Sequence[Instance], examinations: list[Examination], report: Report) -> None:
+    for instance in instances:
+        examinations.append(Examination(instance.name))
+        await examine(instance, examinations[-1], report)

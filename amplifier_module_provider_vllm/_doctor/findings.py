@@ -1,7 +1,8 @@
 """What the doctor found: one finding a check, each with what to do about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Outcome(StrEnum):
@@ -19,6 +20,29 @@ class Finding:
     said: str
     remedy: str | None = None
     """The server flag, the config key or the step that changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of the config as it is in effect, fit to be shown."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(slots=True)
+class Examination:
+    """All that is known of one vLLM provider so far."""
+
+    name: str
+    url: str | None = None
+    settings: list[Setting] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[str]:
+        return [finding.check for finding in self.findings if finding.outcome is Outcome.FAIL]
 
 
 def ok(check: str, said: str) -> Finding:

@@ -1,81 +1,96 @@
-"""Check that a server can be reached at all, and that it lets us in."""
+"""Check that a server can be reached at all, that it lets us in, and what it serves."""
 
-import asyncio
-import socket
-import ssl
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from amplifier_core.llm_errors import AuthenticationError, LLMError, NotFoundError, ProviderUnavailableError
+from amplifier_core.llm_errors import AccessDeniedError, AuthenticationError, LLMError, NotFoundError
 
-from .._constants import CONNECT_TIMEOUT
+from .._config import Config
+from .._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, NO_API_KEY
 from .._limits import limits_of
 from .._server import Server
-from .findings import Finding, fail, note, ok
+from .._transport import Transport, normalized_url
+from .connection import Way, disconnected, way_to
+from .findings import Finding, Outcome, fail, note, ok
+from .remedies import KEY, remedy_for
+from .strangers import unusable
 
-START_VLLM = "start it with `vllm serve MODEL`, or set `base_url` (VLLM_BASE_URL) to where it runs"
+RIGHT_PLACE = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server"
 
 
-async def reach(server: Server) -> AsyncIterator[Finding]:
-    """Name, port and certificate, then the key, the version and the models. Ends at the first that fails."""
-    try:
-        yield await _connected(server.transport.url)
-        yield await _listed(server)
-    except _Stop as stop:
-        yield stop.finding
+def transport_to(config: Config, key: str | None = None) -> Transport:
+    """With the configured key, or with another. Raises `ValueError` for a URL that cannot be one."""
+    url = normalized_url(config.base_url or DEFAULT_BASE_URL)
+    headers = {name: value for name, value in config.extra_headers.items() if key is None or name != "Authorization"}
+    return Transport(url, config.api_key.get_secret_value() if key is None else key, headers, None)
+
+
+async def reach(server: Server, key_source: str) -> AsyncIterator[Finding]:
+    """The connection, the key, the version and the models. Ends at the first that fails."""
+    way = way_to(server.transport)
+    trouble = await disconnected(way) or await _unlisted(server, way, key_source)
+    if trouble is None or trouble.check != "reachable":
+        yield ok("reachable", f"{way} answers")
+    if trouble is not None and trouble.outcome is Outcome.FAIL:
+        yield trouble
         return
+    yield await _key(server, key_source)
     yield await _version(server)
-    yield _models(server)
+    yield trouble or _models(server)
 
 
-class _Stop(Exception):  # noqa: N818  # not an error: the finding after which nothing more can be found out
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.said)
-        self.finding = finding
-
-
-async def _connected(url: str) -> Finding:
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    secure = ssl.create_default_context() if parts.scheme == "https" else None
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, writer = await asyncio.open_connection(host, port, ssl=secure)
-    except socket.gaierror as error:
-        raise _Stop(
-            fail("reachable", f"no such host: {host} ({error.strerror})", "correct the host in `base_url`")
-        ) from error
-    except ssl.SSLError as error:
-        why = f"the certificate of {host}:{port} is not accepted ({error.reason or error})"
-        remedy = "use `http://` if the server has no TLS; give SSL_CERT_FILE the authority that signed its certificate"
-        raise _Stop(fail("reachable", why, remedy)) from error
-    except ConnectionRefusedError as error:
-        raise _Stop(fail("reachable", f"nothing listens on {host}:{port}", START_VLLM)) from error
-    except TimeoutError as error:
-        why = f"{host}:{port} does not answer within {CONNECT_TIMEOUT:.0f} s"
-        raise _Stop(fail("reachable", why, "check the firewall between here and there, and the port")) from error
-    except OSError as error:
-        raise _Stop(fail("reachable", f"{host}:{port}: {error}", START_VLLM)) from error
-    writer.close()
-    return ok("reachable", f"{host}:{port} answers")
-
-
-async def _listed(server: Server) -> Finding:
+async def _unlisted(server: Server, way: Way, key_source: str) -> Finding | None:
+    """Why the server does not list its models; None where it does."""
     try:
         await server.probe(CONNECT_TIMEOUT)
-    except AuthenticationError as error:
-        said = f"the server refused the key (status {error.status_code})"
-        raise _Stop(fail("key", said, "set `api_key` (VLLM_API_KEY) to the server's `--api-key`")) from error
     except NotFoundError as error:
-        said = f"{server.transport.url}/models is not there: {error}"
-        raise _Stop(fail("key", said, "`base_url` must name the server's `/v1`")) from error
-    except ProviderUnavailableError as error:
-        remedy = "wait until the model is loaded; `startup_timeout` makes sessions wait by themselves"
-        raise _Stop(fail("key", f"the server is not ready: {error}", remedy)) from error
+        return await _elsewhere(server, error)
+    except AccessDeniedError as error:
+        return fail("key", f"the server does not let us in: {error}", remedy_for(error))
+    except AuthenticationError:
+        given = _key_of(server.config) is not None
+        wrong = f"the server refuses the key (from {key_source})" if given else "the server wants a key; none is set"
+        return fail("key", wrong, KEY)
     except LLMError as error:
-        remedy = "see that `base_url` names a vLLM server, not a proxy's own page"
-        raise _Stop(fail("key", str(error), remedy)) from error
-    return ok("key", "accepted, or none needed")
+        return await unusable(server.transport, way, error)
+    return None
+
+
+async def _elsewhere(server: Server, error: NotFoundError) -> Finding:
+    """A wrong path, or a gateway that lists nothing and answers all the same."""
+    url = server.transport.url
+    usual = urlunsplit(urlsplit(url)._replace(path="/v1"))
+    if url != usual and await _lists_models(server.config.model_copy(update={"base_url": usual})):
+        return fail("reachable", f"no API at {url}", f"set `base_url` (VLLM_BASE_URL) to {usual}")
+    if server.config.default_model is not None:
+        return note("models", f"{url} does not list its models ({error}), so that their limits are not known")
+    said = f"no list of models at {url}/models ({error})"
+    return fail("reachable", said, f"{RIGHT_PLACE}; one that lists no models needs `default_model`")
+
+
+async def _key(server: Server, key_source: str) -> Finding:
+    if _key_of(server.config) is None:
+        return ok("key", "none needed")
+    if await _lists_models(server.config, NO_API_KEY):
+        return ok("key", f"not needed, though one is set (from {key_source})")
+    return ok("key", f"accepted (from {key_source})")
+
+
+async def _lists_models(config: Config, key: str | None = None) -> bool:
+    transport = transport_to(config, key)
+    try:
+        await transport.model_cards(CONNECT_TIMEOUT)
+    except LLMError:
+        return False
+    else:
+        return True
+    finally:
+        await transport.close()
+
+
+def _key_of(config: Config) -> str | None:
+    key = config.api_key.get_secret_value()
+    return None if key in ("", NO_API_KEY) else key
 
 
 async def _version(server: Server) -> Finding:
@@ -84,23 +99,25 @@ async def _version(server: Server) -> Finding:
             case {"version": str(version)}:
                 return ok("version", f"vLLM {version}")
             case _:
-                return note("version", "the server does not tell a vLLM version: a gateway, or not vLLM")
+                return note("version", "not told: a gateway answers, or no vLLM")
     except LLMError as error:
-        return note("version", f"the server does not tell a vLLM version ({error})")
+        return note("version", f"not told: a gateway answers, or no vLLM ({error})")
 
 
 def _models(server: Server) -> Finding:
-    described = [
-        f"{card.id} ({limits_of(card.id, server.cards, server.config).context_window} tokens)" for card in server.cards
-    ]
+    described = ", ".join(_described(server, card.id) for card in server.cards) or "none"
     model = server.config.default_model
-    names = [card.id for card in server.cards]
-    if model is not None and model not in names:
-        return fail(
-            "models", f"the server has {', '.join(described)}, not {model}", "set `default_model` to one of them"
-        )
-    if model is None and len([card for card in server.cards if card.parent is None]) != 1:
-        return fail(
-            "models", f"the server has {', '.join(described) or 'none'}", "set `default_model` to the one to ask"
-        )
-    return ok("models", ", ".join(described))
+    base_models = [card.id for card in server.cards if card.parent is None]
+    if model is None and len(base_models) != 1:
+        return fail("models", f"the server has several: {described}" if base_models else "the server has none", CHOOSE)
+    if model is not None and model not in [card.id for card in server.cards]:
+        return note("models", f"{model} is not listed; the server has {described}", CHOOSE)
+    return ok("models", described)
+
+
+CHOOSE = "set `default_model` (here: --model) to the one to ask"
+
+
+def _described(server: Server, model: str) -> str:
+    limits = limits_of(model, server.cards, server.config)
+    return f"{model} ({limits.context_window:,} tokens)" if limits.known else f"{model} (window not told)"

@@ -2,58 +2,87 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
-from .findings import Finding, Outcome
+from .findings import Examination, Finding, Setting
+from .settings import DEFAULT
 
-WIDTH = 22
+WIDTH = 15
+ALWAYS_SHOWN = ("base_url", "api_key", "default_model")
 
 
 class Report(Protocol):
-    def heading(self, text: str) -> None: ...
+    def opened(self, examined: Examination) -> None:
+        """An examination begins: what it is of, and how that is configured."""
+
     def found(self, finding: Finding) -> None: ...
-    def end(self, findings: Sequence[Finding]) -> None: ...
+
+    def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
+        """All is found out, or whoever asked has `stopped` it."""
 
 
 class PlainReport:
-    def heading(self, text: str) -> None:
-        _line(f"\n{text}")
+    def opened(self, examined: Examination) -> None:
+        _line(f"\n{title(examined)}\n")
+        for label, value, source in shown_settings(examined.settings):
+            _line(f"        {label:<{WIDTH}} {value}  ({source})")
+        if examined.settings:
+            _line("")
 
     def found(self, finding: Finding) -> None:
-        _line(f"  {finding.outcome:<5} {finding.check:<{WIDTH}} {finding.said}")
+        _line(f"  {finding.outcome:<5} {finding.check:<{WIDTH}} {one_line(finding.said)}")
         if finding.remedy is not None:
-            _line(f"        {'':<{WIDTH}} -> {finding.remedy}")
+            _line(f"        {'':<{WIDTH}} -> {one_line(finding.remedy)}")
 
-    def end(self, findings: Sequence[Finding]) -> None:
-        _line(f"\n{verdict(findings)}")
+    def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
+        _line(f"\n{verdict(examinations, stopped=stopped)}")
 
 
 class JsonReport:
-    def __init__(self) -> None:
-        self._servers: list[tuple[str, list[dict[str, str]]]] = []
+    """One object at the end, also where nothing works."""
 
-    def heading(self, text: str) -> None:
-        self._servers.append((text, []))
+    def opened(self, examined: Examination) -> None: ...
 
-    def found(self, finding: Finding) -> None:
-        self._servers[-1][1].append(asdict(finding))
+    def found(self, finding: Finding) -> None: ...
 
-    def end(self, findings: Sequence[Finding]) -> None:
-        servers = [{"server": server, "findings": found} for server, found in self._servers]
-        _line(json.dumps({"works": works(findings), "servers": servers}, indent=2))
+    def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
+        providers = [{"works": not examined.failed and not stopped, **asdict(examined)} for examined in examinations]
+        whole = {"works": works(examinations, stopped=stopped), "stopped": stopped, "providers": providers}
+        _line(json.dumps(whole, indent=2, default=str))
 
 
-def works(findings: Sequence[Finding]) -> bool:
-    return bool(findings) and all(finding.outcome is not Outcome.FAIL for finding in findings)
+def works(examinations: Sequence[Examination], *, stopped: bool) -> bool:
+    return bool(examinations) and not stopped and not any(examined.failed for examined in examinations)
 
 
-def verdict(findings: Sequence[Finding]) -> str:
-    failed = [finding.check for finding in findings if finding.outcome is Outcome.FAIL]
-    return (
-        "A session would work." if works(findings) else f"A session would not work as it should: {', '.join(failed)}."
-    )
+def verdict(examinations: Sequence[Examination], *, stopped: bool) -> str:
+    if stopped:
+        return "Stopped before everything was checked."
+    if works(examinations, stopped=False):
+        return "A session would work."
+    several = len(examinations) > 1
+    failed = [f"{examined.name}: {', '.join(examined.failed)}" for examined in examinations if examined.failed]
+    what = "; ".join(failed) if several else ", ".join(name for examined in examinations for name in examined.failed)
+    return f"A session would not work as it should. To correct: {what}."
+
+
+def title(examined: Examination) -> str:
+    return one_line(examined.name if examined.url is None else f"{examined.name}: {examined.url}")
+
+
+def shown_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, str]]:
+    """Key, value and source of what somebody set, and of what everybody wants to know."""
+    for setting in settings:
+        if setting.source != DEFAULT or setting.key in ALWAYS_SHOWN:
+            value = "unset" if setting.value is None else one_line(str(setting.value))
+            yield setting.key, value, setting.source
+
+
+def one_line(text: str) -> str:
+    """Servers and models say what they like; this is fit for a terminal."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def _line(text: str) -> None:

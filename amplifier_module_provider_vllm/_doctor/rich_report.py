@@ -3,30 +3,46 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from .findings import Finding, Outcome
-from .report import WIDTH, verdict, works
+from .findings import Examination, Finding, Outcome
+from .report import WIDTH, one_line, shown_settings, title, verdict, works
 
 MARKS = {Outcome.OK: ("✓", "green"), Outcome.NOTE: ("·", "yellow"), Outcome.FAIL: ("✗", "bold red")}
 
 
 class RichReport:
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
-        self._status = self._console.status("asking the server …")
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("asking the server …")
 
-    def heading(self, text: str) -> None:
-        self._console.print(f"\n[bold]{text}[/bold]")
+    def opened(self, examined: Examination) -> None:
+        self._status.stop()
+        self._console.print(Text(f"\n{title(examined)}\n", style="bold"))
+        for key, value, source in shown_settings(examined.settings):
+            self._row(Text(""), Text(key, style="dim"), Text.assemble((value, "dim"), (f"  ({source})", "dim italic")))
+        if examined.settings:
+            self._console.print()
         self._status.start()
 
     def found(self, finding: Finding) -> None:
         mark, style = MARKS[finding.outcome]
-        line = Text.assemble((f"  {mark} ", style), (f"{finding.check:<{WIDTH}} ", "bold"), finding.said)
-        self._console.print(line)
+        self._row(Text(mark, style=style), Text(finding.check, style="bold"), Text(one_line(finding.said)))
         if finding.remedy is not None:
-            self._console.print(Text.assemble(" " * (WIDTH + 5), ("→ ", style), (finding.remedy, "italic")))
+            remedy = Text(one_line(finding.remedy), style="italic")
+            self._row(Text(""), Text("→", style=style, justify="right"), remedy)
 
-    def end(self, findings: Sequence[Finding]) -> None:
+    def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
         self._status.stop()
-        self._console.print(Text(f"\n{verdict(findings)}", style="bold green" if works(findings) else "bold red"))
+        style = "bold green" if works(examinations, stopped=stopped) else "bold red"
+        self._console.print(Text(f"\n{verdict(examinations, stopped=stopped)}", style=style))
+
+    def _row(self, mark: Text, label: Text, said: Text) -> None:
+        """Long texts go on below their own beginning."""
+        row = Table.grid(padding=(0, 1, 0, 0))
+        row.add_column(width=3, justify="right", no_wrap=True)
+        row.add_column(width=WIDTH, no_wrap=True)
+        row.add_column(ratio=1, overflow="fold")
+        row.add_row(mark, label, said)
+        self._console.print(row)

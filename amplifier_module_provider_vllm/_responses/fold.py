@@ -266,6 +266,13 @@ def _begun(block: _Block) -> Iterator[Update]:
         yield BlockDelta(block.index, kind, text or item.text)
 
 
+def retold(items: Sequence[Item]) -> Iterator[Update]:
+    """A reply that is known whole, as if it had been streamed."""
+    for index, item in enumerate(items):
+        yield from _begun(_Block(item, index))
+        yield BlockEnd(index, _kind(item))
+
+
 def _told_at_once(block: _Block) -> Iterator[Update]:
     """The rest of a continued text, where the server told it without deltas."""
     if block.before and not block.pieces and isinstance(block.item, Text) and block.item.text:

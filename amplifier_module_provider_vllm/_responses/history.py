@@ -137,7 +137,7 @@ class History:
 
     def _image(self, source: dict[str, Any]) -> InputPart:
         if not self._options.vision:
-            reason = f"{self._options.model} is not known to see images; set `vision: true` if it does"
+            reason = f"{self._options.model} cannot see images"
             self.degradations.append(Degradation(requested="image", actual="text", reason=reason))
             return text_part(IMAGE_NOTE)
         match source:

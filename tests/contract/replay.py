@@ -7,6 +7,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -91,6 +92,7 @@ class ReplayServer:
         *replies: Reply | Recording | Fault,
         always: Reply | Recording | Fault | None = None,
         models: Reply | Recording | None = None,
+        port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         card = recorded("tiny-qwen3", "get_v1_models") if models is None else models
@@ -98,6 +100,7 @@ class ReplayServer:
         self.always = NOTHING_LEFT if always is None else next(_as_replies([always]))
         self.models = next(_as_replies([card]))
         self.requests: list[Asked] = []
+        self._port = port
         self._tls = tls
         self._conversations: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.StreamReader] = set()
@@ -117,13 +120,13 @@ class ReplayServer:
         """The tasks of its own that still run."""
         return set(self._conversations)
 
-    async def left_alone(self) -> None:
-        """Return when the client holds no connection any more."""
-        while self.connections:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
+    async def left_alone(self, but_for: int = 0) -> None:
+        """Return when the client holds no connection any more, or no more than so many."""
+        while self.connections > but_for:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
             await asyncio.sleep(0.01)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._converse, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._converse, "127.0.0.1", self._port, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
         self.base_url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}/v1"
         return self
@@ -145,7 +148,7 @@ class ReplayServer:
         try:
             while (asked := await _read_request(reader)) is not None:
                 self.requests.append(asked)
-                if not await _write(self._answer(asked), writer):
+                if not await _write(self._answer(asked), reader, writer):
                     break
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client went away, or the test is over
@@ -181,9 +184,10 @@ async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
     return Asked(method, path, headers, body)
 
 
-async def _write(answer: Reply, writer: asyncio.StreamWriter) -> bool:
+async def _write(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Whether the connection can carry another request."""
-    await asyncio.sleep(answer.delay_before_headers)
+    if answer.delay_before_headers:
+        await _pause(answer.delay_before_headers, reader)
     if answer.status == 0:
         writer.write(answer.body)
         return False
@@ -197,7 +201,7 @@ async def _write(answer: Reply, writer: asyncio.StreamWriter) -> bool:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         case "stall":
-            await _drip(answer, writer)
+            await _drip(answer, reader, writer)
         case "reset":
             await asyncio.sleep(SECONDS_BEFORE_A_RESET)
             reset: socket.socket = writer.get_extra_info("socket")
@@ -207,12 +211,20 @@ async def _write(answer: Reply, writer: asyncio.StreamWriter) -> bool:
     return answer.ending == "clean"
 
 
-async def _drip(answer: Reply, writer: asyncio.StreamWriter) -> None:
+async def _drip(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while answer.drip:
         writer.write(b"%x\r\n%b\r\n" % (len(answer.drip), answer.drip))
         await writer.drain()
         await asyncio.sleep(answer.delay_between_drips)
-    await asyncio.Event().wait()
+    await _pause(None, reader)
+
+
+async def _pause(seconds: float | None, reader: asyncio.StreamReader) -> None:
+    """Say nothing for a while, or for ever; raises `ConnectionError` when the client has gone, who asks no more."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            if await reader.read(1) == b"":
+                raise ConnectionResetError
 
 
 def _head(answer: Reply) -> bytes:

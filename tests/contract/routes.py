@@ -10,10 +10,10 @@ import respx
 from tests.contract.recordings import Recording
 
 # openai 2.x speaks through httpx, 3.x through httpx2; respx knows httpx alone.
-_wire: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
+wire: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
-class _RoutedTransport(_wire.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
+class _RoutedTransport(wire.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
     """Carries a request of the SDK to a respx router, and the router's answer back."""
 
     def __init__(self, router: respx.MockRouter) -> None:
@@ -24,8 +24,8 @@ class _RoutedTransport(_wire.AsyncBaseTransport):  # type: ignore[misc]  # its b
         asked = httpx.Request(request.method, str(request.url), headers=request.headers.multi_items(), content=body)
         answer = await self._answer(asked)
         if isinstance(answer, httpx.TransportError):  # raised here, it has no trace of respx in its causes
-            raise getattr(_wire, type(answer).__name__)(str(answer))
-        return _wire.Response(answer.status_code, headers=answer.headers.multi_items(), content=await answer.aread())
+            raise getattr(wire, type(answer).__name__)(str(answer))
+        return wire.Response(answer.status_code, headers=answer.headers.multi_items(), content=await answer.aread())
 
     async def _answer(self, asked: httpx.Request) -> httpx.Response | httpx.TransportError:
         try:

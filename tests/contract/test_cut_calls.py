@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.contract.replay import Reply, ReplayServer, json_reply
+from tests.contract.replay import ReplayServer, Reply, json_reply
 from tests.fixtures.listening import Listener, provider_at
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}

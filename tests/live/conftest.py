@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from bench.prefix_cache import RENDERING, RETAINING
+from bench.prefix_cache import RETAINING
 from tests.fixtures.session import Session, open_session, vllm
 from tests.live.exchange import connected
 from tests.live.home import HOME_VARIABLE
 from tests.live.launch import Launch
 from tests.live.models import TINY_MODELS
+from tests.live.prompts import RENDERING
 from tests.live.server import LiveServer, serving_all, serving_launches
 
 

@@ -185,7 +185,7 @@ def test_what_is_streamed(metadata: dict[str, Any] | None, config: dict[str, Any
 
 @pytest.mark.parametrize(
     ("harmony", "configured", "expected"),
-    [(False, None, True), (False, False, False), (True, None, False), (True, False, False)],
+    [(False, None, True), (False, False, False), (False, True, True), (True, None, False), (True, True, False)],
 )
 def test_who_is_shown_images(harmony: bool, configured: bool | None, expected: bool) -> None:
     assert decided(config={"vision": configured}, harmony=harmony).vision is expected

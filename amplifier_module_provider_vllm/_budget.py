@@ -1,0 +1,78 @@
+"""Measure a request before it is sent, for a session that asks how much of its context fits."""
+
+import asyncio
+import logging
+from typing import Any
+
+from amplifier_core.llm_errors import LLMError
+
+from ._completion import Completion
+from ._count_bodies import count_bodies, is_ascii, read_count
+from ._responses.encode import Params
+from ._server import Server
+from ._token_accounting import count_input
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 3.0
+"""Seconds that a question before a call may delay it."""
+
+
+async def request_budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
+    """The budget, in Amplifier's words; None for any failure, and where it is not known in time."""
+    outcome: dict[str, Any] | BaseException | None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            (outcome,) = await asyncio.gather(_budget(server, completion, context_estimate), return_exceptions=True)
+    except TimeoutError as error:
+        outcome = error
+    if isinstance(outcome, BaseException):
+        logger.debug("[PROVIDER] vLLM: the request could not be counted: %r", outcome)
+        return None
+    return outcome
+
+
+async def _budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
+    options, _, encoded = await completion.prepared()
+    measured = await _measured(server, encoded.params, harmony=options.harmony)
+    if measured is None:
+        return None
+    source, tokens = measured
+    limits = server.limits(options.model)
+    output = limits.max_output_tokens if options.max_output_tokens is None else options.max_output_tokens
+    room = max(0, limits.context_window - output)
+    return {
+        "estimated_input_tokens": tokens,
+        "input_limit_tokens": room,
+        # In the caller's own measure: its estimate is within it exactly if the request is within the limit.
+        "context_token_budget": max(0, room - (tokens - context_estimate)),
+        "max_output_tokens": output,
+        "measurement": {"kind": "provider_count", "source": source, "input_tokens": tokens},
+    }
+
+
+async def _measured(server: Server, params: Params, *, harmony: bool) -> tuple[str, int] | None:
+    """Who counted the prompt, and the count: the server where it has an endpoint for that, for gpt-oss else we."""
+    if not harmony:
+        return await _by_server(server, params, harmony=False)
+    if is_ascii(params):
+        return await _by_server(server, params, harmony=True) or await _by_harmony(server, params)
+    return await _by_harmony(server, params) or await _by_server(server, params, harmony=True)
+
+
+async def _by_server(server: Server, params: Params, *, harmony: bool) -> tuple[str, int] | None:
+    for path, body in count_bodies(params, harmony=harmony):
+        try:
+            tokens = read_count(await server.transport.asked(path, body, PATIENCE))
+        except LLMError as error:
+            logger.debug("[PROVIDER] vLLM: no count at %s: %s", path, error)
+            continue
+        if tokens is not None:
+            return f"vllm:{path}", tokens
+    return None
+
+
+async def _by_harmony(server: Server, params: Params) -> tuple[str, int] | None:
+    """With the vocabulary that is here; a question is no reason to fetch it."""
+    encoding = await asyncio.to_thread(server.vocabulary.load)
+    return None if encoding is None else ("openai-harmony", await asyncio.to_thread(count_input, encoding, params))

@@ -1,0 +1,142 @@
+"""Every vLLM provider that an Amplifier bundle, settings file or mount plan configures."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .findings import Finding, fail, note
+
+MODULE = "provider-vllm"
+VARIABLE = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A vLLM provider as it is configured, and what is to be said of that alone."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each key of the config was stated."""
+    findings: Sequence[Finding] = ()
+
+    def with_settings(self, settings: Mapping[str, Any], source: str) -> "Instance":
+        sources = {**self.sources, **dict.fromkeys(settings, source)}
+        return replace(self, config={**self.config, **settings}, sources=sources)
+
+
+def read_instances(path: Path) -> list[Instance]:
+    """Every vLLM provider in a YAML, TOML or JSON file or in a bundle's front matter, wherever its `providers` stand.
+
+    Raises `ValueError` for a file that is none of these, `OSError` for one that cannot be read.
+    """
+    text = path.read_text(encoding="utf-8")
+    found = [entry for entry in _providers(_parsed(path, text)) if _is_ours(entry)]
+    names = [_name(entry) for entry in found]
+    return [_instance(entry, path.name, names) for entry in found]
+
+
+def _instance(entry: Mapping[str, Any], file: str, names: Sequence[str]) -> Instance:
+    return Instance(_name(entry), findings=[*_said(entry, names)]).with_settings(_config(entry), file)
+
+
+def _parsed(path: Path, text: str) -> Any:
+    match path.suffix:
+        case ".toml":
+            return tomllib.loads(text)
+        case ".json":
+            return json.loads(text)
+        case _:
+            return _yaml(text)
+
+
+def _yaml(text: str) -> Any:
+    """YAML, or what stands before the text of a bundle."""
+    try:
+        import yaml  # an extra
+    except ModuleNotFoundError as error:
+        raise ValueError("this needs PyYAML: `pip install pyyaml`") from error
+    front_matter = re.match(r"---\r?\n(.*?)\r?\n---\s*$", text, re.DOTALL | re.MULTILINE)
+    try:
+        return yaml.safe_load(front_matter[1] if front_matter else text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(f"it is not YAML: {error}".split())) from error
+
+
+def _providers(node: Any) -> Iterator[Mapping[str, Any]]:
+    """The entries of every list or table called `providers`, at any depth."""
+    match node:
+        case Mapping():
+            for key, value in node.items():
+                yield from _entries(value) if key == "providers" else _providers(value)
+        case list():
+            for value in node:
+                yield from _providers(value)
+
+
+def _entries(providers: Any) -> Iterator[Mapping[str, Any]]:
+    match providers:
+        case Mapping():
+            yield from _entries(list(providers.values()))
+        case list():
+            yield from (entry for entry in providers if isinstance(entry, Mapping))
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    return str(entry.get("module", "")).removeprefix("amplifier-module-") == MODULE
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("instance_id") or "vllm")
+
+
+def _config(entry: Mapping[str, Any]) -> dict[str, Any]:
+    match entry.get("config"):
+        case None:
+            return {}
+        case Mapping() as config:
+            return {str(key): _filled(value) for key, value in config.items()}
+        case _:
+            raise ValueError(f"the `config` of {_name(entry)} is no table of keys and values")
+
+
+def _said(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[Finding]:
+    """What Amplifier itself would not load, and variables that are not there."""
+    if entry.get("module") != MODULE:
+        yield fail("config", f"Amplifier finds no module called {entry.get('module')}", f"write `module: {MODULE}`")
+    if names.count(_name(entry)) > 1:
+        said = f"{names.count(_name(entry))} vLLM providers are called {_name(entry)!r}"
+        yield fail("config", said, "give each an `instance_id` of its own")
+    for variable in sorted(set(_missing(entry.get("config")))):
+        yield note("config", f"the variable {variable} is not set: it counts as empty", f"export {variable}=…")
+
+
+def _missing(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            found = VARIABLE.finditer(value)
+            yield from (one[1] for one in found if one[2] is None and one[1] not in os.environ)
+        case Mapping():
+            for inner in value.values():
+                yield from _missing(inner)
+        case list():
+            for inner in value:
+                yield from _missing(inner)
+
+
+def _filled(value: Any) -> Any:
+    """`${NAME}` and `${NAME:default}` from the environment, as Amplifier's applications fill them in."""
+    match value:
+        case str():
+            return VARIABLE.sub(lambda found: os.environ.get(found[1], found[2] or ""), value)
+        case Mapping():
+            return {str(key): _filled(inner) for key, inner in value.items()}
+        case list():
+            return [_filled(inner) for inner in value]
+        case _:
+            return value

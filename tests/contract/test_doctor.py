@@ -1,0 +1,313 @@
+"""The doctor before servers that work, servers that do not, and what is no server at all."""
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amplifier_module_provider_vllm._doctor import reach
+from amplifier_module_provider_vllm._doctor.findings import fail, note, ok
+from tests.contract.recordings import Recording, recorded
+from tests.contract.replay import ReplayServer, Reply, json_reply
+from tests.fixtures.doctoring import examined, failures, outcomes, saying
+
+PAGE = {"content-type": "text/html; charset=utf-8"}
+SELF_SIGNED = Path(__file__).parent.parent / "fixtures" / "self_signed.pem"
+SCHEMA_REPLY = recorded("tiny-qwen3", "fmt_json_schema_stream")
+ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
+NOT_STORED = recorded("tiny-qwen3", "st_previous_unknown")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("VLLM_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+def replies(group: str = "tiny-qwen3", prefix: str = "") -> Iterator[Recording]:
+    """What a server says to the doctor's questions, in their order."""
+    names = ("bare_answer", "bare_tool", "bare_parallel") if prefix else ("r1_answer", "r2_tool", "r4_parallel")
+    yield from (recorded(group, f"{name}_stream") for name in names)
+    yield from (SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED)
+
+
+def page(status: int, title: str) -> Reply:
+    return Reply(status, PAGE, f"<!doctype html><title>{title}</title><p>secret".encode())
+
+
+def models(*cards: dict[str, object]) -> Reply:
+    return json_reply(200, {"object": "list", "data": list(cards)})
+
+
+async def test_a_server_that_does_all_is_found_to_work() -> None:
+    async with ReplayServer(*replies()) as server:
+        found = await examined(server.base_url)
+
+    assert failures(found) == {}
+    assert list(found) == [
+        "reachable", "key", "version", "models", "responses", "round trip", "reasoning",
+        "tool call", "parallel calls", "json schema", "usage", "prefix cache", "store",
+    ]  # fmt: skip
+    assert found["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
+    assert found["tool call"] == ok("tool call", 'get_weather({"city": "Paris"})')
+    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn")
+    assert found["json schema"] == ok("json schema", "the reply keeps to it")
+    assert found["store"] == ok("store", "off, and not needed")
+    assert found["version"].outcome == "note"
+
+
+async def test_flags_that_are_missing_are_named() -> None:
+    async with ReplayServer(*replies("tiny-qwen3-bare", "bare")) as server:
+        found = await examined(server.base_url)
+
+    assert failures(found) == {
+        "reasoning": "start vLLM with `--reasoning-parser qwen3`",
+        "tool call": "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`",
+    }
+    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn, read out of the text")
+
+
+async def test_a_server_that_says_which_flag_it_misses_is_believed() -> None:
+    said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    refusal = json_reply(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
+    async with ReplayServer(ANSWER, refusal, refusal, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
+        found = await examined(server.base_url)
+
+    flags = "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
+    assert found["tool call"] == fail("tool call", said, flags)
+    assert found["parallel calls"].outcome == "note"
+
+
+async def test_each_check_that_breaks_is_told_and_ends_no_other() -> None:
+    async with ReplayServer(ANSWER, always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
+        found = await examined(server.base_url)
+
+    assert found["tool call"] == fail("tool call", "ProviderUnavailableError: boom", "look at the end of vLLM's log")
+    assert outcomes(found) | {"version": "note"} == {
+        **dict.fromkeys(("reachable", "key", "models", "responses", "round trip", "reasoning", "usage"), "ok"),
+        **dict.fromkeys(("version", "parallel calls", "json schema", "prefix cache", "store"), "note"),
+        "tool call": "fail",
+    }
+
+
+async def test_nothing_is_tried_again() -> None:
+    async with ReplayServer(always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
+        found = await examined(server.base_url, max_retries=9, startup_timeout=600)
+
+    assert failures(found) == {"round trip": "look at the end of vLLM's log"}
+    assert len(server.asked) == 1
+
+
+async def test_a_store_that_the_config_counts_on_and_the_server_has_not_is_a_failure() -> None:
+    async with ReplayServer(*replies()) as server:
+        found = await examined(server.base_url, enable_state=True)
+
+    assert found["store"] == fail(
+        "store",
+        "off: the server keeps no replies, but `enable_state` counts on them",
+        "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out",
+    )
+    assert [request.get("store") for request in server.asked] == [False] * 6 + [True, True]
+
+
+async def test_a_server_without_the_responses_api_is_told_from_one_without_the_model() -> None:
+    missing = json_reply(404, {"detail": "Not Found"})
+    async with ReplayServer(always=missing) as server:
+        without_api = await examined(server.base_url)
+        without_model = await examined(server.base_url, default_model="llama")
+
+    assert without_api["responses"].said == "the server has no /v1/responses: Not Found"
+    assert without_model["models"].outcome == "note"
+    assert failures(without_model) == {"model": "set `default_model` (here: --model) to one that the server has"}
+
+
+async def test_several_models_need_a_choice() -> None:
+    served = models({"id": "a", "max_model_len": 8192}, {"id": "b"})
+    async with ReplayServer(models=served) as server:
+        found = await examined(server.base_url)
+
+    assert found["models"] == fail(
+        "models",
+        "the server has several: a (8,192 tokens), b (window not told)",
+        "set `default_model` (here: --model) to the one to ask",
+    )
+    assert server.asked == []
+
+
+async def test_a_key_that_nobody_asked_for_is_told() -> None:
+    async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
+        found = await examined(server.base_url, api_key="sesame")
+
+    assert found["key"] == ok("key", "not needed, though one is set (from bundle.yaml)")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        pytest.param({}, "the server wants a key; none is set", id="none"),
+        pytest.param({"api_key": "wrong"}, "the server refuses the key (from bundle.yaml)", id="wrong"),
+    ],
+)
+async def test_a_key_that_is_missing_is_told_from_one_that_is_wrong(config: dict[str, str], said: str) -> None:
+    async with ReplayServer(models=recorded("tiny-qwen3-auth", "auth_models_wrong")) as server:
+        found = await examined(server.base_url, **config)
+
+    assert found["key"] == fail("key", said, "set `api_key` (VLLM_API_KEY) to the server's `--api-key`")
+    assert outcomes(found) == {"reachable": "ok", "key": "fail"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "remedy"),
+    [
+        pytest.param(page(503, "Starting up"), "the server is not ready", "startup_timeout: 600", id="503 page"),
+        pytest.param(page(404, "Model is loading"), "the server is not ready", "startup_timeout: 600", id="404 page"),
+        pytest.param(page(502, "Bad Gateway"), "a gateway answers, but no vLLM behind it", "start vLLM", id="502 page"),
+        pytest.param(page(403, "Just a moment..."), "turned us away", "`extra_headers`", id="bot check"),
+        pytest.param(page(200, "Log in"), "a web page answers at", "are vLLM's own", id="log-in page"),
+        pytest.param(
+            json_reply(200, {"ok": True}), "is no list of models: '{\"ok\": true}'", "base_url", id="other API"
+        ),
+        pytest.param(page(400, "Plain HTTP to HTTPS"), "answers, but not as vLLM does", "scheme", id="400 page"),
+        pytest.param(json_reply(500, {"error": "boom"}), "answers with an error: boom", "vLLM's log", id="500"),
+        pytest.param(json_reply(429, {"error": "slow down"}), "slow down", "higher limit", id="429"),
+    ],
+)
+async def test_what_answers_instead_of_vllm_is_named(answer: Reply, said: str, remedy: str) -> None:
+    async with ReplayServer(models=answer) as server:
+        found = await examined(server.base_url)
+
+    assert list(found) == ["reachable"]
+    assert said in found["reachable"].said
+    assert remedy in failures(found)["reachable"]
+    assert "secret" not in found["reachable"].said
+
+
+async def test_a_wrong_path_is_corrected() -> None:
+    async with ReplayServer() as server:
+        found = await examined(server.base_url + "/chat/completions")
+
+    assert failures(found) == {"reachable": f"set `base_url` (VLLM_BASE_URL) to {server.base_url}"}
+
+
+async def test_a_gateway_that_lists_no_models_is_asked_all_the_same() -> None:
+    async with ReplayServer(*replies(), models=json_reply(404, {"detail": "Not Found"})) as server:
+        unnamed = await examined(server.base_url)
+        named = await examined(server.base_url, default_model="tiny-qwen3")
+
+    assert "`default_model`" in failures(unnamed)["reachable"]
+    assert failures(named) == {}
+    assert named["models"].outcome == "note"
+
+
+async def test_nothing_there_is_told_with_what_to_start() -> None:
+    async with saying(b"") as port:
+        pass
+
+    found = await examined(f"http://127.0.0.1:{port}")
+
+    assert outcomes(found) == {"reachable": "fail"}
+    assert found["reachable"].said == f"nothing listens on 127.0.0.1:{port}"
+    assert "`vllm serve MODEL`" in failures(found)["reachable"]
+    assert "`startup_timeout`" in failures(found)["reachable"]
+
+
+@pytest.mark.parametrize("host", ["nothing.invalid", "a..b"])
+async def test_a_host_that_is_none_is_told(host: str) -> None:
+    found = await examined(f"http://{host}:8000")
+
+    assert outcomes(found) == {"reachable": "fail"}
+    assert host in found["reachable"].said
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "RemoteProtocolError", id="another protocol"),
+        pytest.param(b"", "RemoteProtocolError", id="nothing"),
+    ],
+)
+async def test_what_speaks_no_http_is_told(answer: bytes, said: str) -> None:
+    async with saying(answer) as port:
+        found = await examined(f"http://127.0.0.1:{port}")
+
+    assert said in found["reachable"].said
+    assert "`https://`" in failures(found)["reachable"]
+
+
+async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "CONNECT_TIMEOUT", 0.1)
+
+    async with saying(None) as port:
+        found = await examined(f"http://127.0.0.1:{port}")
+
+    assert "takes connections, but said nothing" in found["reachable"].said
+
+
+async def test_tls_where_there_is_none_is_told() -> None:
+    async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        found = await examined(f"https://127.0.0.1:{port}")
+
+    assert failures(found) == {"reachable": "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"}
+
+
+async def test_a_certificate_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(SELF_SIGNED)
+    async with ReplayServer(*replies(), tls=context) as server:
+        unknown = await examined(server.base_url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
+        known = await examined(server.base_url)
+
+    assert "self-signed certificate" in unknown["reachable"].said
+    assert "SSL_CERT_FILE" in failures(unknown)["reachable"]
+    assert failures(known) == {}
+
+
+async def test_a_proxy_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with saying(b"") as port:
+        pass
+    monkeypatch.setenv("http_proxy", f"http://me:hunter2@127.0.0.1:{port}")
+
+    found = await examined("http://vllm.test:8000")
+
+    remedy = f"set NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}"
+    said = f"the proxy in front of the server: nothing listens on 127.0.0.1:{port}"
+    assert found == {"reachable": fail("reachable", said, remedy)}
+
+
+async def test_a_page_of_a_proxy_is_told_with_the_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"<html><title>Access denied by policy</title>"
+    head = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    async with saying(head % len(body) + body) as port:
+        monkeypatch.setenv("http_proxy", f"127.0.0.1:{port}")
+        found = await examined("http://vllm.test:8000")
+
+    assert "Access denied by policy" in found["reachable"].said
+    assert f"NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        pytest.param({"base_url": "localhost:8000"}, "'localhost:8000' is not an http or https URL", id="no scheme"),
+        pytest.param({"base_url": "http://localhost:99999"}, "99999", id="no port"),
+        pytest.param({"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", id="value"),
+    ],
+)
+async def test_a_config_that_cannot_be_meant_is_told_before_anything_is_asked(
+    config: dict[str, str], said: str
+) -> None:
+    found = await examined(**config)
+
+    assert failures(found) == {"config": "correct that key"}
+    assert said in found["config"].said
+
+
+async def test_unknown_keys_are_told() -> None:
+    async with ReplayServer(models=models()) as server:
+        found = await examined(server.base_url, temprature=1)
+
+    assert found["config"] == note("config", "unknown config key 'temprature': did you mean 'temperature'?")
+    assert found["models"].said == "the server has none"

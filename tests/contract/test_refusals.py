@@ -1,0 +1,122 @@
+"""What a server refuses and a reply can do without: it is asked again without, and `degradation` says so."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import InvalidRequestError, StreamError
+from amplifier_core.message_models import (
+    ChatRequest,
+    Degradation,
+    ImageBlock,
+    Message,
+    ResponseFormatJsonSchema,
+    TextBlock,
+)
+
+from tests.contract.recordings import recorded
+from tests.contract.replay import Reply, ReplayServer, json_reply, reply
+from tests.fixtures.listening import AT_ONCE, provider_at
+
+ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
+BAD_SCHEMA = recorded("tiny-qwen3", "fmt_json_schema_bad")
+BLIND = json_reply(400, {"error": {"message": "tiny-qwen3 is not a multimodal model", "code": 400}})
+NO_SUCH_IMAGE = json_reply(422, {"error": {"message": "Failed to load the image from its URL", "code": 422}})
+# What vLLM 0.32 streams for a grammar that it cannot take: it begins, and the connection breaks.
+BROKEN = reply(ANSWER, cut_at=ANSWER.body.index(b"event: response.output_item.added"), ending="cut")
+
+TEXT = TextBlock(text="What is the capital of France?")
+IMAGE = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": "QUJD"})
+SCHEMA = ResponseFormatJsonSchema(type="json_schema", json_schema={"type": "wat"})
+
+QUESTION = ChatRequest(messages=[Message(role="user", content=[TEXT])])
+FORMATTED = QUESTION.model_copy(update={"response_format": SCHEMA})
+PICTURED = ChatRequest(messages=[Message(role="user", content=[TEXT, IMAGE])])
+NOTE = "[An image was here, but this model cannot see images.]"
+
+
+async def test_a_stream_that_a_bad_schema_broke_is_asked_whole_for_the_reason_and_then_without_it() -> None:
+    async with ReplayServer(BROKEN, BAD_SCHEMA, ANSWER) as server, provider_at(server.base_url) as provider:
+        response: Any = await provider.complete(FORMATTED)
+
+    first, second, third = server.asked
+    assert second == first | {"stream": False}
+    assert third == {key: value for key, value in first.items() if key != "text"}
+    assert response.text.strip() == "The capital of France is Paris."
+    assert response.degradation == Degradation(
+        requested="json_schema", actual="text", reason="Grammar error: Invalid type: wat"
+    )
+
+
+async def test_a_stream_that_broke_for_no_such_reason_goes_on_as_a_whole_reply() -> None:
+    whole = recorded("tiny-qwen3", "r1_answer")
+
+    async with ReplayServer(BROKEN, whole) as server, provider_at(server.base_url) as provider:
+        response: Any = await provider.complete(FORMATTED)
+
+    assert len(server.asked) == 2
+    assert response.text.strip() == "The capital of France is Paris."
+    assert response.degradation is None
+
+
+async def test_a_stream_that_broke_without_a_schema_is_only_tried_again() -> None:
+    async with ReplayServer(BROKEN, ANSWER) as server, provider_at(server.base_url, **AT_ONCE) as provider:
+        await provider.complete(QUESTION)
+
+    first, second = server.asked
+    assert first == second
+
+
+@pytest.mark.parametrize("refused", [[BAD_SCHEMA, BLIND], [BLIND, BAD_SCHEMA]], ids=["schema first", "image first"])
+async def test_two_things_refused_one_after_the_other_are_both_done_without(refused: list[Reply]) -> None:
+    request = PICTURED.model_copy(update={"response_format": SCHEMA})
+
+    async with ReplayServer(*refused, ANSWER, always=ANSWER) as server, provider_at(server.base_url) as provider:
+        response: Any = await provider.complete(request)
+
+    last = server.asked[-1]
+    assert ("text" in last, NOTE in str(last["input"])) == (False, True)
+    assert response.degradation.requested in ("json_schema, image", "image, json_schema")
+    assert "not a multimodal model" in response.degradation.reason
+    assert "Grammar error" in response.degradation.reason
+
+
+async def test_a_blind_model_is_asked_with_an_image_once() -> None:
+    async with ReplayServer(BLIND, ANSWER, ANSWER) as server, provider_at(server.base_url) as provider:
+        first = await provider.complete(PICTURED)
+        second = await provider.complete(PICTURED)
+
+    assert [NOTE in str(asked["input"]) for asked in server.asked] == [False, True, True]
+    assert first.degradation == Degradation(
+        requested="image", actual="text", reason="tiny-qwen3 is not a multimodal model"
+    )
+    assert second.degradation == Degradation(requested="image", actual="text", reason="tiny-qwen3 cannot see images")
+
+
+async def test_an_image_that_cannot_be_loaded_does_not_make_the_model_blind() -> None:
+    async with ReplayServer(NO_SUCH_IMAGE, ANSWER, ANSWER) as server, provider_at(server.base_url) as provider:
+        first = await provider.complete(PICTURED)
+        second = await provider.complete(PICTURED)
+
+    assert [NOTE in str(asked["input"]) for asked in server.asked] == [False, True, False]
+    assert first.degradation is not None
+    assert first.degradation.reason == "Failed to load the image from its URL"
+    assert second.degradation is None
+
+
+async def test_a_server_that_refuses_whatever_is_left_out_is_not_asked_for_ever() -> None:
+    async with ReplayServer(always=BLIND) as server, provider_at(server.base_url) as provider:
+        with pytest.raises(InvalidRequestError):
+            await provider.complete(PICTURED)
+
+    assert len(server.asked) == 2
+
+
+async def test_what_breaks_after_a_refusal_is_not_put_down_to_the_refusal() -> None:
+    async with (
+        ReplayServer(BLIND, always=BROKEN) as server,
+        provider_at(server.base_url, **AT_ONCE, max_retries=0) as provider,
+    ):
+        with pytest.raises(StreamError) as failure:
+            await provider.complete(PICTURED)
+
+    assert "multimodal" not in str(failure.value)

@@ -1,0 +1,140 @@
+"""What a session learns of tokens when the server counts them, when it does not, and when nobody can."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec, Usage
+
+from amplifier_module_provider_vllm._harmony_vocab import shared_vocabulary
+from tests.contract.recordings import Recording, recorded
+from tests.contract.replay import ReplayServer
+from tests.fixtures.listening import provider_at
+from tests.fixtures.vocabulary import vocabulary_folder
+
+ZEROS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+CLOSED = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _vocabulary_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
+    shared_vocabulary.cache_clear()
+    yield
+    shared_vocabulary.cache_clear()
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No vocabulary on this machine, and none to be had."""
+    monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", CLOSED)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def counting(recording: Recording, usage: dict[str, Any] | None) -> Recording:
+    """The same reply, had the server counted like this."""
+    if not recording.is_stream:
+        return recording.with_body(json.dumps({**recording.json, "usage": usage}).encode())
+    before, data = recording.body.rsplit(b"data: ", 1)
+    ended = json.loads(data)
+    ended["response"]["usage"] = usage
+    return recording.with_body(before + b"data: " + json.dumps(ended).encode() + b"\n\n")
+
+
+def request_of(recording: Recording) -> ChatRequest:
+    """What a session asks where the recording was asked this."""
+    tools = [ToolSpec.model_validate(tool) for tool in recording.request.get("tools", [])]
+    question = Message(role="user", content=recording.request["input"])
+    return ChatRequest(messages=[question], tools=tools or None, metadata={"stream": recording.is_stream})
+
+
+async def answered(*replies: Recording) -> ChatResponse:
+    model = replies[0].request["model"]
+    async with (
+        ReplayServer(*replies, models=recorded(model, "get_v1_models")) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        return await provider.complete(request_of(replies[0]))
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "[TOKEN_ACCOUNTING]" in record.getMessage()]
+
+
+@pytest.mark.parametrize("usage", [ZEROS, None], ids=["zeros", "null"])
+@pytest.mark.parametrize("case", ["r2_tool_stream", "r2_tool"], ids=["streamed", "whole"])
+async def test_tokens_that_the_server_did_not_count_are_counted(
+    case: str, usage: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    recording = recorded("tiny-gpt-oss", case)
+    really = (await answered(recording)).usage
+
+    response = await answered(counting(recording, usage))
+
+    assert really is not None
+    counted = {"input_tokens": really.input_tokens, "output_tokens": really.output_tokens}
+    assert response.usage == Usage(**counted, total_tokens=really.total_tokens, reasoning_tokens=9)
+    assert response.metadata is not None
+    assert response.metadata["vllm:usage_estimated"] is True
+    assert said(caplog) == [
+        "[TOKEN_ACCOUNTING] Loaded Harmony GPT-OSS encoder",
+        "[TOKEN_ACCOUNTING] Injected usage: input=127, output=34",
+    ]
+
+
+async def test_the_servers_own_counts_are_the_truth(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    theirs = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+
+    response = await answered(counting(recorded("tiny-gpt-oss", "r2_tool_stream"), theirs))
+
+    assert response.usage == Usage(**theirs)
+    assert "vllm:usage_estimated" not in (response.metadata or {})
+    assert said(caplog) == []
+
+
+async def test_a_reply_that_is_asked_again_costs_what_both_rounds_cost() -> None:
+    cut, whole = recorded("tiny-gpt-oss", "r5_long_cut_stream"), recorded("tiny-gpt-oss", "r5_long_whole_stream")
+    first, second = (
+        json.loads(recording.body.rsplit(b"data: ", 1)[1])["response"]["usage"] for recording in (cut, whole)
+    )
+
+    response = await answered(counting(cut, ZEROS), counting(whole, None))
+
+    assert response.usage is not None
+    assert response.usage.input_tokens == first["input_tokens"] + second["input_tokens"]
+    assert abs(response.usage.output_tokens - first["output_tokens"] - second["output_tokens"]) <= 2
+    assert response.metadata is not None
+    assert response.metadata["vllm:usage_estimated"] is True
+
+
+async def test_another_models_tokens_are_not_guessed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    response = await answered(counting(recorded("tiny-qwen3", "r2_tool_stream"), ZEROS))
+
+    assert response.usage is None
+    assert "vllm:usage_estimated" not in (response.metadata or {})
+    assert said(caplog) == []
+
+
+@pytest.mark.usefixtures("offline")
+async def test_without_the_vocabulary_a_reply_has_no_usage_and_nobody_fails(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    uncounted = counting(recorded("tiny-gpt-oss", "r2_tool_stream"), ZEROS)
+
+    async with (
+        ReplayServer(uncounted, uncounted) as server,
+        provider_at(server.base_url, default_model="tiny-gpt-oss") as provider,
+    ):
+        responses = [await provider.complete(request_of(uncounted)) for _ in range(2)]
+
+    assert [response.usage for response in responses] == [None, None]
+    assert [[call.name for call in response.tool_calls or []] for response in responses] == [["get_weather"]] * 2
+    assert len(said(caplog)) == 1

@@ -1,0 +1,146 @@
+"""Config files as users of Amplifier have them, and what Amplifier would make of them."""
+
+from pathlib import Path
+
+import pytest
+
+from amplifier_module_provider_vllm._doctor.files import Instance, read_instances
+from amplifier_module_provider_vllm._doctor.findings import fail, note
+
+YAML = """
+providers:
+  - module: provider-anthropic
+  - module: provider-vllm
+    config: {base_url: "http://gpu:8000", priority: 1}
+"""
+NESTED_YAML = """
+config:
+  providers:
+    - module: provider-vllm
+      source: git+https://example.com/vllm@main
+      config:
+        base_url: http://gpu:8000
+        priority: 1
+"""
+NAMED_YAML = "providers: {vllm: {module: provider-vllm, config: {base_url: 'http://gpu:8000', priority: 1}}}"
+TOML = """
+[[providers]]
+module = "provider-vllm"
+[providers.config]
+base_url = "http://gpu:8000"
+priority = 1
+"""
+JSON = """
+{"session": {}, "providers": [{"module": "provider-vllm", "config": {"base_url": "http://gpu:8000", "priority": 1}}]}
+"""
+BUNDLE = f"---\nbundle: {{name: mine}}\n{YAML}---\n\n# Mine\n\nproviders: none: of this\n"
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("bundle.yaml", YAML, id="yaml"),
+        pytest.param("settings.yaml", NESTED_YAML, id="nested under config"),
+        pytest.param("host.yml", NAMED_YAML, id="a table of providers"),
+        pytest.param("plan.toml", TOML, id="toml"),
+        pytest.param("plan.json", JSON, id="json"),
+        pytest.param("bundle.md", BUNDLE, id="the front matter of a bundle"),
+    ],
+)
+def test_the_provider_is_found_in_every_shape(tmp_path: Path, name: str, text: str) -> None:
+    found = read_instances(written(tmp_path, name, text))
+
+    config = {"base_url": "http://gpu:8000", "priority": 1}
+    assert found == [Instance("vllm", config, dict.fromkeys(config, name), [])]
+
+
+def test_every_instance_is_found(tmp_path: Path) -> None:
+    text = """
+providers:
+  - {module: provider-vllm, instance_id: small, config: {base_url: "http://gpu-1:8000"}}
+  - {module: provider-vllm, instance_id: large, config: {base_url: "http://gpu-2:8000"}}
+"""
+
+    found = read_instances(written(tmp_path, "bundle.yaml", text))
+
+    assert [(one.name, one.config["base_url"]) for one in found] == [
+        ("small", "http://gpu-1:8000"),
+        ("large", "http://gpu-2:8000"),
+    ]
+
+
+def test_variables_are_filled_in_and_missing_ones_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPU", "gpu-7")
+    monkeypatch.delenv("GPU_KEY", raising=False)
+    text = """
+providers:
+  - module: provider-vllm
+    config:
+      base_url: http://${GPU}:${GPU_PORT:8000}
+      api_key: ${GPU_KEY}
+      extra_headers: {X-Team: "${GPU}"}
+"""
+
+    (found,) = read_instances(written(tmp_path, "bundle.yaml", text))
+
+    assert found.config == {"base_url": "http://gpu-7:8000", "api_key": "", "extra_headers": {"X-Team": "gpu-7"}}
+    assert found.findings == [
+        note("config", "the variable GPU_KEY is not set: it counts as empty", "export GPU_KEY=…"),
+    ]
+
+
+def test_a_name_that_amplifier_does_not_find_is_told(tmp_path: Path) -> None:
+    (found,) = read_instances(written(tmp_path, "a.yaml", "providers: [{module: amplifier-module-provider-vllm}]"))
+
+    said = "Amplifier finds no module called amplifier-module-provider-vllm"
+    assert found.findings == [fail("config", said, "write `module: provider-vllm`")]
+
+
+def test_two_of_the_same_name_are_told(tmp_path: Path) -> None:
+    text = "providers: [{module: provider-vllm}, {module: provider-vllm}]"
+
+    first, second = read_instances(written(tmp_path, "a.yaml", text))
+
+    said = "2 vLLM providers are called 'vllm'"
+    assert first.findings == second.findings == [fail("config", said, "give each an `instance_id` of its own")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("providers:\n", id="no list"),
+        pytest.param("providers: many\n", id="a word"),
+        pytest.param("providers: [vllm, 3, null]\n", id="no tables"),
+        pytest.param("- just\n- words\n", id="another list"),
+    ],
+)
+def test_a_file_without_the_provider_has_no_instance(tmp_path: Path, text: str) -> None:
+    assert read_instances(written(tmp_path, "bundle.yaml", text)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("bundle.yaml", "providers: [", id="broken yaml"),
+        pytest.param("bundle.toml", "providers = [", id="broken toml"),
+        pytest.param("bundle.yaml", "providers: [{module: provider-vllm, config: text}]", id="a config that is none"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_instances(written(tmp_path, name, text))
+
+
+def test_a_setting_of_the_command_line_stands_above_the_file() -> None:
+    stated = Instance("vllm", {"default_model": "a", "top_p": 1}, {"default_model": "f.yaml", "top_p": "f.yaml"})
+
+    assert stated.with_settings({"default_model": "b"}, "command line") == Instance(
+        "vllm", {"default_model": "b", "top_p": 1}, {"default_model": "command line", "top_p": "f.yaml"}
+    )
