@@ -13,15 +13,18 @@ from .._transport import Transport, normalized_url
 from .connection import Way, disconnected, way_to
 from .findings import Finding, Outcome, fail, note, ok
 from .remedies import KEY, remedy_for
-from .strangers import unusable
+from .strangers import FRONT, unusable
 
+CHOOSE = "set `default_model` (here: --model) to the one to ask"
 RIGHT_PLACE = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server"
 
 
 def transport_to(config: Config, key: str | None = None) -> Transport:
     """With the configured key, or with another. Raises `ValueError` for a URL that cannot be one."""
     url = normalized_url(config.base_url or DEFAULT_BASE_URL)
-    headers = {name: value for name, value in config.extra_headers.items() if key is None or name != "Authorization"}
+    headers = {
+        name: value for name, value in config.extra_headers.items() if key is None or name.lower() != "authorization"
+    }
     return Transport(url, config.api_key.get_secret_value() if key is None else key, headers, None)
 
 
@@ -47,13 +50,19 @@ async def _unlisted(server: Server, way: Way, key_source: str) -> Finding | None
         return await _elsewhere(server, error)
     except AccessDeniedError as error:
         return fail("key", f"the server does not let us in: {error}", remedy_for(error))
-    except AuthenticationError:
-        given = _key_of(server.config) is not None
-        wrong = f"the server refuses the key (from {key_source})" if given else "the server wants a key; none is set"
-        return fail("key", wrong, KEY)
+    except AuthenticationError as error:
+        return _locked(server.config, error, key_source)
     except LLMError as error:
         return await unusable(server.transport, way, error)
     return None
+
+
+def _locked(config: Config, error: AuthenticationError, key_source: str) -> Finding:
+    if "web page" in str(error):
+        return fail("key", f"something in front of the server wants a log-in: {error}", FRONT)
+    if _key_of(config) is None:
+        return fail("key", "the server wants a key; none is set", KEY)
+    return fail("key", f"the server refuses the key (from {key_source})", KEY)
 
 
 async def _elsewhere(server: Server, error: NotFoundError) -> Finding:
@@ -70,9 +79,9 @@ async def _elsewhere(server: Server, error: NotFoundError) -> Finding:
 
 async def _key(server: Server, key_source: str) -> Finding:
     if _key_of(server.config) is None:
-        return ok("key", "none needed")
+        return ok("key", "none asked for")
     if await _lists_models(server.config, NO_API_KEY):
-        return ok("key", f"not needed, though one is set (from {key_source})")
+        return ok("key", f"set (from {key_source}), but not asked for")
     return ok("key", f"accepted (from {key_source})")
 
 
@@ -113,9 +122,6 @@ def _models(server: Server) -> Finding:
     if model is not None and model not in [card.id for card in server.cards]:
         return note("models", f"{model} is not listed; the server has {described}", CHOOSE)
     return ok("models", described)
-
-
-CHOOSE = "set `default_model` (here: --model) to the one to ask"
 
 
 def _described(server: Server, model: str) -> str:

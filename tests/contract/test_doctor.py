@@ -140,7 +140,7 @@ async def test_a_key_that_nobody_asked_for_is_told() -> None:
     async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
         found = await examined(server.base_url, api_key="sesame")
 
-    assert found["key"] == ok("key", "not needed, though one is set (from bundle.yaml)")
+    assert found["key"] == ok("key", "set (from bundle.yaml), but not asked for")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,14 @@ async def test_a_key_that_is_missing_is_told_from_one_that_is_wrong(config: dict
 
     assert found["key"] == fail("key", said, "set `api_key` (VLLM_API_KEY) to the server's `--api-key`")
     assert outcomes(found) == {"reachable": "ok", "key": "fail"}
+
+
+async def test_a_log_in_in_front_of_the_server_is_told_from_its_key() -> None:
+    async with ReplayServer(models=page(401, "Authorization Required")) as server:
+        found = await examined(server.base_url)
+
+    assert "something in front of the server wants a log-in" in found["key"].said
+    assert "`extra_headers`" in failures(found)["key"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""The doctor before real vLLM: started as it should be, without each flag, with a key, and not at all."""
+
+import ast
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amplifier_module_provider_vllm._doctor.cli import main
+from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
+from tests.live.environment import ensure_environment
+from tests.live.launch import Launch
+from tests.live.server import LiveServer, serving_launches
+
+pytestmark = pytest.mark.live
+
+KEY = "open-sesame"
+REASONING_FLAG = "start vLLM with `--reasoning-parser qwen3`"
+TOOL_FLAGS = "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen3"])
+def locked_and_bare() -> Iterator[LiveServer]:
+    """No parsers, no prefix cache, and a key."""
+    bare = Launch("tiny-qwen3", parsers=False, api_key=KEY, extra_flags=("--no-enable-prefix-caching",))
+    with serving_launches([bare]) as (server,):
+        yield server
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen3"])
+def without_reasoning_parser() -> Iterator[LiveServer]:
+    flags = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    with serving_launches([Launch("tiny-qwen3", parsers=False, extra_flags=flags)]) as (server,):
+        yield server
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen3"])
+def without_tool_parser() -> Iterator[LiveServer]:
+    with serving_launches([Launch("tiny-qwen3", parsers=False, extra_flags=("--reasoning-parser", "qwen3"))]) as (one,):
+        yield one
+
+
+class Doctor:
+    """Runs the command as a script would, and keeps what it said."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        self._folder = folder
+        self.status = -1
+        self.found: dict[str, dict[str, str]] = {}
+
+    def ask(self, url: str, key: str | None = None, **config: object) -> None:
+        if key is not None:
+            self._monkeypatch.setenv("VLLM_API_KEY", key)
+        file = self._folder / "bundle.json"
+        plan = {"providers": [{"module": "provider-vllm", "config": {"base_url": url, **config}}]}
+        file.write_text(json.dumps(plan))
+        self.status = main(["doctor", "--config", str(file), "--json"])
+        said: dict[str, Any] = json.loads(self._capsys.readouterr().out)
+        (provider,) = said["providers"]
+        self.found = {finding["check"]: finding for finding in provider["findings"]}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        return {check: one["remedy"] for check, one in self.found.items() if one["outcome"] == "fail"}
+
+    def said(self, check: str) -> tuple[str, str]:
+        return self.found[check]["outcome"], self.found[check]["said"]
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Doctor:
+    # The findings about the vocabulary are those of this folder, not of the user's.
+    monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(tmp_path))
+    return Doctor(capsys, monkeypatch, tmp_path)
+
+
+def test_a_server_with_the_right_flags_is_found_to_work(server: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(server.base_url)
+
+    assert doctor.failures == {}
+    assert doctor.status == 0
+    assert doctor.said("version") == ("ok", "vLLM 0.32.0")
+    assert doctor.said("models") == ("ok", f"{server.model} (4,096 tokens)")
+    assert doctor.said("reasoning") == ("ok", "arrives as reasoning")
+    assert doctor.said("tool call") == ("ok", 'get_weather({"city": "Paris"})')
+    assert doctor.said("json schema") == ("ok", "the reply keeps to it")
+    assert doctor.said("prefix cache")[0] == "ok"
+    assert doctor.said("store") == ("ok", "off, and not needed")
+    assert ("vocabulary" in doctor.found) == (server.model == "tiny-gpt-oss")
+
+
+def test_parallel_calls_are_told_from_one_at_a_time(qwen: LiveServer, gpt_oss: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(qwen.base_url)
+    assert doctor.said("parallel calls") == ("ok", "2 calls in one turn")
+
+    doctor.ask(gpt_oss.base_url)
+    assert doctor.said("parallel calls") == ("note", "the model calls one tool at a time")
+
+
+def test_without_any_parser_both_flags_are_named_on_tiny_qwen3(locked_and_bare: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(locked_and_bare.base_url, KEY)
+
+    assert doctor.failures == {"reasoning": REASONING_FLAG, "tool call": TOOL_FLAGS}
+    assert doctor.status == 1
+    assert doctor.said("key") == ("ok", "accepted (from VLLM_API_KEY)")
+    assert doctor.said("prefix cache") == ("note", "nothing was found in it on the second call")
+    assert "--no-enable-prefix-caching" in doctor.found["prefix cache"]["remedy"]
+
+
+def test_without_the_reasoning_parser_its_flag_is_named_on_tiny_qwen3(
+    without_reasoning_parser: LiveServer, doctor: Doctor
+) -> None:
+    doctor.ask(without_reasoning_parser.base_url)
+
+    assert doctor.failures == {"reasoning": REASONING_FLAG}
+
+
+def test_without_the_tool_parser_its_flags_are_named_on_tiny_qwen3(
+    without_tool_parser: LiveServer, doctor: Doctor
+) -> None:
+    doctor.ask(without_tool_parser.base_url)
+
+    assert doctor.failures == {"tool call": TOOL_FLAGS}
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        pytest.param(None, "the server wants a key; none is set", id="none"),
+        pytest.param("wrong", "the server refuses the key (from VLLM_API_KEY)", id="wrong"),
+    ],
+)
+def test_a_key_is_asked_for_on_tiny_qwen3(
+    locked_and_bare: LiveServer, doctor: Doctor, key: str | None, said: str
+) -> None:
+    doctor.ask(locked_and_bare.base_url, key)
+
+    assert doctor.failures == {"key": "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"}
+    assert doctor.said("key") == ("fail", said)
+
+
+def test_a_store_that_is_counted_on_must_be_there(server: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(server.base_url, enable_state=True)
+
+    assert "VLLM_ENABLE_RESPONSES_API_STORE=1" in doctor.failures["store"]
+    assert doctor.status == 1
+
+
+def test_a_store_is_found(storing_server: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(storing_server.base_url, enable_state=True)
+    assert doctor.failures == {}
+    assert doctor.said("store")[1].startswith("on, and used")
+
+    doctor.ask(storing_server.base_url)
+    assert doctor.said("store") == ("ok", "on, though nothing uses it: `enable_state` is not set")
+
+
+def test_a_wrong_path_is_corrected(server: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(server.base_url.removesuffix("/v1") + "/api")
+
+    assert doctor.failures == {"reachable": f"set `base_url` (VLLM_BASE_URL) to {server.base_url}"}
+
+
+def test_a_model_that_is_not_served_is_told(server: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(server.base_url, default_model="llama")
+
+    assert doctor.failures == {"model": "set `default_model` (here: --model) to one that the server has"}
+    assert server.model in doctor.found["model"]["said"]
+
+
+def test_nothing_at_all_is_told(doctor: Doctor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    doctor.ask(f"http://127.0.0.1:{port}")
+
+    assert doctor.said("reachable") == ("fail", f"nothing listens on 127.0.0.1:{port}")
+    assert doctor.status == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "registry", "kind"),
+    [
+        ("tool_parsers", "_TOOL_PARSERS_TO_REGISTER", "tool_call"),
+        ("reasoning", "_REASONING_PARSERS_TO_REGISTER", "reasoning"),
+    ],
+)
+def test_vllm_has_every_parser_that_the_doctor_names(folder: str, registry: str, kind: str) -> None:
+    (source,) = ensure_environment().parent.glob(f"lib/python*/site-packages/vllm/{folder}/__init__.py")
+    assigned = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.Assign)]
+    (names,) = [set(ast.literal_eval(one.value)) for one in assigned if ast.unparse(one.targets[0]) == registry]
+
+    named = {parsers.tool_call if kind == "tool_call" else parsers.reasoning for _, parsers in FAMILIES}
+
+    assert named - {None} <= names
