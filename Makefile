@@ -5,12 +5,14 @@ LOWEST_PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo
 NEWEST := .venv/.ready
 LOWEST := .venv-lowest/.ready
 BENCH := .venv-bench/.ready
+FUZZ := .venv-fuzz/.ready
+FUZZ_SECONDS ?= 150
 PIP := -m pip install --quiet --disable-pip-version-check
 
 export QUESTION
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench format clean
+.PHONY: help demo check test soak fuzz bench format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +31,15 @@ test: check $(LOWEST)  ## Everything: check, the same tests with the lowest vers
 	.venv-lowest/bin/pytest
 	.venv/bin/pytest tests/live -m live --live-required
 
+soak: $(NEWEST)  ## The long part: a thousand streams, ten thousand turns, random faults, real vLLM killed in mid-stream
+	.venv/bin/pytest tests/soak
+
+fuzz: $(FUZZ)  ## Look for bytes that break us: FUZZ_SECONDS for each target (150); what is found is kept in .fuzz/
+	@mkdir -p .fuzz
+	@for target in stream story chunks cards refusal; do \
+		(cd .fuzz && PYTHONPATH=.. ../.venv-fuzz/bin/python -m tests.fuzz $$target $(FUZZ_SECONDS)) || exit 1; \
+	done
+
 bench: $(BENCH)  ## Measure the provider beside its peers; writes bench/results.json, the pictures and the README's tables
 	.venv-bench/bin/python -m bench
 	.venv-bench/bin/python -m bench.prefix_cache
@@ -38,7 +49,7 @@ format: $(NEWEST)  ## Sort imports and lay out the code
 	.venv/bin/ruff format
 
 clean:  ## Remove the environments and caches (but not .vllm, the 3.4 GB of vLLM)
-	rm -rf .venv .venv-bench .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-fuzz .venv-lowest .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The package is installed in place: source files need no new environment, only what pyproject.toml asks for does.
 $(NEWEST): pyproject.toml
@@ -51,6 +62,12 @@ $(LOWEST): pyproject.toml tests/lowest.txt
 	@echo "Setting up .venv-lowest (once) ..."
 	@$(LOWEST_PYTHON) -m venv --clear .venv-lowest
 	@.venv-lowest/bin/python $(PIP) --editable '.[demo,test]' --constraint tests/lowest.txt
+	@touch $@
+
+$(FUZZ): pyproject.toml
+	@echo "Setting up .venv-fuzz (once) ..."
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python $(PIP) --editable '.[fuzz]'
 	@touch $@
 
 $(BENCH): pyproject.toml

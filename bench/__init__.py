@@ -1,0 +1,1 @@
+"""What the provider costs, beside what else a session could use."""

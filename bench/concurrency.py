@@ -1,0 +1,97 @@
+"""Many streams in one process: how many tokens they bring at full speed, and how late each comes at a steady pace."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from bench.alone import BrokenRunError, alone
+from bench.contenders import OURS, SDK, named
+from bench.recorded_stream import STAMP, scaled
+from bench.replay_server import replaying
+
+HUMAN_PACE = 50.0
+"""Tokens a second: a large model on a good GPU, faster than anyone reads."""
+
+LONGEST = 20_000
+"""Tokens of one stream, however few there are."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to measure: numbers of streams, tokens of each measurement at full speed, seconds of each at human speed."""
+
+    streams: tuple[int, ...]
+    tokens: int
+    sdk_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """So many streams at once through one contender."""
+
+    contender: str
+    streams: int
+    tokens_per_second: float
+    """At full speed, all streams together."""
+    late_ms_p99: float
+    """At human speed, once all streams are open: from the server's sending a token to its being shown."""
+    pieces_per_token: float
+    """At human speed: how many hook events, or events of the SDK, there were for a token."""
+
+
+def measure_concurrency(sweep: Sweep) -> list[Crowd]:
+    sizes = [(OURS.name, sweep.tokens), (SDK.name, sweep.sdk_tokens)]
+    return [_crowd(name, streams, tokens, sweep.seconds) for name, tokens in sizes for streams in sweep.streams]
+
+
+def _crowd(name: str, streams: int, tokens: int, seconds: float) -> Crowd:
+    each = min(LONGEST, max(100, tokens // streams))
+    with replaying(each) as base_url:
+        rate = alone(_tokens_per_second, name, base_url, streams, each)
+    steady = round(HUMAN_PACE * seconds)
+    with replaying(steady, HUMAN_PACE) as base_url:
+        late, pieces = alone(_late, name, base_url, streams, steady)
+    return Crowd(name, streams, rate, late * 1000, pieces)
+
+
+def _tokens_per_second(name: str, base_url: str, streams: int, tokens: int) -> float:
+    return asyncio.run(_at_full_speed(name, base_url, streams, tokens))
+
+
+async def _at_full_speed(name: str, base_url: str, streams: int, tokens: int) -> float:
+    stream, lengths, walls = scaled(tokens), list[int](), list[float]()
+    async with named(name).open(base_url, lambda text: lengths.append(len(text))) as ask:
+        await ask()
+        for _ in range(3):
+            lengths.clear()
+            began = time.perf_counter()
+            await asyncio.gather(*(ask() for _ in range(streams)))
+            walls.append(time.perf_counter() - began)
+            if sum(lengths) != streams * len(stream.answer):
+                raise BrokenRunError(f"{name}: {sum(lengths)} of {streams * len(stream.answer)} characters came")
+    return streams * stream.tokens / min(walls)
+
+
+def _late(name: str, base_url: str, streams: int, tokens: int) -> tuple[float, float]:
+    return asyncio.run(_at_human_speed(name, base_url, streams, tokens))
+
+
+async def _at_human_speed(name: str, base_url: str, streams: int, tokens: int) -> tuple[float, float]:
+    """The 99th percentile of the delays in seconds, and how many pieces came for a token."""
+    sent, late, pieces = list[float](), list[float](), list[float]()
+
+    def heard(text: str) -> None:
+        now, stamps = time.monotonic(), [float(stamp) for stamp in text.split()]
+        pieces.append(stamps[-1])
+        sent.extend(stamps)
+        late.extend(now - stamp for stamp in stamps)
+
+    async with named(name).open(base_url, heard) as ask:
+        await asyncio.gather(*(ask() for _ in range(streams)))
+    expected = streams * len(scaled(tokens, stamped=True).answer) // len(STAMP)
+    if len(sent) != expected:
+        raise BrokenRunError(f"{name}: {len(sent)} of {expected} tokens came")
+    steady = (min(sent) + max(sent)) / 2  # in the first half the client is still busy with opening streams
+    delays = sorted(delay for stamp, delay in zip(sent, late, strict=True) if stamp >= steady)
+    return delays[len(delays) * 99 // 100], sum(stamp >= steady for stamp in pieces) / len(delays)

@@ -1,0 +1,65 @@
+"""A real vLLM with a tiny model: what the provider adds to a reply, over reading the same bytes off a raw socket."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from bench.alone import BrokenRunError, alone
+from bench.contenders import FLOOR, MODEL, OURS, named
+from tests.live.server import serving
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Medians over the replies, taken in turn from one and the other."""
+
+    tokens: int
+    raw_seconds: float
+    provider_seconds: float
+    raw_cpu_us_per_token: float
+    provider_cpu_us_per_token: float
+
+
+@dataclass(frozen=True)
+class _Reply:
+    text: str
+    pieces: int
+    wall: float
+    cpu: float
+
+
+def measure_real_server(repetitions: int) -> Overhead:
+    with serving(MODEL) as server:
+        return alone(_overhead, server.base_url, repetitions)
+
+
+def _overhead(base_url: str, repetitions: int) -> Overhead:
+    return asyncio.run(_measured(base_url, repetitions))
+
+
+async def _measured(base_url: str, repetitions: int) -> Overhead:
+    replies: dict[str, list[_Reply]] = {FLOOR.name: [], OURS.name: []}
+    for _ in range(repetitions + 1):
+        for name, told in replies.items():
+            told.append(await _reply(name, base_url))
+    if len({reply.text for told in replies.values() for reply in told}) != 1:
+        raise BrokenRunError("the provider and the raw socket did not bring the same answer from the real server")
+    raw, ours = replies[FLOOR.name][1:], replies[OURS.name][1:]
+    tokens = raw[0].pieces
+    return Overhead(
+        tokens=tokens,
+        raw_seconds=median(reply.wall for reply in raw),
+        provider_seconds=median(reply.wall for reply in ours),
+        raw_cpu_us_per_token=median(reply.cpu for reply in raw) / tokens * 1e6,
+        provider_cpu_us_per_token=median(reply.cpu for reply in ours) / tokens * 1e6,
+    )
+
+
+async def _reply(name: str, base_url: str) -> _Reply:
+    pieces = list[str]()
+    async with named(name).open(base_url, pieces.append) as ask:
+        wall, cpu = time.perf_counter(), time.process_time()
+        await ask()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return _Reply("".join(pieces).strip(), len(pieces), wall, cpu)

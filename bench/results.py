@@ -1,0 +1,142 @@
+"""What was measured: kept as JSON, told as tables, and written into the README."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.concurrency import Crowd
+from bench.contenders import FLOOR
+from bench.figures import Figures
+from bench.real_server import Overhead
+from bench.streaming import Cost
+
+BEGIN = "<!-- bench: `make bench` writes it -->\n"
+END = "<!-- end of bench -->"
+
+PACKAGES = ("amplifier-core", "openai", "openai-agents", "langchain-openai", "pydantic-ai-slim")
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run's figures; None or nothing for a part that was not measured."""
+
+    machine: dict[str, str]
+    streaming: tuple[Cost, ...] = ()
+    concurrency: tuple[Crowd, ...] = ()
+    figures: Figures | None = None
+    real_server: Overhead | None = None
+
+
+def read_results(path: Path) -> Results:
+    """What earlier runs left there, on this machine as it is now."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    figures, real = found.get("figures"), found.get("real_server")
+    return Results(
+        machine(),
+        streaming=tuple(Cost(**cost) for cost in found.get("streaming", ())),
+        concurrency=tuple(Crowd(**crowd) for crowd in found.get("concurrency", ())),
+        figures=None if figures is None else Figures(**figures),
+        real_server=None if real is None else Overhead(**real),
+    )
+
+
+def write_results(results: Results, path: Path) -> None:
+    path.write_text(json.dumps(asdict(results), indent=2) + "\n")
+
+
+def tables(results: Results) -> str:
+    """Everything that was measured, in Markdown."""
+    parts = [
+        _streaming_table(results.streaming),
+        _concurrency_table(results.concurrency),
+        _figures_table(results.figures, results.real_server),
+        _machine_line(results.machine),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def with_results(readme: str, results: Results) -> str:
+    """The README with what stands between the markers written anew."""
+    before, _, rest = readme.partition(BEGIN)
+    streaming, concurrency = _streaming_table(results.streaming), _concurrency_table(results.concurrency)
+    parts = [
+        streaming and streaming + "\n![CPU per streamed token](bench/streaming.png)\n",
+        concurrency and concurrency + "\n![Many streams in one process](bench/concurrency.png)\n",
+        _figures_table(results.figures, results.real_server),
+        _machine_line(results.machine),
+    ]
+    return before + BEGIN + "\n".join(part for part in parts if part) + END + rest.partition(END)[2]
+
+
+def _streaming_table(costs: Sequence[Cost]) -> str:
+    if not costs:
+        return ""
+    floor = next(cost for cost in costs if cost.contender == FLOOR.name).cpu_us_per_token
+    rows = [
+        f"| {cost.contender} | {cost.cpu_us_per_token:.1f} | {cost.cpu_us_per_token / floor:.1f}"
+        f" | {cost.tokens_per_second:,.0f} |"
+        for cost in sorted(costs, key=lambda cost: cost.cpu_us_per_token)
+    ]
+    return _table("| one stream at full speed | CPU µs per token | times the floor | tokens per second |", rows)
+
+
+def _concurrency_table(crowds: Sequence[Crowd]) -> str:
+    rows = [
+        f"| {crowd.contender} | {crowd.streams} | {crowd.tokens_per_second:,.0f} | {crowd.late_ms_p99:.1f}"
+        f" | {crowd.pieces_per_token:.2f} |"
+        for crowd in crowds
+    ]
+    head = "| many streams in one process | streams | tokens per second | 99th percentile, sent to shown, ms¹ |"
+    note = "\n¹ At 50 tokens a second in each stream, all of them at the same instants, as vLLM sends them.\n"
+    return _table(head + " events per token¹ |", rows) + note if rows else ""
+
+
+def _figures_table(figures: Figures | None, real: Overhead | None) -> str:
+    told = [] if figures is None else _told(figures)
+    if real is not None:
+        about = f"a reply of {real.tokens} tokens from real vLLM on a CPU; the same over the raw socket"
+        told.append((about, _ms(real.provider_seconds * 1000, real.raw_seconds * 1000)))
+    return _table("| what else it costs | |", [f"| {about} | {figure} |" for about, figure in told]) if told else ""
+
+
+def _told(figures: Figures) -> list[tuple[str, str]]:
+    encoding = figures.encode_1000_ms, figures.encode_2000_ms, figures.encode_4000_ms
+    first = figures.first_text_ms, figures.first_text_of_sdk_ms, figures.first_text_of_raw_socket_ms
+    return [
+        ("encoding a history of 1,000; 2,000; 4,000 messages", _ms(*encoding)),
+        ("converting a reply with 1,000 items", _ms(figures.convert_1000_items_ms)),
+        ("import, beyond openai and amplifier_core", _ms(figures.import_ms)),
+        ("from asking to the first text; SDK create; raw socket", _ms(*first)),
+        ("memory of an open stream", f"{figures.kib_per_open_stream:.0f} KiB"),
+        ("growth with a turn, over a thousand turns", f"{figures.kib_grown_per_turn:.1f} KiB"),
+    ]
+
+
+def _ms(*figures: float) -> str:
+    return "; ".join(f"{figure:.1f}" for figure in figures) + " ms"
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    rule = "|---" + "|--:" * (head.count("|") - 2) + "|"
+    return "\n".join([head, rule, *rows, ""])
+
+
+def _machine_line(machine: dict[str, str]) -> str:
+    return "Measured with " + ", ".join(f"{name} {value}" for name, value in machine.items()) + ".\n"
+
+
+def machine() -> dict[str, str]:
+    versions = {name: version for name in PACKAGES if (version := _version(name))}
+    return {"Python": platform.python_version(), **versions, "cores:": str(os.cpu_count())}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
