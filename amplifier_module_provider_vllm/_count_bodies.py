@@ -5,11 +5,11 @@ template instead of Harmony. `/v1/messages/count_tokens` uses Harmony where the 
 schemas without a type and in calls' arguments that are not ASCII, is a few tokens.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from ._json import read_json
 from ._responses.input_items import InputItem, InputPart
 
 Body = dict[str, Any]
@@ -127,7 +127,7 @@ def _anthropic_block(item: InputItem) -> tuple[str, Body]:
 def _as_object(arguments: str) -> object:
     """vLLM itself takes malformed arguments for none."""
     try:
-        given = json.loads(arguments)
+        given = read_json(arguments)
     except ValueError:
         return {}
     return given if isinstance(given, dict) else {}

@@ -1,13 +1,10 @@
 """A failure in Amplifier's words: the only place that says which class it is and whether it is worth a retry."""
 
 import asyncio
-import json
 import re
 import sys
-from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -29,8 +26,9 @@ from amplifier_core.llm_errors import (
     StreamError,
 )
 
-from ._constants import NO_API_KEY, PROVIDER
+from ._constants import PROVIDER
 from ._turn import Turn
+from ._wording import WARM_UP_PHRASES, is_page, retry_after, server_words, tidy, without_secrets, words
 
 CONTEXT_PHRASES = (
     "maximum context length",
@@ -44,22 +42,12 @@ CONTEXT_PHRASES = (
 )
 """How vLLM, its older versions and the gateways in front of it say that a prompt does not fit."""
 
-WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "model is loading", "currently scaling")
-
 FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
 
 BLIND_PHRASES = ("multimodal", "at most 0 image", "image input")
 
 LONGEST_RETRY_AFTER = 300.0
 """Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
-
-MESSAGE_LENGTH = 2000
-
-PLAIN_HEADERS = re.compile("(accept|connection|content|host|user-agent|x-stainless|openai)", re.IGNORECASE)
-"""What the SDK sends by itself. Every other header comes from the operator, and may hold a key."""
-
-SHORTEST_SECRET = 6
-"""Characters; to strike out a shorter value would hide more words than keys."""
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are no such JSON: malformed, not UTF-8, or nested without end."""
@@ -72,7 +60,7 @@ def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
         yield
     except openai.APIStatusError as error:
         failure = to_llm_error(error, model, url)
-        error.args = tuple(_without_secrets(str(told), error) for told in error.args)  # tracebacks show them
+        error.args = tuple(without_secrets(str(told), error) for told in error.args)  # tracebacks show them
         error.message, error.body = str(failure), None
         raise failure from error
     except _failures() as error:
@@ -89,13 +77,13 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
                 return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
             return LLMTimeoutError(f"{url} sent nothing for too long: {str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
-            return NetworkError(f"no connection to {url} ({_tidy(_root_cause(error))}); {_CHECK_SERVER}", **common)
+            return NetworkError(f"no connection to {url} ({tidy(_root_cause(error))}); {_CHECK_SERVER}", **common)
         case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
-            return StreamError(_tidy(f"{url} sent something that is not a Responses reply: {error}"), **common)
+            return StreamError(tidy(f"{url} sent something that is not a Responses reply: {error}"), **common)
         case openai.APIError():
-            return ProviderUnavailableError(_tidy(str(error)), **common)
+            return ProviderUnavailableError(tidy(str(error)), **common)
         case _:
-            said = _tidy(_root_cause(error))
+            said = tidy(_root_cause(error))
             return StreamError(f"the connection to {url} broke before the reply was whole ({said})", **common)
 
 
@@ -107,10 +95,10 @@ def failed_reply(turn: Turn, model: str) -> LLMError:
 def failed_stream(said: str, model: str, code: int | None = None) -> LLMError:
     """An `error` event in the middle of a stream; `code` is the HTTP status that vLLM would have had for it."""
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
-    tidy = _tidy(said)
+    tidied = words(said)
     if code is not None:
-        return _of_code(code, tidy, common, common)
-    return _of_text(tidy, common) or ProviderUnavailableError(tidy, **common)
+        return _of_code(code, tidied, common, common)
+    return _of_text(tidied, common) or ProviderUnavailableError(tidied, **common)
 
 
 def cut_stream(model: str) -> LLMError:
@@ -119,7 +107,7 @@ def cut_stream(model: str) -> LLMError:
 
 def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
     """A reply with nothing in it: never a success, loops would ask for ever."""
-    reason = _tidy(turn.incomplete_reason or "")
+    reason = tidy(turn.incomplete_reason or "")
     ended = f"cut off ({reason}) before it said anything" if reason else "empty"
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
@@ -162,16 +150,16 @@ _CHECK_SERVER = "check that the vLLM server is running there and that `base_url`
 
 
 def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
-    said, status = _without_secrets(_said(error), error), error.status_code
-    wait = _retry_after(error.response.headers)
+    said, status = without_secrets(server_words(error), error), error.status_code
+    wait = retry_after(error.response.headers)
     common |= {"status_code": status}
     again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= LONGEST_RETRY_AFTER}
     match status:
         case status if status < 400:
             place = re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0]
-            place = _tidy(_without_secrets(place, error))
+            place = tidy(without_secrets(place, error))
             return ConfigurationError(f"the server sends requests on to {place!r}; set `base_url` to that", **common)
-        case 403 if _is_page(error):
+        case 403 if is_page(error):
             return ProviderUnavailableError(said, **again)
         case 400 if "previous_response_not_found" in error.response.text:
             return NotFoundError(said, **common)
@@ -217,71 +205,6 @@ def _of_text(said: str, common: dict[str, Any]) -> LLMError | None:
     if "content_filter" in lowered or "content policy" in lowered:
         return ContentFilterError(said, **common)
     return None
-
-
-def _said(error: openai.APIStatusError) -> str:
-    """The server's own words: from JSON the message, from a page its title, never the page."""
-    body = error.body
-    if isinstance(body, Mapping):
-        nested = body.get("error", body)
-        message = nested.get("message", nested.get("detail")) if isinstance(nested, Mapping) else nested
-        return _tidy(message if isinstance(message, str) else json.dumps(body, default=str))
-    text = error.response.text
-    if _is_page(error):
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-        warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
-        about = title.group(1).strip() if title else warm_up or "untitled"
-        return _tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
-    # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
-    return _tidy((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
-
-
-def _without_secrets(said: str, error: openai.APIStatusError) -> str:
-    """Gateways repeat the key that they refuse."""
-    for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
-        said = said.replace(secret, "[REDACTED]")
-    return said
-
-
-def _secrets(headers: Mapping[str, str]) -> set[str]:
-    """What the operator's own headers hold, the key among them: whole, and as the parts that a server may repeat."""
-    found: set[str] = set()
-    for name, value in headers.items():
-        if name.lower() == "authorization":
-            scheme, _, key = value.partition(" ")
-            found |= {key} | (_pair(key) if scheme == "Basic" else set())
-        elif not PLAIN_HEADERS.match(name) and len(value) >= SHORTEST_SECRET:
-            found.add(value)
-    return found - {"", NO_API_KEY}
-
-
-def _pair(key: str) -> set[str]:
-    pair = b64decode(key).decode(errors="replace")
-    return {pair, *(part for part in pair.split(":", 1) if len(part) >= SHORTEST_SECRET)}
-
-
-def _is_page(error: openai.APIStatusError) -> bool:
-    return "html" in error.response.headers.get("content-type", "") or error.response.text.lstrip()[:1] == "<"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), `retry-after-ms` first where a gateway sends it."""
-    milliseconds = headers.get("retry-after-ms", "").strip()
-    if re.fullmatch(r"[0-9]+", milliseconds):
-        return float(milliseconds) / 1000
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
-    except (TypeError, ValueError):
-        return None
-
-
-def _tidy(said: str) -> str:
-    """Fit for a log line and a terminal: one line, nothing that steers either, not longer than anybody reads."""
-    clean = "".join(character for character in " ".join(said.split()) if character.isprintable())
-    return clean if len(clean) <= MESSAGE_LENGTH else clean[:MESSAGE_LENGTH] + "…"
 
 
 def _connecting(error: Exception) -> bool:

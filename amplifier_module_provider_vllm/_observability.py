@@ -16,6 +16,7 @@ from amplifier_core.utils.truncate import redact_secrets, truncate_values
 
 from ._config import Config
 from ._constants import PROVIDER
+from ._json import read_json
 from ._options import CallOptions
 from ._tool_repair import Repaired
 from ._updates import BlockDelta, BlockEnd, BlockStart, Update
@@ -96,6 +97,14 @@ class ObservedCall:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        telling = asyncio.ensure_future(self._ended(error))
+        try:
+            await asyncio.shield(telling)
+        except asyncio.CancelledError:  # while the hooks hear of the end; they are to hear it all the same
+            await telling
+            raise
+
+    async def _ended(self, error: BaseException | None) -> None:
         if error is not None:
             await self.stream.abort(error)
         payload: dict[str, Any] = {"duration_ms": round((time.monotonic() - self._started) * 1000)}
@@ -201,7 +210,12 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
 
 
 def _shown(said: Any) -> Any:
-    return redact_secrets(_without_images(msgspec.json.decode(said) if isinstance(said, msgspec.Raw) else said))
+    """A reply that the server spelled in a way that only skipping could read is told of, not shown."""
+    try:
+        read = read_json(bytes(said)) if isinstance(said, msgspec.Raw) else said
+        return redact_secrets(_without_images(read))
+    except (ValueError, RecursionError) as error:
+        return f"[cannot be shown: {error}]"
 
 
 def _without_images(said: Any) -> Any:

@@ -20,6 +20,7 @@ from amplifier_core.message_models import (
 
 from ._config import Rates
 from ._constants import PROVIDER
+from ._json import read_json
 from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 Block = TextBlock | ThinkingBlock | ToolCallBlock
@@ -69,7 +70,7 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
     if not call.whole:
         raise _invalid(call, "and never said with which arguments")
     try:
-        arguments = json.loads(call.arguments) if call.arguments.strip() else {}
+        arguments = read_json(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:
         raise _invalid(call, f"with arguments that are not JSON ({error})") from error
     if not isinstance(arguments, dict):
@@ -129,7 +130,7 @@ def _with_cut_call_told(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 def _is_whole(call: FunctionCall) -> bool:
     try:
-        return call.whole and isinstance(json.loads(call.arguments), dict)
+        return call.whole and isinstance(read_json(call.arguments), dict)
     except ValueError:
         return False
 
@@ -139,7 +140,7 @@ def _opened(value: Any, schema: object) -> Any:
     match schema:
         case {"type": "object" | "array" as kind} if isinstance(value, str):
             try:
-                opened = json.loads(value)
+                opened = read_json(value)
             except ValueError:
                 return value
             return opened if isinstance(opened, dict if kind == "object" else list) else value

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ._json import read_json
 from ._turn import FunctionCall, Item, Text, Turn
 
 MARKS = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")
@@ -78,7 +79,7 @@ def _calls(text: str) -> Iterator[tuple[str, str, str]]:
     """Every call in the text: the markup itself, the tool's name, and its arguments as JSON."""
     for span, body in _spans(text):
         try:
-            said = json.loads(body)
+            said = read_json(body)
         except ValueError:
             continue
         for call in said if isinstance(said, list) else [said]:

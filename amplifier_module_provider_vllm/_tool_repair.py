@@ -1,10 +1,11 @@
 """Mend, on a copy, a history whose calls and results do not pair up; servers refuse it, and every later turn."""
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolCallBlock, ToolResultBlock
+
+from ._responses.input_items import defused, output_text
 
 NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 
@@ -73,12 +74,12 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
     """The message without its orphans, if anything is left of it, and a user message that tells what they were."""
     heading = f"[Earlier result of {message.name or 'a tool'}, whose call is no longer in the conversation]"
     if isinstance(message.content, str):
-        yield Message(role="user", content=f"{heading}\n{message.content}")
+        yield Message(role="user", content=f"{heading}\n{defused(message.content)}")
         return
     answers_nothing = message.tool_call_id is not None
     told = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
     kept = [block for block in message.content if block not in told]
-    if kept:
+    if kept or call_ids(message):
         yield message.model_copy(update={"content": kept})
     yield Message(role="user", content=[TextBlock(text=heading), *map(_as_told, told)])
 
@@ -88,7 +89,10 @@ def _result_id(block: ContentBlockUnion) -> str | None:
 
 
 def _as_told(block: ContentBlockUnion) -> ContentBlockUnion:
-    if not isinstance(block, ToolResultBlock):
-        return block
-    output = block.output
-    return TextBlock(text=output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, default=str))
+    match block:
+        case ToolResultBlock(output=output):
+            return TextBlock(text=defused(output_text(output)))
+        case TextBlock(text=text):
+            return TextBlock(text=defused(text))
+        case _:
+            return block

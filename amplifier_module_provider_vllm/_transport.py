@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import openai
 
@@ -33,15 +33,21 @@ class Response(Protocol):
 
 def normalized_url(url: str) -> str:
     """The URL with `/v1` where it names only a host. Raises `ValueError` for one that is not http or https."""
-    try:
-        parts = urlsplit(url.strip())
-        # A password with # or / in it, unescaped, would make a host of the user.
-        broken = parts.fragment or parts.netloc.endswith(":") or parts.port == 0
-    except ValueError:  # its words repeat the URL, and with it the password
-        broken = True
-    if broken or parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _parts(url.strip())
+    # A password with # or / in it, unescaped, would make a host of the user.
+    cut = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
+    if parts is None or cut or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url {shown_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
+
+
+def _parts(url: str) -> SplitResult | None:
+    """None for what is no URL; what the library says of that repeats it, and with it the password."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 def shown_url(url: str) -> str:

@@ -17,6 +17,7 @@ from amplifier_core.message_models import (
 from .._constants import PROVIDER
 from .._options import CallOptions
 from .history import History, all_text
+from .input_items import wire_value
 
 Params = dict[str, Any]
 """Keyword arguments of `AsyncOpenAI.responses.create`."""
@@ -44,6 +45,7 @@ def encode_request(messages: Sequence[Message], request: ChatRequest, options: C
     params |= _settings(options) | _tools(request.tools, options) | _text_format(request)
     if body := _extra_body(options, params):
         params["extra_body"] = body
+    params = {key: value if key == "input" else wire_value(value) for key, value in params.items()}
     return Encoded(params, [*options.degradations, *history.degradations])
 
 

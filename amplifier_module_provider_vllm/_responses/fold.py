@@ -133,7 +133,7 @@ class ResponsesFold:
         if block.index == UNSEEN or block.ended:
             return
         yield from _told_at_once(block)
-        if isinstance(block.item, Text):
+        if isinstance(block.item, Text) or block is self._resting:  # a server may tell the same item twice, otherwise
             yield from self._rest(block)
         else:
             block.ended = True

@@ -4,7 +4,6 @@ The encoding of a history is a prefix of the encoding of the longer history, so 
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
@@ -22,13 +21,16 @@ from amplifier_core.message_models import (
 )
 
 from .._constants import PROVIDER
+from .._json import read_json
 from .._options import CallOptions
 from .input_items import (
     InputItem,
     InputPart,
     answered,
     called,
+    defused,
     image_part,
+    output_text,
     said,
     text_part,
     thought,
@@ -39,9 +41,6 @@ from .input_items import (
 Block = (
     TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolCallBlock | ToolResultBlock | ImageBlock | ReasoningBlock
 )
-
-CONTROL_TOKEN = re.compile(r"<\|(?=\w+\|>)")
-"""Where a special token of a chat template begins; Harmony encodes such text as text."""
 
 IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
 
@@ -151,11 +150,10 @@ class History:
                 )
 
     def _output(self, output: object) -> str:
-        return wire_text(self._defused(_as_text(output)))
+        return wire_text(self._defused(output_text(output)))
 
     def _defused(self, text: str) -> str:
-        """A tool's text with `<|im_end|>` and its kind made plain: chat templates would let it end the tool's turn."""
-        return text if self._options.harmony else CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text)
+        return text if self._options.harmony else defused(text)
 
     def _attach(self, tag: str, text: str) -> None:
         """Put a late system or developer message where it costs neither the cache nor the running turn's reasoning.
@@ -227,23 +225,13 @@ def _arguments(block: ToolCallBlock) -> str:
 
 def _says(written: str, arguments: object) -> bool:
     try:
-        return bool(json.loads(written) == arguments)
+        return bool(read_json(written) == arguments)
     except ValueError:
         return False
 
 
 def _as_json(arguments: object) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-
-
-def _as_text(output: object) -> str:
-    match output:
-        case str():
-            return output
-        case None:
-            return ""
-        case _:
-            return json.dumps(output, ensure_ascii=False, default=str)
 
 
 def _unsendable(message: Message, block: Block) -> InvalidRequestError:

@@ -4,7 +4,14 @@ Seen on vLLM 0.32: a second content part of a replayed item is silently dropped,
 needs a summary, and a tool's output must be a string for gpt-oss.
 """
 
-from typing import Literal, NotRequired, TypedDict
+import json
+import re
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+
+T = TypeVar("T")
+
+CONTROL_TOKEN = re.compile(r"<\|(?=\w+\|>)")
+"""Where a special token of a chat template begins; Harmony encodes such text as text."""
 
 
 class OutputTextPart(TypedDict):
@@ -101,11 +108,16 @@ def thought(text: str, position: int) -> ReasoningItem:
 
 
 def called(call_id: str, name: str, arguments: str) -> FunctionCallItem:
-    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": wire_text(arguments)}
+    return {
+        "type": "function_call",
+        "call_id": wire_text(call_id),
+        "name": wire_text(name),
+        "arguments": wire_text(arguments),
+    }
 
 
 def answered(call_id: str, output: str | list[InputPart]) -> FunctionCallOutputItem:
-    return {"type": "function_call_output", "call_id": call_id, "output": output}
+    return {"type": "function_call_output", "call_id": wire_text(call_id), "output": output}
 
 
 def text_part(text: str) -> InputTextPart:
@@ -113,7 +125,40 @@ def text_part(text: str) -> InputTextPart:
 
 
 def image_part(url: str) -> InputImagePart:
-    return {"type": "input_image", "image_url": url, "detail": "auto"}
+    return {"type": "input_image", "image_url": wire_text(url), "detail": "auto"}
+
+
+def output_text(output: object) -> str:
+    """A tool's output as a model reads it: text as it is, the rest as JSON, or as Python says it where JSON cannot."""
+    match output:
+        case str():
+            return output
+        case None:
+            return ""
+    try:
+        return json.dumps(output, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        return str(output)
+
+
+def defused(text: str) -> str:
+    """A tool's text with `<|im_end|>` and its kind made plain: chat templates would let it end the tool's turn."""
+    return CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text)
+
+
+def wire_value(value: T) -> T:
+    """The same value with every text in it, keys included, as `wire_text` makes it."""
+    match value:
+        case str():
+            made: Any = wire_text(value)
+        case dict():
+            made = {wire_value(key): wire_value(inner) for key, inner in value.items()}
+        case list():
+            made = [wire_value(inner) for inner in value]
+        case _:
+            made = value
+    kept: T = made
+    return kept
 
 
 def wire_text(text: str) -> str:

@@ -79,6 +79,10 @@ def json_reply(status: int, body: object, headers: dict[str, str] | None = None,
 NOTHING_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
 
 
+BACKLOG = 2048
+"""As uvicorn has it: a thousand clients may come at once."""
+
+
 class ReplayServer:
     """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; all else with 404.
 
@@ -126,7 +130,9 @@ class ReplayServer:
             await asyncio.sleep(0.01)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._converse, "127.0.0.1", self._port, ssl=self._tls)
+        self._server = await asyncio.start_server(
+            self._converse, "127.0.0.1", self._port, ssl=self._tls, backlog=BACKLOG
+        )
         port = self._server.sockets[0].getsockname()[1]
         self.base_url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}/v1"
         return self
@@ -174,13 +180,12 @@ def _as_replies(sources: Iterable[Reply | Recording | Fault]) -> Iterator[Reply]
 async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
     """The next request on the connection; None when the client closed it."""
     try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
     except asyncio.IncompleteReadError:
         return None
-    start, *lines = head.strip().split("\r\n")
     method, path, _version = start.split(" ")
-    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Asked(method, path, headers, body)
 
 
@@ -203,7 +208,7 @@ async def _write(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.St
         case "stall":
             await _drip(answer, reader, writer)
         case "reset":
-            await asyncio.sleep(SECONDS_BEFORE_A_RESET)
+            await _pause(SECONDS_BEFORE_A_RESET, reader)
             reset: socket.socket = writer.get_extra_info("socket")
             reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         case "cut":

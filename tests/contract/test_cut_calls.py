@@ -6,30 +6,16 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.contract.replay import ReplayServer, Reply, json_reply
+from tests.contract.replay import ReplayServer
 from tests.fixtures.listening import Listener, provider_at
+from tests.fixtures.replies import call, cut, message, thought, whole
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 REQUEST = ChatRequest(
     messages=[Message(role="user", content="Say what you do, then check the weather in Paris.")],
     tools=[ToolSpec(name="get_weather", parameters=CITY)],
 )
-THOUGHT = {"type": "reasoning", "id": "rs", "summary": [], "content": [{"type": "reasoning_text", "text": "Paris."}]}
 MARKUP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
-
-
-def message(text: str) -> dict[str, Any]:
-    return {"type": "message", "id": "msg", "content": [{"type": "output_text", "text": text}]}
-
-
-def call(arguments: str) -> dict[str, Any]:
-    return {"type": "function_call", "id": "fc", "call_id": "call_1", "name": "get_weather", "arguments": arguments}
-
-
-def reply(*output: dict[str, Any], cut: bool = False) -> Reply:
-    ended = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}} if cut else {}
-    usage = {"input_tokens": 100, "output_tokens": 10}
-    return json_reply(200, {"status": "completed", "id": "resp", "output": output, "usage": usage, **ended})
 
 
 @pytest.mark.parametrize(
@@ -42,11 +28,11 @@ def reply(*output: dict[str, Any], cut: bool = False) -> Reply:
 )
 async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(second: list[dict[str, Any]]) -> None:
     listener = Listener()
-    first = reply(THOUGHT, message("I will "), cut=True)
-    last = reply(message("check."), call('{"city": "Paris"}'))
+    first = cut(thought("Paris."), message("I will "))
+    last = whole(message("check."), call('{"city": "Paris"}'))
 
     async with (
-        ReplayServer(first, reply(*second, cut=True), last) as server,
+        ReplayServer(first, cut(*second), last) as server,
         provider_at(server.base_url, listener, max_output_tokens=10) as provider,
     ):
         response: Any = await provider.complete(REQUEST)
@@ -61,14 +47,14 @@ async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(seco
 
 
 async def test_markup_of_a_cut_call_is_asked_again_and_blames_no_flag(caplog: pytest.LogCaptureFixture) -> None:
-    cut = reply(THOUGHT, message(f"I will check.\n{MARKUP[:40]}"), cut=True)
-    whole = reply(THOUGHT, message("I will check."), call('{"city": "Paris"}'))
+    first = cut(thought("Paris."), message(f"I will check.\n{MARKUP[:40]}"))
+    last = whole(thought("Paris."), message("I will check."), call('{"city": "Paris"}'))
 
-    async with ReplayServer(cut, whole) as server, provider_at(server.base_url, max_output_tokens=10) as provider:
+    async with ReplayServer(first, last) as server, provider_at(server.base_url, max_output_tokens=10) as provider:
         response: Any = await provider.complete(REQUEST)
 
-    first, second = server.asked
-    assert second == first | {"max_output_tokens": 3996}
+    asked, again = server.asked
+    assert again == asked | {"max_output_tokens": 3996}
     assert [block.type for block in response.content] == ["thinking", "text", "tool_call"]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 

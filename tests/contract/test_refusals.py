@@ -14,7 +14,7 @@ from amplifier_core.message_models import (
 )
 
 from tests.contract.recordings import recorded
-from tests.contract.replay import Reply, ReplayServer, json_reply, reply
+from tests.contract.replay import ReplayServer, Reply, json_reply, reply
 from tests.fixtures.listening import AT_ONCE, provider_at
 
 ANSWER = recorded("tiny-qwen3", "r1_answer_stream")

@@ -1,0 +1,97 @@
+"""What a failure may repeat of a server's words: on one line, without secrets, control characters and web pages."""
+
+import json
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import openai
+
+from ._constants import NO_API_KEY
+
+WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "model is loading", "currently scaling")
+
+MESSAGE_LENGTH = 2000
+
+LONGEST_READ = 100_000
+"""Characters of a web page in which its title is looked for."""
+
+PLAIN_HEADERS = re.compile("(accept|connection|content|host|user-agent|x-stainless|openai)", re.IGNORECASE)
+"""What the SDK sends by itself. Every other header comes from the operator, and may hold a key."""
+
+SHORTEST_SECRET = 6
+"""Characters; to strike out a shorter value would hide more words than keys."""
+
+
+def server_words(error: openai.APIStatusError) -> str:
+    """The server's own words: from JSON the message, from a page its title, never the page."""
+    body = error.body
+    if isinstance(body, Mapping):
+        nested = body.get("error", body)
+        message = nested.get("message", nested.get("detail")) if isinstance(nested, Mapping) else nested
+        return words(message if isinstance(message, str) else json.dumps(body, default=str))
+    text = error.response.text[:LONGEST_READ]
+    if is_page(error):
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
+        about = title.group(1).strip() if title else warm_up or "untitled"
+        return tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
+    # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
+    return words((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
+
+
+def without_secrets(said: str, error: openai.APIStatusError) -> str:
+    """Gateways repeat the key that they refuse."""
+    for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
+        said = said.replace(secret, "[REDACTED]")
+    return said
+
+
+def _secrets(headers: Mapping[str, str]) -> set[str]:
+    """What the operator's own headers hold, the key among them: whole, and as the parts that a server may repeat."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            scheme, _, key = value.partition(" ")
+            found |= {key} | (_pair(key) if scheme == "Basic" else set())
+        elif not PLAIN_HEADERS.match(name) and len(value) >= SHORTEST_SECRET:
+            found.add(value)
+    return found - {"", NO_API_KEY}
+
+
+def _pair(key: str) -> set[str]:
+    try:
+        pair = b64decode(key).decode(errors="replace")
+    except ValueError:  # not a pair after all
+        return set()
+    return {pair, *(part for part in pair.split(":", 1) if len(part) >= SHORTEST_SECRET)}
+
+
+def is_page(error: openai.APIStatusError) -> bool:
+    return "html" in error.response.headers.get("content-type", "") or error.response.text.lstrip()[:1] == "<"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), `retry-after-ms` first where a gateway sends it."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if re.fullmatch(r"[0-9]+", milliseconds):
+        return float(milliseconds) / 1000
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def words(said: str) -> str:
+    """What was said, or that it was nothing."""
+    return tidy(said) or "the server gave no reason that can be read"
+
+
+def tidy(said: str) -> str:
+    """Fit for a log line and a terminal: one line, nothing that steers either, not longer than anybody reads."""
+    clean = "".join(character for character in " ".join(said.split()) if character.isprintable())
+    return clean if len(clean) <= MESSAGE_LENGTH else clean[:MESSAGE_LENGTH] + "…"

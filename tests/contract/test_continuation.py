@@ -1,0 +1,121 @@
+"""A reply that our own cap cut off is carried on; one that anything else ended is not."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import AuthenticationError, ProviderUnavailableError
+from amplifier_core.message_models import ChatRequest, Message, ToolCallBlock, ToolSpec
+
+from tests.contract.recordings import recorded
+from tests.contract.replay import ReplayServer, json_reply
+from tests.fixtures.listening import Listener, provider_at
+from tests.fixtures.replies import call, cut, message, thought, whole
+
+OURS: dict[str, Any] = {"max_output_tokens": 10}
+"""A cap of ours, in tokens; the caller's is `max_tokens`, or `max_output_tokens` in the request."""
+
+BUSY = json_reply(503, {"error": {"message": "busy"}})
+REFUSED = recorded("tiny-qwen3-auth", "auth_wrong")
+HISTORY = [
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="What is the weather in Paris?"),
+    Message(role="assistant", content=[ToolCallBlock(id="call_0", name="get_weather", input={"city": "Paris"})]),
+    Message(role="tool", tool_call_id="call_0", content="sunny"),
+]
+REQUEST = ChatRequest(messages=HISTORY, tools=[ToolSpec(name="get_weather", parameters={})], temperature=0)
+
+
+async def test_it_goes_on_with_the_same_request_and_a_longer_input_and_costs_what_all_rounds_cost() -> None:
+    rounds = [cut(thought("Sun."), message("It is sun")), cut(message("ny in ")), whole(message("Paris."))]
+
+    async with ReplayServer(*rounds) as server, provider_at(server.base_url, **OURS) as provider:
+        response: Any = await provider.complete(REQUEST)
+
+    first, second, third = server.asked
+    said = {"type": "message", "role": "assistant", "id": f"msg_{len(first['input']) + 1}", "status": "incomplete"}
+    reasoning = {"effort": "none"}
+    assert second | {"input": []} == first | {"input": [], "reasoning": reasoning}
+    assert second["input"][:-2] == third["input"][:-2] == first["input"]
+    assert [item["type"] for item in second["input"][-2:]] == ["reasoning", "message"]
+    assert second["input"][-1] == said | {"content": [_part("It is sun")]}
+    assert third["input"][-1] == said | {"content": [_part("It is sunny in ")]}
+    assert [block.text for block in response.content_blocks] == ["Sun.", "It is sunny in Paris."]
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (300, 30, 330)
+    assert response.finish_reason == "stop"
+
+
+async def test_a_continuation_is_retried_like_any_round() -> None:
+    rounds = [cut(message("It is sun")), BUSY, whole(message("ny."))]
+
+    async with ReplayServer(*rounds) as server, provider_at(server.base_url, **OURS) as provider:
+        response: Any = await provider.complete(REQUEST)
+
+    assert response.text == "It is sunny."
+    assert server.asked[1] == server.asked[2]
+
+
+@pytest.mark.parametrize(
+    ("then", "error"),
+    [pytest.param(REFUSED, AuthenticationError, id="refused"), pytest.param(BUSY, ProviderUnavailableError, id="busy")],
+)
+async def test_what_cannot_be_continued_is_an_error_and_not_half_an_answer(then: Any, error: type[Exception]) -> None:
+    listener = Listener()
+
+    async with (
+        ReplayServer(cut(message("It is sun")), always=then) as server,
+        provider_at(server.base_url, listener, **OURS, max_retries=2) as provider,
+    ):
+        with pytest.raises(error):
+            await provider.complete(REQUEST)
+
+    assert [told["status"] for told in listener.named("llm:response")] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("config", "fields"),
+    [({"max_tokens": 10}, {}), ({}, {"max_output_tokens": 10}), ({"max_continuations": 0, **OURS}, {})],
+    ids=["config", "request", "turned off"],
+)
+async def test_a_cap_that_was_meant_costs_one_request(config: dict[str, Any], fields: dict[str, Any]) -> None:
+    request = REQUEST.model_copy(update=fields)
+
+    async with ReplayServer(cut(message("It is sun"))) as server, provider_at(server.base_url, **config) as provider:
+        response: Any = await provider.complete(request)
+
+    assert (response.text, response.finish_reason, len(server.asked)) == ("It is sun", "length", 1)
+
+
+async def test_a_filter_is_the_end() -> None:
+    async with (
+        ReplayServer(cut(message("It is"), reason="content_filter")) as server,
+        provider_at(server.base_url, **OURS) as provider,
+    ):
+        response: Any = await provider.complete(REQUEST)
+
+    assert (response.text, response.finish_reason, len(server.asked)) == ("It is", "content_filter", 1)
+
+
+@pytest.mark.parametrize("output", [[thought("I wond")], [call('{"ci')], []], ids=["thought", "call", "nothing"])
+async def test_what_cannot_go_on_is_asked_again_once_with_all_the_room_there_is(output: list[dict[str, Any]]) -> None:
+    last = whole(thought("I wonder."), message("It is sunny."))
+
+    async with ReplayServer(cut(*output), last) as server, provider_at(server.base_url, **OURS) as provider:
+        response: Any = await provider.complete(REQUEST)
+
+    first, second = server.asked
+    assert second == first | {"max_output_tokens": 4096 - 100}
+    assert (response.text, response.tool_calls, response.finish_reason) == ("It is sunny.", None, "stop")
+
+
+async def test_a_reply_that_gains_nothing_or_never_ends_is_given_up() -> None:
+    endless = cut(message("again "))
+
+    async with ReplayServer(always=endless) as server, provider_at(server.base_url, **OURS) as provider:
+        response: Any = await provider.complete(REQUEST)
+
+    assert (response.text, response.finish_reason) == ("again " * 6, "length")
+    assert len(server.asked) == 6
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": []}

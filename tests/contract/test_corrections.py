@@ -1,0 +1,62 @@
+"""A call that cannot be run: the model may mend it once, and nothing is ever run that it did not say."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import InvalidToolCallError
+from amplifier_core.message_models import ChatRequest, Message, ToolSpec
+
+from tests.contract.replay import ReplayServer
+from tests.fixtures.listening import Listener, provider_at
+from tests.fixtures.replies import call, message, whole
+
+REQUEST = ChatRequest(
+    messages=[Message(role="user", content="What is the weather in Paris and in London?")],
+    tools=[ToolSpec(name="get_weather", parameters={"properties": {"city": {"type": "string"}}})],
+)
+GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
+
+
+@pytest.mark.parametrize("malformed", [BROKEN, '["Paris"]', '"Paris"', "null"])
+async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> None:
+    listener = Listener()
+    first = whole(message("I look."), call(malformed), call(GOOD, call_id="call_2"))
+
+    async with (
+        ReplayServer(first, whole(call(GOOD, call_id="call_3"))) as server,
+        provider_at(server.base_url, listener) as provider,
+    ):
+        response: Any = await provider.complete(REQUEST)
+
+    asked, again = server.asked
+    added = again["input"][len(asked["input"]) :]
+    assert again | {"input": []} == asked | {"input": []}
+    assert [(item["type"], item.get("call_id")) for item in added] == [
+        ("message", None),
+        ("function_call", "call_1"),
+        ("function_call", "call_2"),
+        ("function_call_output", "call_1"),
+        ("function_call_output", "call_2"),
+    ]
+    assert added[-2]["output"].startswith("Error: the model called 'get_weather' with arguments that are not")
+    assert added[-1]["output"].startswith("Not run: the call of 'get_weather' beside it was malformed.")
+    assert [(one.id, one.arguments) for one in response.tool_calls] == [("call_3", {"city": "Paris"})]
+    assert response.usage.total_tokens == 220
+    assert listener.names.count("llm:stream_aborted") == listener.names.count("llm:response") == 1
+
+
+async def test_a_model_that_mends_nothing_is_an_error_that_says_what_it_wrote() -> None:
+    listener = Listener()
+
+    async with (
+        ReplayServer(whole(call(BROKEN)), whole(call(BROKEN))) as server,
+        provider_at(server.base_url, listener) as provider,
+    ):
+        with pytest.raises(InvalidToolCallError) as failure:
+            await provider.complete(REQUEST)
+
+    error = failure.value
+    assert (error.tool_name, error.raw_arguments) == ("get_weather", BROKEN)
+    assert (error.provider, error.model, error.retryable) == ("vllm", "tiny-qwen3", False)
+    assert len(server.asked) == 2
+    assert [told["status"] for told in listener.named("llm:response")] == ["error"]

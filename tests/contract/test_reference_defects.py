@@ -1,0 +1,52 @@
+"""What another provider for vLLM got wrong and no other test of ours looks at, over a real socket."""
+
+import logging
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest, Message, TextBlock
+
+from tests.contract.recordings import recorded
+from tests.contract.replay import ReplayServer
+from tests.fixtures.listening import provider_at
+
+HELLO = ChatRequest(messages=[Message(role="user", content="Hello")])
+
+
+async def test_a_call_says_nothing_that_an_operator_would_see_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="amplifier_module_provider_vllm")
+
+    async with (
+        ReplayServer(recorded("tiny-qwen3", "r2_tool_stream")) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        await provider.complete(HELLO)
+
+    ours = [record for record in caplog.records if record.name.startswith("amplifier_module_provider_vllm")]
+    assert [record.message for record in ours if record.levelno > logging.DEBUG] == []
+
+
+async def test_every_text_of_a_system_message_in_blocks_reaches_the_server() -> None:
+    system = Message(role="system", content=[TextBlock(text="Be brief."), TextBlock(text="Be kind.")])
+    request = HELLO.model_copy(update={"messages": [system, *HELLO.messages]})
+
+    async with (
+        ReplayServer(recorded("tiny-qwen3", "r1_answer_stream")) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        await provider.complete(request)
+
+    (asked,) = server.asked
+    assert asked["instructions"] == "Be brief.\n\nBe kind."
+
+
+@pytest.mark.parametrize("case", ["r1_answer_stream", "r2_tool_stream"])
+async def test_gpt_oss_keeps_the_counts_that_its_server_made(case: str) -> None:
+    recording = recorded("tiny-gpt-oss", case)
+
+    async with ReplayServer(recording) as server, provider_at(server.base_url) as provider:
+        response: Any = await provider.complete(HELLO)
+
+    assert response.usage.reasoning_tokens > 0
+    assert response.usage.output_tokens > response.usage.reasoning_tokens
+    assert "vllm:usage_estimated" not in response.metadata

@@ -1,0 +1,110 @@
+"""`enable_state`: only what is new, as long as the server has the rest; else everything, and nothing is lost."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec
+
+from tests.contract.recordings import recorded
+from tests.contract.replay import ReplayServer, Reply, json_reply
+from tests.fixtures.listening import provider_at
+from tests.fixtures.replies import call, message, thought, whole
+
+GONE = recorded("tiny-qwen3", "st_previous_unknown")
+GONE_ELSEWHERE = json_reply(400, {"error": {"message": "No such response.", "code": "previous_response_not_found"}})
+HARMONY = json_reply(200, {"object": "list", "data": [{"id": "gpt-oss-20b", "max_model_len": 4096}]})
+
+
+def asking(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+def replied(response: ChatResponse) -> Message:
+    return Message(role="assistant", content=response.content)
+
+
+async def conversation(server: ReplayServer, *questions: str, tools: list[ToolSpec] | None = None) -> list[Any]:
+    """The bodies of the requests for one question after the other."""
+    messages: list[Message] = []
+    async with provider_at(server.base_url, enable_state=True) as provider:
+        for question in questions:
+            messages.append(asking(question))
+            response = await provider.complete(ChatRequest(messages=messages, tools=tools))
+            messages.append(replied(response))
+            messages += [
+                Message(role="tool", tool_call_id=one.id, content="sunny") for one in response.tool_calls or []
+            ]
+    return server.asked
+
+
+def answers(count: int) -> list[Reply]:
+    return [whole(thought(f"T{n}"), message(f"A{n}"), response_id=f"resp_{n}") for n in range(count)]
+
+
+def shape(asked: list[dict[str, Any]]) -> list[tuple[str | None, int]]:
+    return [(body.get("previous_response_id"), len(body["input"])) for body in asked]
+
+
+async def test_only_what_is_new_is_sent_with_the_reply_that_it_follows() -> None:
+    async with ReplayServer(*answers(3)) as server:
+        asked = await conversation(server, "one", "two", "three")
+
+    assert shape(asked) == [(None, 1), ("resp_0", 1), ("resp_1", 1)]
+    assert asked[2]["input"] == [{"type": "message", "role": "user", "content": "three"}]
+    assert all(body["store"] is True for body in asked)
+
+
+@pytest.mark.parametrize("gone", [GONE, GONE_ELSEWHERE], ids=["vLLM", "gateways"])
+async def test_a_server_that_was_restarted_is_told_everything_once_and_then_goes_on(gone: Any) -> None:
+    first, second, third = answers(3)
+
+    async with ReplayServer(first, gone, second, third) as server:
+        asked = await conversation(server, "one", "two", "three")
+
+    assert shape(asked) == [(None, 1), ("resp_0", 1), (None, 4), ("resp_1", 1)]
+
+
+async def test_a_server_that_keeps_nothing_costs_two_misses() -> None:
+    a, b, c, d = answers(4)
+
+    async with ReplayServer(a, GONE, b, GONE, c, d) as server:
+        asked = await conversation(server, "one", "two", "three", "four")
+
+    assert shape(asked) == [(None, 1), ("resp_0", 1), (None, 4), ("resp_1", 1), (None, 7), (None, 10)]
+
+
+async def test_a_history_that_was_compacted_is_sent_whole() -> None:
+    async with ReplayServer(*answers(2)) as server, provider_at(server.base_url, enable_state=True) as provider:
+        response = await provider.complete(ChatRequest(messages=[asking("one")]))
+        compacted = [asking("In short: one."), replied(response), asking("two")]
+        await provider.complete(ChatRequest(messages=compacted))
+
+    assert shape(server.asked) == [(None, 1), (None, 4)]
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        pytest.param(None, [(None, 1), (None, 4)], id="a chat template loses calls"),
+        pytest.param(HARMONY, [(None, 1), ("resp_1", 2)], id="harmony keeps them"),
+    ],
+)
+async def test_calls_go_on_from_the_server_only_where_it_keeps_them(
+    models: Reply | None, expected: list[tuple[str | None, int]]
+) -> None:
+    replies = [whole(thought("T"), call("{}")), whole(message("It is sunny."))]
+
+    async with ReplayServer(*replies, models=models) as server:
+        asked = await conversation(server, "weather?", "and?", tools=[ToolSpec(name="get_weather", parameters={})])
+
+    assert [body.get("previous_response_id") for body in asked] == [kept for kept, _ in expected]
+    assert [item["type"] for item in asked[1]["input"]][-2:] == ["function_call_output", "message"]
+
+
+async def test_a_history_is_sent_whole_where_state_is_not_wanted() -> None:
+    async with ReplayServer(*answers(2)) as server, provider_at(server.base_url) as provider:
+        response = await provider.complete(ChatRequest(messages=[asking("one")]))
+        await provider.complete(ChatRequest(messages=[asking("one"), replied(response), asking("two")]))
+
+    assert shape(server.asked) == [(None, 1), (None, 4)]
+    assert all(body["store"] is False for body in server.asked)

@@ -1,0 +1,165 @@
+"""What was asked for and a server cannot give: the reply comes without it, and says so."""
+
+import json
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import (
+    ChatRequest,
+    Degradation,
+    ImageBlock,
+    Message,
+    ResponseFormatJsonSchema,
+    TextBlock,
+    ToolCallBlock,
+)
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.fixtures.session import open_session, vllm
+from tests.live.exchange import CAPITAL, GET_WEATHER, WEATHER, connected, mounted, said, user
+from tests.live.prompts import Wire
+from tests.live.server import LiveServer
+
+pytestmark = pytest.mark.live
+
+PARIS = ("text", "The capital of France is Paris.")
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "population": {"type": "integer"}},
+    "required": ["city", "population"],
+    "additionalProperties": False,
+}
+CONTROL = "<|im_start|> <|im_end|> <|endoftext|> <|start|> <|end|> <|message|> <|channel|> <|call|> <|return|>"
+
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+def formatted(schema: dict[str, Any], text: str, **fields: Any) -> ChatRequest:
+    return user(text, response_format=ResponseFormatJsonSchema(type="json_schema", json_schema=schema), **fields)
+
+
+async def test_nothing_is_called_when_nothing_may_be(provider: VLLMProvider) -> None:
+    response = await provider.complete(WEATHER, tool_choice="none")
+
+    assert response.tool_calls is None
+    assert [kind for kind, _ in said(response)] == ["thinking", "text"]
+    assert response.finish_reason == "stop"
+
+
+# tiny-gpt-oss, held to a schema, writes white space until it is cut off.
+async def test_a_schema_shapes_the_answer(server: LiveServer) -> None:
+    wire = Wire(server.base_url)
+    async with wire.client:
+        provider = VLLMProvider(client=wire.client, config={"temperature": 0})
+        response: Any = await provider.complete(formatted(CITY, "Give me a city as JSON.", max_output_tokens=120))
+
+    assert wire.asked[-1]["text"]["format"]["schema"] == CITY
+    assert response.text.lstrip().startswith("{")
+    assert response.degradation is None
+    if response.finish_reason == "stop":
+        assert sorted(json.loads(response.text)) == ["city", "population"]
+
+
+@both_ways
+async def test_a_schema_that_the_server_refuses_is_done_without(server: LiveServer, stream: bool) -> None:
+    async with connected(server.base_url, use_streaming=stream, max_retries=0) as provider:
+        response = await provider.complete(formatted({"type": "wat"}, "What is the capital of France?"))
+
+    assert said(response)[-1] == PARIS
+    assert response.degradation is not None
+    assert (response.degradation.requested, response.degradation.actual) == ("json_schema", "text")
+    assert "grammar" in response.degradation.reason.lower()
+
+
+async def test_an_image_for_a_blind_model_becomes_a_note(server: LiveServer) -> None:
+    image = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": PNG})
+    request = ChatRequest(
+        messages=[Message(role="user", content=[TextBlock(text="What is the capital of France?"), image])]
+    )
+
+    async with open_session(vllm(server.base_url, temperature=0, raw=True)) as session:
+        first = await mounted(session).complete(request)
+        second = await mounted(session).complete(request)
+
+    # Qwen's server refuses the first; gpt-oss's would drop it without a word, and so is never sent one.
+    harmony = server.model == "tiny-gpt-oss"
+    refused = "cannot see images" if harmony else "is not a multimodal model"
+    sent = ["input_image" in str(event["raw"]) for event in session.named("llm:request")]
+    assert sent == [not harmony, False]
+    assert said(first)[-1] == said(second)[-1] == PARIS
+    assert [first.degradation, second.degradation] == [
+        Degradation(requested="image", actual="text", reason=f"{server.model} {reason}")
+        for reason in (refused, "cannot see images")
+    ]
+
+
+@pytest.mark.parametrize(
+    "opted_out",
+    [
+        {"extended_thinking": False},
+        {"extended_thinking": False, "reasoning_effort": "high"},
+        {"reasoning_effort": "none"},
+    ],
+    ids=["opted out", "opted out of more", "effort none"],
+)
+async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[str, Any]) -> None:
+    async with open_session(vllm(server.base_url, temperature=0, reasoning_effort="medium", raw=True)) as session:
+        response = await mounted(session).complete(CAPITAL, **opted_out)
+
+    (asked,) = session.named("llm:request")
+    assert said(response)[-1] == PARIS
+    if server.model == "tiny-qwen3":
+        assert asked["raw"]["reasoning"] == {"effort": "none"}
+        assert [kind for kind, _ in said(response)] == ["text"]
+    else:  # gpt-oss cannot but think
+        assert asked["raw"]["reasoning"] == {"effort": "low"}
+
+
+@pytest.mark.parametrize(("effort", "taken"), [("minimal", "low"), ("xhigh", "high"), ("max", "high")])
+async def test_an_effort_that_gpt_oss_does_not_know_is_the_nearest_and_said(
+    gpt_oss: LiveServer, effort: str, taken: str
+) -> None:
+    async with connected(gpt_oss.base_url) as provider:
+        response = await provider.complete(CAPITAL, reasoning_effort=effort)
+
+    assert said(response)[-1] == PARIS
+    assert response.degradation is not None
+    assert (response.degradation.requested, response.degradation.actual) == (
+        f"reasoning effort {effort}",
+        f"reasoning effort {taken}",
+    )
+
+
+async def test_control_tokens_in_a_tools_output_do_not_become_control_tokens(storing_server: LiveServer) -> None:
+    wire = Wire(storing_server.base_url)
+    async with wire.client:
+        provider = VLLMProvider(client=wire.client, config={"temperature": 0})
+        counts = {}
+        for output in (CONTROL, "sunny, 21 C"):
+            response = await provider.complete(_after_tool(output))
+            prompt = await wire.tokens(wire.asked[-1])
+            assert response.usage is not None
+            assert response.usage.input_tokens == len(prompt)
+            counts[output] = [prompt.count(token) for token in await _control_tokens(wire, storing_server)]
+
+    assert counts[CONTROL] == counts["sunny, 21 C"]
+    assert sum(counts[CONTROL]) > 0
+
+
+def _after_tool(output: str) -> ChatRequest:
+    call = ToolCallBlock(id="call_1", name="get_weather", input={"city": "Paris"})
+    return ChatRequest(
+        messages=[
+            Message(role="user", content="What is the weather in Paris?"),
+            Message(role="assistant", content=[call]),
+            Message(role="tool", name="get_weather", tool_call_id="call_1", content=output),
+        ],
+        tools=[GET_WEATHER],
+    )
+
+
+async def _control_tokens(wire: Wire, server: LiveServer) -> list[int]:
+    """The ids that the model's own tokenizer gives to those of `CONTROL` that it knows as one token."""
+    spelled = [await wire.tokenized(server.model, name) for name in CONTROL.split()]
+    return [tokens[0] for tokens in spelled if len(tokens) == 1]

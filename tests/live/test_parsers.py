@@ -1,0 +1,54 @@
+"""A server started without its parser flags: what it leaves in the text is read, and the operator is told."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.session import open_session, vllm
+from tests.live.exchange import CAPITAL, TWO_WEATHERS, WEATHER, connected, said
+from tests.live.server import LiveServer, serving
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module", params=["tiny-qwen3"])
+def bare(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
+    with serving(request.param, parsers=False) as server:
+        yield server
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_the_weather_turn_works_although_the_call_is_in_the_text(bare: LiveServer, stream: bool) -> None:
+    plan = vllm(bare.base_url, temperature=0, use_streaming=stream)
+
+    async with open_session(plan, tools=["get_weather"]) as session:
+        answer = await session.ask("What is the weather in Paris?")
+        stored = await session.messages()
+
+    assert answer.endswith("It is sunny and 21 degrees in Paris.")
+    assert [message["role"] for message in stored] == ["user", "assistant", "tool", "assistant"]
+    assert session.coordinator.get("tools")["get_weather"].calls == [{"city": "Paris"}]
+
+
+async def test_calls_in_the_text_become_calls_with_one_warning_that_names_the_flag(
+    bare: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(bare.base_url) as provider:
+        one, two, plain = [await provider.complete(question) for question in (WEATHER, TWO_WEATHERS, CAPITAL)]
+
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said(one)[1:] == [("get_weather", {"city": "Paris"})]
+    assert said(two)[1:] == [("get_weather", {"city": "Paris"}), ("get_weather", {"city": "London"})]
+    assert len({call.id for call in provider.parse_tool_calls(two)}) == 2
+    assert [reply.finish_reason for reply in (one, two, plain)] == ["tool_calls", "tool_calls", "stop"]
+    assert len(warnings) == 1
+    assert "--enable-auto-tool-choice" in warnings[0]
+    assert "--tool-call-parser" in warnings[0]
+
+
+async def test_a_server_with_its_flags_is_not_warned_of(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with connected(server.base_url) as provider:
+        await provider.complete(WEATHER)
+
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -1,0 +1,102 @@
+"""Whatever a session sends is encoded to something that vLLM's own request model takes, or refused in our words."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import InvalidRequestError, InvalidToolCallError
+from amplifier_core.message_models import ChatRequest, Message, ToolSpec
+from hypothesis import HealthCheck, given, settings
+
+from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._options import decide_options
+from amplifier_module_provider_vllm._response_handling import to_response
+from amplifier_module_provider_vllm._responses.encode import Params, encode_request
+from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
+from amplifier_module_provider_vllm._turn import Turn
+from tests.contract.recordings import Recording, cases, recorded
+from tests.fixtures.requests_at_random import ROLES, chat_requests
+from tests.fixtures.rounds import MODELS, turn_of
+from tests.live.vllm_protocol import Protocol, vllm_protocol
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def protocol() -> Iterator[Protocol]:
+    with vllm_protocol() as protocol:
+        yield protocol
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def params_of(request: ChatRequest, model: str) -> Params:
+    """What `responses.create` would be called with."""
+    options = decide_options(
+        request, {}, read_config({}, {}), model=model, harmony=model == "tiny-gpt-oss", advertised_output=None
+    )
+    return encode_request(repair_tool_sequence(request.messages).messages, request, options).params
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(request=chat_requests())
+def test_any_request_is_taken_or_refused_with_the_message_and_what_is_wrong_with_it(
+    protocol: Protocol, model: str, request: ChatRequest
+) -> None:
+    try:
+        params = params_of(request, model)
+    except InvalidRequestError as refusal:
+        said = str(refusal)
+        assert any(role in said for role in ROLES) or "image" in said
+        return
+
+    assert protocol.objection(params) is None
+
+
+def test_every_recorded_reply_is_taken_back(protocol: Protocol, model: str) -> None:
+    objections = {}
+    for group, case, recording in replies_of(model, f"{model}-store", f"{model}-bare"):
+        try:
+            history = stored(recording, turn_of(recording))
+        except InvalidToolCallError:
+            continue  # never reaches a history
+        params = params_of(ChatRequest(messages=history), model)
+        objections[group, case] = protocol.objection(params)
+
+    assert len(objections) > 100
+    assert {name: objection for name, objection in objections.items() if objection is not None} == {}
+
+
+def replies_of(*groups: str) -> list[tuple[str, str, Recording]]:
+    """Every reply of /v1/responses that these servers ended, streamed or whole, whole or cut off."""
+    named = [(group, case, recorded(group, case)) for group in groups for case in cases(group)]
+    return [
+        (group, case, recording)
+        for group, case, recording in named
+        if recording.status == 200
+        and (b"event: response.completed" in recording.body if recording.is_stream else _is_reply(recording))
+    ]
+
+
+def _is_reply(recording: Recording) -> bool:
+    said = recording.json if recording.body.startswith(b"{") else {}
+    return said.get("object") == "response" and said["status"] in ("completed", "incomplete")
+
+
+def stored(recording: Recording, turn: Turn) -> list[Message]:
+    """The history that a loop keeps of a reply: its calls answered, and the user's next question behind it."""
+    tools = [
+        ToolSpec(name=tool["name"], parameters=tool.get("parameters") or {})
+        for tool in recording.request.get("tools") or []
+        if tool.get("type") == "function" and tool.get("name")
+    ]
+    response: Any = to_response(turn, tools, None)
+    calls = [{"id": call.id, "tool": call.name, "arguments": call.arguments} for call in response.tool_calls or []]
+    dumped = {"role": "assistant", "content": [block.model_dump() for block in response.content], "tool_calls": calls}
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "sunny"} for call in calls]
+    said = [{"role": "user", "content": "Go."}, dumped, *results, {"role": "user", "content": "And now?"}]
+    return [Message.model_validate(message) for message in said]

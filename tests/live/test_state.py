@@ -1,0 +1,150 @@
+"""`enable_state` against servers that keep replies and servers that do not: the answers are the same, and right."""
+
+from typing import Any
+
+import pytest
+from amplifier_core.message_models import ChatRequest, ChatResponse, Message
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.fixtures.session import open_session, vllm
+from tests.live.exchange import CAPITAL, WEATHER, answered, mounted, said
+from tests.live.prompts import Wire
+from tests.live.server import LiveServer
+from tests.live.tap import Tap
+
+pytestmark = pytest.mark.live
+
+COUNTED = ", ".join(str(number) for number in range(1, 101))
+
+
+class Conversation:
+    """A provider and what goes over its wire."""
+
+    def __init__(self, server: LiveServer, *, enable_state: bool = True) -> None:
+        self.wire = Wire(server.base_url)
+        self.provider = VLLMProvider(client=self.wire.client, config={"temperature": 0, "enable_state": enable_state})
+
+    @property
+    def sent(self) -> list[tuple[list[str], bool]]:
+        """The kinds of the items of every request, and whether they were said to go on from a stored reply."""
+        return [
+            ([item["type"] for item in asked["input"]], "previous_response_id" in asked) for asked in self.wire.asked
+        ]
+
+    async def capitals(self, *countries: str) -> list[tuple[str, Any]]:
+        """The answers to one question after the other, in one conversation."""
+        request, answers = ChatRequest(messages=[]), []
+        for country in countries:
+            request = going_on(request, f"What is the capital of {country}?")
+            response = await self.provider.complete(request)
+            request = going_on(request, response)
+            answers.append(said(response)[-1])
+        return answers
+
+
+def going_on(request: ChatRequest, by: str | ChatResponse) -> ChatRequest:
+    added = Message(role="user", content=by) if isinstance(by, str) else Message(role="assistant", content=by.content)
+    return request.model_copy(update={"messages": [*request.messages, added]})
+
+
+async def test_a_server_that_keeps_replies_is_sent_only_what_is_new(storing_server: LiveServer) -> None:
+    state, stateless = Conversation(storing_server), Conversation(storing_server, enable_state=False)
+
+    async with state.wire.client, stateless.wire.client:
+        answers = await state.capitals("France", "Germany", "Japan")
+        told_everything = await stateless.capitals("France", "Germany", "Japan")
+
+    assert answers == told_everything
+    assert answers[:2] == [("text", "The capital of France is Paris."), ("text", "The capital of Germany is Berlin.")]
+    assert state.sent == [(["message"], False), (["message"], True), (["message"], True)]
+    assert all(asked["store"] is True for asked in state.wire.asked)
+
+
+async def test_a_tool_turn_goes_on_from_what_the_server_kept_where_it_keeps_calls(storing_server: LiveServer) -> None:
+    state = Conversation(storing_server)
+
+    async with state.wire.client:
+        asked = await state.provider.complete(WEATHER)
+        following = answered(WEATHER, asked, "sunny, 21 C")
+        told = await state.provider.complete(following)
+        last = await state.provider.complete(going_on(going_on(following, told), "What is the capital of Germany?"))
+
+    assert said(told)[-1] == ("text", "It is sunny and 21 degrees in Paris.")
+    assert said(last)[-1] == ("text", "The capital of Germany is Berlin.")
+    turn = ["message", "reasoning", "function_call", "function_call_output"]
+    if storing_server.model == "tiny-gpt-oss":
+        assert state.sent == [(["message"], False), (["function_call_output"], True), (["message"], True)]
+    else:  # vLLM keeps a conversation's messages but not its calls (vLLM #43244)
+        assert state.sent == [(["message"], False), (turn, False), ([*turn, "reasoning", "message", "message"], False)]
+
+
+async def test_a_history_that_was_changed_is_sent_whole(storing_server: LiveServer) -> None:
+    state = Conversation(storing_server)
+
+    async with state.wire.client:
+        response = await state.provider.complete(CAPITAL)
+        changed = going_on(CAPITAL, "Or rather:")
+        later = going_on(going_on(changed, response), "What is the capital of Japan?")
+        await state.provider.complete(later)
+
+    assert [goes_on for _, goes_on in state.sent] == [False, False]
+
+
+async def test_a_server_that_keeps_nothing_costs_two_misses_and_then_no_more(server: LiveServer) -> None:
+    state, stateless = Conversation(server), Conversation(server, enable_state=False)
+    countries = ["France", "Germany", "England", "Japan", "France"]
+
+    async with state.wire.client, stateless.wire.client:
+        answers = await state.capitals(*countries)
+        told_everything = await stateless.capitals(*countries)
+
+    full = [["message", *["reasoning", "message", "message"] * turn] for turn in range(5)]
+    assert answers == told_everything
+    assert state.sent == [
+        (full[0], False),
+        (["message"], True),
+        (full[1], False),
+        (["message"], True),
+        (full[2], False),
+        (full[3], False),
+        (full[4], False),
+    ]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(
+    server: LiveServer, storing_server: LiveServer, stream: bool
+) -> None:
+    answers = []
+    for at in (server, storing_server):
+        plan = vllm(at.base_url, temperature=0, enable_state=True, use_streaming=stream)
+        async with open_session(plan, tools=["get_weather"]) as session:
+            asked = ["What is the capital of France?", "What is the weather in Paris?", "What is the capital of Japan?"]
+            answers.append([(await session.ask(question)).strip() for question in asked])
+            assert session.named("provider:retry") == []
+
+    assert (
+        answers
+        == [
+            [
+                "The capital of France is Paris.",
+                "It is sunny and 21 degrees in Paris.",
+                "The capital of Japan is Tokyo.",
+            ]
+        ]
+        * 2
+    )
+
+
+async def test_a_count_that_our_cap_cut_off_can_be_gone_on_from(storing_server: LiveServer) -> None:
+    async with (
+        Tap(storing_server.base_url) as tap,
+        open_session(vllm(tap.base_url, temperature=0, enable_state=True, max_output_tokens=120)) as session,
+    ):
+        counted = await session.ask("Count from 1 to 100.")
+        answer = await session.ask("What is the capital of Japan?")
+        await mounted(session).close()
+
+    assert COUNTED in counted
+    assert answer.strip() == "The capital of Japan is Tokyo."
+    assert len(tap.replies) > 2

@@ -1,0 +1,42 @@
+"""What a model or a server wrote as JSON is read if everybody after us can take it, and refused if not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from amplifier_module_provider_vllm._json import DEEPEST, read_json
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.5, "Zü 🗼", [], {}, {"a": [1, {"b": None}]}, 10**300])
+def test_json_is_read(value: Any) -> None:
+    assert read_json(json.dumps(value)) == value
+    assert read_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "Expecting value"),
+        ('{"city": "Par', "Unterminated string"),
+        ("NaN", "NaN is no number of JSON"),
+        ("[-Infinity]", "-Infinity is no number of JSON"),
+        ("1e999", "1e999 is too large a number"),
+        ("8" * 5000, "Exceeds the limit"),
+        (r'"\ud83d"', "surrogates not allowed"),
+        (b'"\xff"', "can't decode byte"),
+        (nested(DEEPEST + 1), "nested deeper than 100 levels"),
+        ("[" * 100_000, "nested without end"),
+    ],
+)  # fmt: skip
+def test_what_nobody_could_write_again_is_refused(text: str | bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_json(text)
+
+
+def test_as_deep_as_the_kernels_hooks_take_it() -> None:
+    assert read_json(nested(DEEPEST - 1))

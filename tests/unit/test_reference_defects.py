@@ -1,0 +1,52 @@
+"""What another provider for vLLM got wrong and no other test of ours looks at."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.fixtures.requests import encoded
+
+URL = "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.parametrize("name", ["thinking_budget_tokens", "thinking_budget", "thinking_budget_buffer"])
+def test_a_budget_for_thinking_which_vllm_has_not_buys_no_longer_reply(name: str) -> None:
+    plain = encoded(request={"max_output_tokens": 256}, overrides={"extended_thinking": True}).params
+
+    budgeted = encoded(
+        request={"max_output_tokens": 256},
+        overrides={"extended_thinking": True, name: 10_000},
+        config={name: 10_000},
+    ).params
+
+    assert budgeted == plain
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, {"max_tokens": 32_768, "temperature": None, "timeout": None, "context_window": 128_000}),
+        (
+            {"max_tokens": 900, "temperature": 0, "timeout": 30, "context_window": 8192},
+            {"max_tokens": 900, "temperature": 0.0, "timeout": 30.0, "context_window": 8192},
+        ),
+    ],
+    ids=["nothing configured", "configured"],
+)
+def test_the_defaults_that_are_told_are_those_in_force(config: dict[str, Any], told: dict[str, Any]) -> None:
+    defaults = VLLMProvider(URL, config=config).get_info().defaults
+
+    assert {key: defaults[key] for key in told} == told
+
+
+def test_the_package_is_imported_without_what_only_counts_tokens() -> None:
+    code = (
+        "import sys, amplifier_module_provider_vllm; print(*sorted({'openai_harmony', 'tiktoken'} & set(sys.modules)))"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+
+    assert ran.stdout.split() == []
