@@ -1,0 +1,178 @@
+"""A call that is cancelled stops at once, wherever it was: it says so once, asks nothing more, and holds nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.contract.replay import ReplayServer, Reply
+from tests.faults.asking import CITIES, asking
+from tests.faults.observed import Told, assert_contract, told
+from tests.faults.table import NEVER, STALLED_AT
+from tests.faults.wire import (
+    EVENTS,
+    HEALTHY,
+    OPENING,
+    SPEAKING,
+    event,
+    message_item,
+    refusal,
+    response,
+    streamed,
+    whole,
+)
+from tests.fixtures.session import Session
+
+STALLED = streamed(*EVENTS, cut_at=STALLED_AT, ending="stall")
+CUT_OFF = response(message_item("Zürich, "), status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+ENDLESS = streamed(*EVENTS, ending="stall")
+
+
+@dataclass
+class Moment:
+    """When to cancel: once so many requests came and so many events of a name were heard. What was seen by then."""
+
+    replies: list[Reply]
+    asked: int = 1
+    heard: str | None = None
+    visible: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+MOMENTS: Mapping[str, Moment] = {
+    "before the headers": Moment([streamed(delay_before_headers=NEVER)]),
+    "between headers and events": Moment([streamed(ending="stall")]),
+    "in the middle of a stream": Moment([STALLED], heard="llm:stream_block_delta", visible=True),
+    "in the middle of a whole reply": Moment(
+        [whole(cut_at=100, ending="stall")], config={"use_streaming": False}
+    ),
+    "while a retry waits": Moment(
+        [refusal(503), HEALTHY[True]], heard="provider:retry", config={"min_retry_delay": 60}
+    ),
+    "while a retry after something seen waits": Moment(
+        [streamed(*EVENTS, cut_at=STALLED_AT, ending="cut"), HEALTHY[True]],
+        heard="provider:retry", visible=True, config={"min_retry_delay": 60},
+    ),
+    "in the second attempt": Moment([refusal(503), STALLED], asked=2, heard="llm:stream_block_delta", visible=True),
+    "in a continuation": Moment(
+        [streamed(*OPENING, event("response.completed", response=CUT_OFF)), streamed(delay_before_headers=NEVER)],
+        asked=2, heard="llm:stream_block_delta", visible=True,
+    ),
+    "in the middle of a continuation": Moment(
+        [
+            streamed(*OPENING, event("response.completed", response=CUT_OFF)),
+            streamed(*OPENING, *SPEAKING[:3], ending="stall"),
+        ],
+        asked=2, heard="llm:stream_block_delta", visible=True,
+    ),
+    "after the terminal event": Moment([ENDLESS], heard="llm:stream_block_end", visible=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+async def test_a_cancelled_call_ends_where_it_was(moment: Moment) -> None:
+    async with ReplayServer(*moment.replies) as server, asking(server, **moment.config) as (session, provider):
+        async with cancelled(provider):
+            await until(lambda: len(server.asked) == moment.asked and _heard(session, moment.heard))
+        asked = len(server.asked)
+        await server.left_alone(but_for=1)
+
+    retries = len(session.named("provider:retry"))
+    before = len(moment.replies) > 1 and moment.visible and retries > 0 and moment.replies[0].status == 200
+    aborted = 1 if moment.visible or before else 0
+    assert told(session) == Told(1, ["cancelled"], retries, aborted)
+    assert len(server.asked) == asked == moment.asked
+    assert_contract(session, None)
+
+
+async def test_a_call_cancelled_while_it_asks_for_the_models_ends_there() -> None:
+    stalled = whole(b"", delay_before_headers=NEVER)
+
+    async with ReplayServer(models=stalled) as server, asking(server) as (session, provider):
+        probed = len(server.requests)
+        async with cancelled(provider):
+            await until(lambda: len(server.requests) > probed)
+
+    assert server.asked == []
+    assert [data["status"] for data in session.named("llm:response")] == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["llm:request", "llm:stream_block_start", "llm:stream_block_delta", "llm:stream_block_end", "provider:retry"],
+)
+async def test_a_call_cancelled_in_a_hook_ends_there(name: str) -> None:
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def listener(heard: str, _data: dict[str, Any]) -> None:
+        if heard == name and not entered.is_set():
+            entered.set()
+            await left.wait()
+
+    replies = [refusal(503), HEALTHY[True]] if name == "provider:retry" else [HEALTHY[True]]
+    async with ReplayServer(*replies) as server, asking(server, listener=listener) as (session, provider):
+        async with cancelled(provider):
+            await entered.wait()
+        left.set()
+
+    assert len(server.asked) == (0 if name == "llm:request" else 1)
+    assert [data["status"] for data in session.named("llm:response")] == ["cancelled"]
+    assert len(session.named("llm:stream_aborted")) == ("stream" in name)
+
+
+async def test_a_call_cancelled_while_its_end_is_told_still_tells_it() -> None:
+    """Cancelled at each step that the loop makes after the server has said everything."""
+    for steps in range(40):
+        async with ReplayServer(HEALTHY[False]) as server, asking(server, use_streaming=False) as (session, provider):
+            call = asyncio.create_task(provider.complete(CITIES))
+            await until(lambda: bool(session.named("llm:request")))
+            await until(lambda: server.connections == 1 and bool(server.asked))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+
+        assert len(session.named("llm:response")) == 1, f"cancelled after {steps} steps"
+
+
+async def test_after_a_cancelled_call_the_next_one_works() -> None:
+    async with ReplayServer(STALLED, HEALTHY[True]) as server, asking(server) as (session, provider):
+        async with cancelled(provider):
+            await until(lambda: bool(session.named("llm:stream_block_delta")))
+        reply = await provider.complete(CITIES)
+
+    assert reply.finish_reason == "stop"
+    assert told(session) == Told(2, ["cancelled", "ok"], retries=0, aborted=1)
+
+
+async def test_a_timeout_of_the_caller_around_the_call_is_a_cancellation() -> None:
+    async with ReplayServer(STALLED) as server, asking(server) as (session, provider):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await provider.complete(CITIES)
+
+    assert told(session) == Told(1, ["cancelled"], retries=0, aborted=1)
+
+
+@asynccontextmanager
+async def cancelled(provider: VLLMProvider) -> AsyncIterator[None]:
+    """A call that runs beside the block, and is cancelled at its end."""
+    call = asyncio.create_task(provider.complete(CITIES))
+    yield
+    assert not call.done()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - a request that arrives tells nobody
+        await asyncio.sleep(0.01)
+
+
+def _heard(session: Session, name: str | None) -> bool:
+    return name is None or bool(session.named(name))

@@ -1,0 +1,73 @@
+"""Hooks that are slow or that fail cost the session time, and never the reply."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.contract.replay import ReplayServer
+from tests.faults.asking import CITIES, asking
+from tests.faults.observed import Told, assert_contract, told
+from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
+from tests.live.exchange import said
+
+SLOW = 0.1
+"""Seconds for one event: all of them together take many times the idle timeout of the test."""
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_slow_hooks_are_not_taken_for_a_silent_server(stream: bool) -> None:
+    heard: list[str] = []
+
+    async def listener(name: str, _data: dict[str, Any]) -> None:
+        if name.startswith("llm:"):
+            heard.append(name)
+            await asyncio.sleep(SLOW)
+
+    by_event = streamed(*EVENTS, piece=64) if stream else HEALTHY[stream]
+    patience = {"stream_idle_timeout": 0.5, "max_retries": 0}
+    async with (
+        ReplayServer(by_event) as server,
+        asking(server, listener=listener, use_streaming=stream, **patience) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert len(heard) * SLOW > 0.5 or not stream
+    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
+    assert_contract(session, reply)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_hook_that_raises_every_time_does_not_cost_the_reply(stream: bool) -> None:
+    def listener(name: str, _data: dict[str, Any]) -> None:
+        if name.startswith(("llm:", "provider:")):
+            raise RuntimeError(name)
+
+    faults = [streamed(*EVENTS, cut_at=900, ending="cut"), HEALTHY[stream]]
+    async with (
+        ReplayServer(*faults) as server,
+        asking(server, listener=listener, use_streaming=stream) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert told(session) == Told(1, ["ok"], retries=1, aborted=1 if stream else 0)
+
+
+async def test_many_calls_with_slow_hooks_do_not_hold_each_other_up() -> None:
+    async def listener(name: str, _data: dict[str, Any]) -> None:
+        if name.startswith("llm:stream"):
+            await asyncio.sleep(SLOW)
+
+    async with (
+        ReplayServer(always=HEALTHY[True]) as server,
+        asking(server, listener=listener, stream_idle_timeout=5) as (session, provider),
+    ):
+        began = asyncio.get_running_loop().time()
+        replies = await asyncio.gather(*(provider.complete(CITIES) for _ in range(10)))
+        took = asyncio.get_running_loop().time() - began
+
+    one_by_one = SLOW * sum(event.name.startswith("llm:stream") for event in session.events)
+    assert [said(reply)[-1] for reply in replies] == [("text", ANSWER_TEXT)] * 10
+    assert took < one_by_one

@@ -1,0 +1,115 @@
+"""Closing, event loops and connections: nothing is lost, nothing stays behind, and nothing happens twice."""
+
+import asyncio
+import gc
+import os
+
+import pytest
+from amplifier_core.llm_errors import LLMError
+from amplifier_core.message_models import ChatResponse
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.contract.replay import ReplayServer, Reply
+from tests.faults.asking import CITIES, HANGS_AFTER, asking
+from tests.faults.observed import assert_contract, told
+from tests.faults.table import STALLED_AT
+from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, streamed, whole
+from tests.live.exchange import said
+
+IN_FLIGHT = {
+    "before the headers": streamed(*EVENTS, delay_before_headers=3600),
+    "in the middle of a stream": streamed(*EVENTS, cut_at=STALLED_AT, ending="stall"),
+    "in the middle of a whole reply": whole(cut_at=100, ending="stall"),
+}
+
+
+@pytest.mark.parametrize("reply", IN_FLIGHT.values(), ids=IN_FLIGHT)
+async def test_closing_ends_a_call_that_is_under_way_with_one_error(reply: Reply) -> None:
+    async with ReplayServer(reply, always=HEALTHY[True]) as server, asking(server) as (session, provider):
+        call = asyncio.create_task(provider.complete(CITIES))
+        while not server.asked:  # noqa: ASYNC110 - a request that arrives tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        await provider.close()
+        with pytest.raises(LLMError, match="closed"):
+            await call
+
+    assert (len(server.asked), told(session).ends, told(session).retries) == (1, ["error"], 0)
+    assert_contract(session, None)
+
+
+async def test_closing_ends_a_call_that_waits_to_try_again() -> None:
+    async with (
+        ReplayServer(refusal(503), always=HEALTHY[True]) as server,
+        asking(server, min_retry_delay=0.3) as (session, provider),
+    ):
+        call = asyncio.create_task(provider.complete(CITIES))
+        while not session.named("provider:retry"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await provider.close()
+        with pytest.raises(LLMError, match="closed"):
+            await call
+
+    assert (len(server.asked), told(session).ends) == (1, ["error"])
+
+
+async def test_closing_twice_and_at_once_is_harmless_and_the_next_call_opens_anew() -> None:
+    async with ReplayServer(always=HEALTHY[True]) as server, asking(server) as (_, provider):
+        await provider.complete(CITIES)
+        await asyncio.gather(*(provider.close() for _ in range(5)))
+        reply = await provider.complete(CITIES)
+
+    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_one_provider_answers_in_one_event_loop_after_another(stream: bool) -> None:
+    made: list[VLLMProvider] = []
+
+    async def ask() -> ChatResponse:
+        async with asyncio.timeout(HANGS_AFTER), ReplayServer(always=HEALTHY[stream], port=port) as server:
+            made[:] = made or [VLLMProvider(server.base_url, config={"use_streaming": stream})]
+            return await made[0].complete(CITIES)
+
+    # Nobody closed the first loop's connection while that loop could: Python closes it, and says so.
+
+    port = 0
+    first = asyncio.run(ask())
+    port = int(made[0].url.rpartition(":")[2].partition("/")[0])
+    second = asyncio.run(ask())
+    asyncio.run(made[0].close())
+    gc.collect()
+
+    assert said(first) == said(second)
+
+
+async def test_many_turns_leave_no_connection_no_task_and_no_descriptor_behind() -> None:
+    """Good, cut, refused and cancelled ones in turn; the long run of this is `make soak`."""
+    replies = [HEALTHY[True], streamed(*EVENTS, cut_at=STALLED_AT, ending="cut"), HEALTHY[True], refusal(400)]
+
+    async with ReplayServer() as server, asking(server) as (session, provider):
+        held: list[tuple[int, int, int]] = []
+        for _ in range(15):
+            server.replies.extend([*replies, streamed(*EVENTS, cut_at=STALLED_AT, ending="stall")])
+            await provider.complete(CITIES)
+            await provider.complete(CITIES)
+            with pytest.raises(LLMError):
+                await provider.complete(CITIES)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await provider.complete(CITIES)
+            await server.left_alone(but_for=1)
+            server.replies.clear()
+            session.events.clear()
+            gc.collect()
+            held.append((len(asyncio.all_tasks() - server.tasks), _descriptors(), server.connections))
+
+    settled = held[2:]
+    assert len({tasks for tasks, _, _ in settled}) == 1
+    assert max(descriptors for _, descriptors, _ in settled) <= settled[0][1] + 1
+    assert max(connections for _, _, connections in settled) <= 1
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a path each would hold one more

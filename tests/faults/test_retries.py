@@ -1,0 +1,162 @@
+"""What is tried again, how often, how soon, and never for longer than the caller has time."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from amplifier_core.llm_errors import LLMError, LLMTimeoutError, ProviderUnavailableError
+from amplifier_core.message_models import ChatRequest
+
+from tests.contract.replay import ReplayServer, Reply
+from tests.faults.asking import CITIES, asking
+from tests.faults.observed import Told, assert_contract, attempts, seen, told
+from tests.faults.table import STALLED_AT, STATUSES
+from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, refusal, streamed
+from tests.live.exchange import said
+
+BUSY = refusal(503, "The engine is currently busy.")
+CUT = streamed(*EVENTS, cut_at=STALLED_AT, ending="cut")
+
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+async def test_every_attempt_of_a_stream_begins_anew() -> None:
+    """Once cut late, once early, once before anything was seen, and then whole."""
+    cuts = [CUT, streamed(*EVENTS, cut_at=STALLED_AT // 2, ending="cut"), BUSY]
+
+    async with ReplayServer(*cuts, HEALTHY[True]) as server, asking(server) as (session, provider):
+        reply = await provider.complete(CITIES)
+
+    *broken, whole = (seen(attempt) for attempt in attempts(session.events))
+    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert told(session) == Told(1, ["ok"], retries=3, aborted=2)
+    assert whole == THOUGHT_TEXT + ANSWER_TEXT
+    assert all(part and whole.startswith(part) for part in broken)
+    assert_contract(session, reply)
+
+
+@both_ways
+async def test_the_retries_are_counted_and_told(stream: bool) -> None:
+    async with (
+        ReplayServer(BUSY, BUSY, HEALTHY[stream]) as server,
+        asking(server, use_streaming=stream) as (session, p),
+    ):
+        await p.complete(CITIES)
+
+    keys = ("attempt", "max_retries", "status_code", "provider", "model")
+    assert [tuple(data[key] for key in keys) for data in session.named("provider:retry")] == [
+        (1, 5, 503, "vllm", "tiny-qwen3"),
+        (2, 5, 503, "vllm", "tiny-qwen3"),
+    ]
+    assert server.asked[0] == server.asked[1] == server.asked[2]
+
+
+@both_ways
+@pytest.mark.parametrize("name", [name for name, fault in STATUSES.items() if fault.retries == 0])
+async def test_what_cannot_pass_is_not_tried_again(name: str, stream: bool) -> None:
+    fault = STATUSES[name]
+
+    async with (
+        ReplayServer(fault.reply(stream), always=HEALTHY[stream]) as server,
+        asking(server, use_streaming=stream, startup_timeout=60) as (session, provider),
+    ):
+        with pytest.raises(fault.error):
+            await provider.complete(CITIES)
+
+    assert len(server.asked) == 1
+    assert told(session) == Told(1, ["error"], retries=0, aborted=0)
+
+
+@pytest.mark.parametrize("place", ["config", "request", "call"])
+@pytest.mark.parametrize(
+    ("always", "config"),
+    [
+        (BUSY, {"max_retries": 1_000}),
+        (CUT, {"max_retries": 1_000}),
+        (refusal(429, retry_after="200"), {}),
+        (streamed(*EVENTS, ending="stall", cut_at=STALLED_AT), {}),
+        (streamed(*EVENTS, cut_at=STALLED_AT, ending="stall", drip=EVENTS[0]), {}),
+        (streamed(delay_before_headers=3600), {}),
+        (refusal(503), {"startup_timeout": 3600, "max_retries": 0}),
+    ],
+    ids=["busy", "cut", "a long wait asked for", "stall", "endless", "no headers", "starting"],
+)
+async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str, Any], place: str) -> None:
+    timeout = 0.5
+    config |= {"timeout": timeout} if place == "config" else {}
+    request = CITIES.model_copy(update={"timeout": timeout}) if place == "request" else CITIES
+    kwargs = {"timeout": timeout} if place == "call" else {}
+
+    async with ReplayServer(always=always) as server, asking(server, **config) as (session, provider):
+        began = time.monotonic()
+        with pytest.raises(LLMTimeoutError, match=r"no reply within the timeout of 0\.5 s") as raised:
+            await provider.complete(request, **kwargs)
+        took = time.monotonic() - began
+        asked = len(server.asked)
+        await asyncio.sleep(0.1)
+
+    assert timeout <= took < timeout + 5
+    assert (raised.value.provider, raised.value.model) == ("vllm", "tiny-qwen3")
+    assert told(session).ends == ["error"]
+    assert len(server.asked) == asked
+    assert_contract(session, None)
+
+
+async def test_without_a_timeout_of_the_caller_a_stream_may_take_any_time() -> None:
+    slow = streamed(*EVENTS, piece=250, delay_between_pieces=0.05)
+
+    async with ReplayServer(slow) as server, asking(server, stream_idle_timeout=5) as (_, provider):
+        reply = await provider.complete(ChatRequest(messages=CITIES.messages))
+
+    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+
+
+@pytest.mark.parametrize("jitter", [True, False], ids=["with jitter", "without"])
+async def test_a_busy_engine_is_given_twice_the_time_after_each_refusal(jitter: bool) -> None:
+    steps: dict[str, Any] = {"min_retry_delay": 0.02, "max_retry_delay": 0.1, "max_retries": 4, "retry_jitter": jitter}
+
+    async with ReplayServer(always=BUSY) as server, asking(server, **steps) as (session, provider):
+        for _ in range(3):
+            with pytest.raises(ProviderUnavailableError):
+                await provider.complete(CITIES)
+
+    delays = [data["delay"] for data in session.named("provider:retry")]
+    planned = [0.02, 0.04, 0.08, 0.1] * 3
+    assert delays == (pytest.approx(planned, rel=0.5) if jitter else planned)
+    assert (len(set(delays)) > len(set(planned))) == jitter
+
+
+async def test_the_wait_that_a_server_asks_for_is_the_least() -> None:
+    async with ReplayServer(refusal(503, retry_after="0.4"), HEALTHY[True]) as server, asking(server) as (session, p):
+        began = time.monotonic()
+        await p.complete(CITIES)
+        took = time.monotonic() - began
+
+    (retry,) = session.named("provider:retry")
+    assert (retry["retry_after"], took >= 0.4) == (0.4, True)
+    assert retry["delay"] >= 0.4
+
+
+@both_ways
+async def test_a_kept_connection_that_the_server_dropped_after_a_500_costs_one_retry(stream: bool) -> None:
+    """vLLM 0.32 does this after every 500."""
+    dropped = Reply(500, {"content-type": "application/json"}, b'{"error": {"message": "oh"}}', ending="close")
+
+    async with (
+        ReplayServer(dropped, HEALTHY[stream]) as server,
+        asking(server, use_streaming=stream) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+    assert told(session) == Told(1, ["ok"], retries=1, aborted=0)
+
+
+async def test_no_retry_leaves_an_error_as_it_was() -> None:
+    async with ReplayServer(always=BUSY) as server, asking(server, max_retries=0) as (session, provider):
+        with pytest.raises(LLMError) as raised:
+            await provider.complete(CITIES)
+
+    assert raised.value.retryable
+    assert told(session) == Told(1, ["error"], retries=0, aborted=0)

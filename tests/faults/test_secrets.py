@@ -1,0 +1,242 @@
+"""A key never comes out again: not in a log line, an event, an error, a repr or a dump, whatever a server does."""
+
+import base64
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from amplifier_core.llm_errors import ConfigurationError, LLMError
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.contract.replay import ReplayServer, Reply
+from tests.faults.asking import CITIES, asking
+from tests.faults.table import FAULTS, SILENCES
+from tests.faults.wire import HEALTHY, page, refusal
+from tests.fixtures.session import Session
+
+KEY: Final = "sk-canary-key-5d0c41"
+HEADER: Final = "canary-header-77f1aa"
+CALL: Final = "canary-call-91be03"
+USER: Final = "canary-user-0c2f"
+PASSWORD: Final = "canary-password-4e8d"
+PAIR: Final = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+CANARIES: Final = (KEY, HEADER, CALL, USER, PASSWORD, PAIR)
+
+TELLING: Final = {"raw": True, "debug": True, "raw_debug": True, "debug_truncate_length": 100_000}
+ECHO: Final = {
+    "config": f"Bearer {KEY}, x-api-key {HEADER}, x-call-key {CALL}",
+    "environment": f"Bearer {KEY}, x-api-key {HEADER}, x-call-key {CALL}",
+    "url": f"Basic {PAIR}, {USER}:{PASSWORD}, {PASSWORD}, x-api-key {HEADER}, x-call-key {CALL}",
+}
+"""What a server may repeat of what it was sent."""
+ECHOES: Final[dict[str, Reply]] = {
+    **{f"{status} repeats the key": refusal(status, "Invalid: ECHO") for status in (400, 401, 403, 429, 500)},
+    "a page repeats the key": page(502, "<title>Invalid: ECHO</title>"),
+}
+PATHS: Final[dict[str, tuple[Reply, Reply]]] = {
+    "healthy": (HEALTHY[True], HEALTHY[False]),
+    **{name: (answer, answer) for name, answer in ECHOES.items()},
+    **{name: (fault.streamed, fault.whole) for name, fault in FAULTS.items()},
+}
+IMPATIENT: Final[dict[str, Any]] = {"max_retries": 1, "stream_idle_timeout": 5}
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Everything that any library logs; nothing of the user's own environment."""
+    for variable in ("VLLM_API_KEY", "VLLM_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    caplog.set_level(logging.DEBUG)
+    for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "asyncio", "amplifier_core"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    return caplog
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("place", ["config", "environment", "url"])
+async def test_no_key_comes_out_of_any_path(
+    path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: dict[str, Any] = {**IMPATIENT, **TELLING, "extra_headers": {"X-Api-Key": HEADER}}
+    config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
+    config |= {"api_key": KEY} if place == "config" else {}
+    if place == "environment":
+        monkeypatch.setenv("VLLM_API_KEY", KEY)
+    stream = place != "url"
+    answer = PATHS[path][0 if stream else 1]
+    answer = replace(answer, body=answer.body.replace(b"ECHO", ECHO[place].encode()))
+    shown: list[str] = []
+
+    async with ReplayServer(always=answer) as server:
+        bare = server.base_url
+        server.base_url = bare.replace("//", f"//{USER}:{PASSWORD}@") if place == "url" else bare
+        async with asking(server, use_streaming=stream, **config) as (session, provider):
+            shown += [await _outcome(provider, extra_headers={"X-Call-Key": CALL})]
+            shown += _shown(provider, session)
+
+    sent = [value for request in server.requests for value in request.headers.values()]
+    expected = {"Basic " + PAIR if place == "url" else "Bearer " + KEY, HEADER, CALL}
+    assert expected <= set(sent)
+    assert _leaks([*shown, *_records(logged)]) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"api_key": [KEY]},
+        {"api_key": KEY + "é"},
+        {"api_key": KEY + "\nX-More: 1"},
+        {"base_url": [f"http://{USER}:{PASSWORD}@here/v1"]},
+        {"extra_headers": {"X-Api-Key": [HEADER]}},
+        {"extra_headers": [HEADER]},
+        {"extra_headers": {"X-Api-Key": HEADER + "é"}},
+        {"extra_headers": {"X-Api-Key": HEADER + "\r\nX-More: 1"}},
+        {"extra_request_params": [KEY]},
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_meant_does_not_show_its_secrets(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        VLLMProvider(**{"base_url": "http://127.0.0.1:1", "config": config} | _url_in(config))
+
+    assert _leaks(traceback.format_exception(raised.value)) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{USER}:{PASSWORD}@here:8000",
+        f"ftp://{USER}:{PASSWORD}@here",
+        f"http://{USER}:{PASSWORD}#x@here:8000",
+        f"http://{USER}:#{PASSWORD}@here:8000",
+        f"http://{USER}:/{PASSWORD}@here:8000",
+        f"http://{USER}:{PASSWORD}@here:port",
+        f"http://{USER}:{PASSWORD}@[::1",
+        f"http://{USER}:{PASSWORD}@ⓗⓔⓡⓔ℀",
+        f"{USER}:{PASSWORD}@",
+    ],
+)
+def test_a_url_that_is_none_does_not_show_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url") as raised:
+        VLLMProvider(url)
+
+    assert _leaks(traceback.format_exception(raised.value)) == []
+
+
+async def test_a_key_from_a_file_may_end_with_its_line() -> None:
+    async with ReplayServer(HEALTHY[True]) as server, asking(server, api_key=f"{KEY}\n") as (_, provider):
+        await provider.complete(CITIES)
+
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {KEY}"}
+
+
+async def test_a_url_with_a_password_is_asked_with_it() -> None:
+    async with ReplayServer(HEALTHY[True]) as server:
+        server.base_url = server.base_url.replace("//", "//me%40here:p%3Aq@")
+        async with asking(server) as (_, provider):
+            await provider.complete(CITIES)
+
+    pair = base64.b64encode(b"me@here:p:q").decode()
+    assert {request.headers["authorization"] for request in server.requests} == {f"Basic {pair}"}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_redirect_to_another_host_carries_nothing_there(status: int, stream: bool) -> None:
+    async with ReplayServer(always=HEALTHY[stream]) as elsewhere:
+        # Another port is another host, to HTTP and to whoever listens there.
+        onward = Reply(status, {"location": f"{elsewhere.base_url}/responses"}, b"")
+        cards = replace(onward, headers={"location": f"{elsewhere.base_url}/models"})
+        config: dict[str, Any] = {"api_key": KEY, "extra_headers": {"X-Api-Key": HEADER}, "default_model": "tiny-qwen3"}
+        async with (
+            ReplayServer(always=onward, models=cards) as server,
+            asking(server, use_streaming=stream, **config) as (_, provider),
+        ):
+            with pytest.raises(ConfigurationError, match=f"sends requests on to '{elsewhere.base_url}"):
+                await provider.complete(CITIES)
+
+    assert elsewhere.requests == []
+
+
+async def test_a_redirect_that_repeats_the_key_is_told_without_it() -> None:
+    onward = Reply(302, {"location": f"http://{USER}:{PASSWORD}@127.0.0.1:1/{KEY}/responses?key={KEY}"}, b"")
+
+    async with ReplayServer(always=onward) as server, asking(server, api_key=KEY) as (session, provider):
+        shown = [await _outcome(provider), *_shown(provider, session)]
+
+    assert "sends requests on to 'http://127.0.0.1:1/[REDACTED]/responses'" in shown[0]
+    assert _leaks(shown) == []
+
+
+async def test_what_a_server_says_cannot_forge_a_log_line_or_steer_a_terminal(logged: pytest.LogCaptureFixture) -> None:
+    forged = "busy\r\n2026-11-21 ERROR root: all is lost\x1b]0;title\x07\x1b[2J\u202egnp\u2028x\x85y\x00"
+
+    async with ReplayServer(always=refusal(500, forged)) as server, asking(server, **IMPATIENT) as (session, provider):
+        outcome = await _outcome(provider)
+
+    said = [data["error"]["msg"] for data in session.named("provider:retry", "llm:response")]
+    assert set(said) == {"busy 2026-11-21 ERROR root: all is lost]0;title[2Jgnp x y"}
+    assert all(character.isprintable() for line in outcome.splitlines()[-1:] for character in line)
+    assert all(character.isprintable() for record in logged.records for character in _message(record))
+
+
+@pytest.mark.parametrize("name", ["model\x1b[2J", "model\nERROR forged"])
+async def test_a_model_whose_name_steers_a_terminal_is_not_offered(name: str) -> None:
+    cards = {"data": [{"id": name}, {"id": "one"}, {"id": "two"}]}
+
+    async with (
+        ReplayServer(models=Reply(200, {}, json.dumps(cards).encode())) as server,
+        asking(server) as (_, provider),
+    ):
+        with pytest.raises(ConfigurationError) as raised:
+            await provider.complete(CITIES)
+
+    assert str(raised.value).endswith("serves several models; set `default_model` to one of: one, two")
+
+
+def test_tls_is_verified_unless_a_client_that_does_not_is_handed_over() -> None:
+    switches = ("verify=False", "CERT_NONE", "check_hostname", "_create_unverified_context")
+    package = Path(__file__).parents[2] / "amplifier_module_provider_vllm"
+
+    assert [path for path in package.rglob("*.py") if any(switch in path.read_text() for switch in switches)] == []
+
+
+async def _outcome(provider: VLLMProvider, **kwargs: Any) -> str:
+    """The reply, or the failure with all that a log with its traceback would hold."""
+    try:
+        return (await provider.complete(CITIES, **kwargs)).model_dump_json()
+    except LLMError as error:
+        chain = [part for link in _chain(error) for part in (repr(link), str(link), repr(vars(link)))]
+        return "\n".join([*chain, *traceback.format_exception(error)])
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _shown(provider: VLLMProvider, session: Session) -> list[str]:
+    told = [json.dumps(event.data) for event in session.events]
+    return [*told, repr(provider), str(provider), provider.url, provider.get_info().model_dump_json()]
+
+
+def _message(record: logging.LogRecord) -> str:
+    return record.getMessage()
+
+
+def _records(logged: pytest.LogCaptureFixture) -> list[str]:
+    return [_message(record) for record in logged.records]
+
+
+def _leaks(shown: list[str]) -> list[tuple[str, str]]:
+    return [(canary, text[:2000]) for text in shown for canary in CANARIES if canary in text]
+
+
+def _url_in(config: dict[str, Any]) -> dict[str, Any]:
+    return {"base_url": config["base_url"]} if "base_url" in config else {}

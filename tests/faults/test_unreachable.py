@@ -1,0 +1,139 @@
+"""A server that cannot be reached, or not be trusted, is said to be so, and tried again for as long as that helps."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from amplifier_core.llm_errors import LLMError, LLMTimeoutError, NetworkError
+
+from tests.contract.replay import ReplayServer
+from tests.faults.asking import AT_ONCE, CITIES, HANGS_AFTER, asking
+from tests.faults.observed import Told, assert_contract, told
+from tests.faults.wire import ANSWER_TEXT, HEALTHY
+from tests.fixtures.session import open_session, vllm
+from tests.live.exchange import mounted, said
+
+CERTIFICATE: Final = Path(__file__).parent.parent / "fixtures" / "self_signed.pem"
+"""Of 127.0.0.1 and for these tests alone: nobody trusts it."""
+
+KNOWN: Final[dict[str, Any]] = {**AT_ONCE, "default_model": "tiny-qwen3", "max_retries": 2}
+
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+@pytest.fixture
+def nobody() -> str:
+    """The URL of a port on which nothing listens."""
+    with closing(socket.socket()) as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The URL of a port whose queue is full: the kernel answers no more connections."""
+    with closing(socket.socket()) as listening, closing(socket.socket()) as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting.connect(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@both_ways
+async def test_a_refused_connection(nobody: str, stream: bool) -> None:
+    failure, seen = await refused(nobody, use_streaming=stream)
+
+    assert str(failure).startswith(f"no connection to {nobody} (ConnectError")
+    assert (failure.provider, failure.model, failure.status_code) == ("vllm", "tiny-qwen3", None)
+    assert seen == Told(1, ["error"], retries=2, aborted=0)
+
+
+async def test_a_refused_connection_before_the_model_is_known_says_how_the_call_ended(nobody: str) -> None:
+    failure, seen = await refused(nobody, default_model=None)
+
+    assert str(failure).startswith(f"no connection to {nobody} (ConnectError")
+    assert seen == Told(0, ["error"], retries=2, aborted=0)
+
+
+@both_ways
+async def test_a_name_that_does_not_exist(stream: bool) -> None:
+    failure, seen = await refused("http://nonexistent.invalid", use_streaming=stream)
+
+    assert str(failure).startswith("no connection to http://nonexistent.invalid/v1 (")
+    assert seen == Told(1, ["error"], retries=2, aborted=0)
+
+
+@both_ways
+async def test_a_server_that_takes_no_more_connections(deaf: str, stream: bool) -> None:
+    failure, seen = await refused(deaf, use_streaming=stream, stream_idle_timeout=0.3, max_retries=1)
+
+    assert isinstance(failure, NetworkError | LLMTimeoutError)
+    assert seen == Told(1, ["error"], retries=1, aborted=0)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATE)
+
+    async with ReplayServer(always=HEALTHY[True], tls=tls) as server:
+        failure, seen = await refused(server.base_url, api_key="sk-canary")
+
+    assert "CERTIFICATE_VERIFY_FAILED" in str(failure)
+    assert seen == Told(1, ["error"], retries=2, aborted=0)
+    assert server.requests == []
+
+
+async def test_a_certificate_that_the_operator_trusts_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+    async with ReplayServer(HEALTHY[True], tls=tls) as server, asking(server) as (_, provider):
+        reply = await provider.complete(CITIES)
+
+    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+
+
+async def test_a_session_that_is_older_than_its_server_waits_and_answers() -> None:
+    async with ReplayServer() as reserved:
+        place = reserved.base_url
+    config: dict[str, Any] = {
+        "startup_timeout": HANGS_AFTER,
+        "max_retries": 0,
+        "min_retry_delay": 0.05,
+        "max_retry_delay": 0.1,
+    }
+
+    async with asyncio.timeout(HANGS_AFTER), open_session(vllm(place, **config)) as session:
+        call = asyncio.create_task(mounted(session).complete(CITIES))
+        while not session.named("provider:retry"):  # noqa: ASYNC110 - the session has no signal for it
+            await asyncio.sleep(0.01)
+        port = int(place.rpartition(":")[2].partition("/")[0])
+        async with ReplayServer(HEALTHY[True], port=port):
+            reply = await call
+
+    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+    assert told(session).ends == ["ok"]
+    assert {data["error"]["type"] for data in session.named("provider:retry")} == {"NetworkError"}
+    assert_contract(session, reply)
+
+
+async def refused(url: str, **config: Any) -> tuple[LLMError, Told]:
+    """What a call to this server raises, and what was told of it."""
+    async with asyncio.timeout(HANGS_AFTER), open_session(vllm(url, **{**KNOWN, **config})) as session:
+        with pytest.raises((NetworkError, LLMTimeoutError)) as raised:
+            await mounted(session).complete(CITIES)
+    assert_contract(session, None)
+    return raised.value, told(session)

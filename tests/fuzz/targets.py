@@ -1,0 +1,191 @@
+"""What must hold of any bytes at all that a server sends. A target takes bytes, and raises where something is wrong."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import h11
+import openai
+from amplifier_core.llm_errors import ConfigurationError, InvalidToolCallError, LLMError
+from amplifier_core.message_models import ToolSpec
+
+from amplifier_module_provider_vllm._chunks import ChunkJoiner
+from amplifier_module_provider_vllm._config import Config
+from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, to_llm_error
+from amplifier_module_provider_vllm._limits import limits_of, pick_model, read_cards, speaks_harmony, window_in_refusal
+from amplifier_module_provider_vllm._response_handling import to_response
+from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
+from amplifier_module_provider_vllm._responses.fold import ResponsesFold
+from amplifier_module_provider_vllm._tool_markup import recover_calls
+from amplifier_module_provider_vllm._turn import Status, Turn
+from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
+from tests.contract.routes import wire
+from tests.fixtures.rounds import framed
+from tests.fuzz.stories import events_of
+
+URL: Final = "http://vllm.test/v1"
+CITY: Final = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "array"}}}
+TOOLS: Final = [ToolSpec(name="get_weather", parameters=CITY)]
+LONGEST_MESSAGE: Final = 2_500
+
+
+def stream(data: bytes) -> None:
+    """The bytes of a stream, read in pieces whose size the first byte says, come to the same as read at once."""
+    size, body = 1 + data[0] % 64 if data else 1, data[1:]
+    frames = framed([body])
+    assert framed(body[start : start + size] for start in range(0, len(body), size)) == frames
+    _told([(frame.event, frame.data) for frame in frames])
+    try:
+        _checked([decode_reply(body)])
+    except UNREADABLE:
+        return
+
+
+def story(data: bytes) -> None:
+    """Every three bytes are an event: its kind, the item it is about, and its words. So they nearly always decode."""
+    _told(events_of(data))
+
+
+def chunks(data: bytes) -> None:
+    """h11 reads the same body from joined chunks as from the server's own, and refuses the same."""
+    size, raw = 1 + data[0] % 64 if data else 1, HEADS[data[1] % len(HEADS)] + data[2:] if data[1:] else b""
+    reads = [raw[start : start + size] for start in range(0, len(raw), size)]
+    joiner = ChunkJoiner()
+    assert _received([joiner.feed(read) for read in reads]) == _received(reads)
+
+
+def cards(data: bytes) -> None:
+    """Whatever `/v1/models` says, the limits of every model in it can be planned with."""
+    try:
+        listed = read_cards(data)
+    except UNREADABLE:
+        return
+    for model in [None, "unlisted", *(card.id for card in listed)]:
+        limits = limits_of(model, listed, Config())
+        assert limits.context_window > 0
+        assert 0 < limits.max_output_tokens <= limits.context_window
+        assert isinstance(speaks_harmony(model or "", listed), bool)
+    try:
+        assert pick_model(None, listed, URL).isprintable()
+    except ConfigurationError as error:
+        _readable(error)
+
+
+def refusal(data: bytes) -> None:
+    """Status, header and body of any refusal become one error that can be read, logged and acted on."""
+    status = 300 + (data[0] if data else 0) + (data[1] if data[1:] else 0)
+    head, _, body = data[2:].partition(b"\n")
+    kind, _, value = head.partition(b"|")
+    headers = {b"content-type": kind, b"retry-after": value, b"retry-after-ms": value, b"location": value}
+    request = wire.Request("POST", URL, headers={"authorization": "Bearer sk-canary-1", "x-key": "canary-2"})
+    answer = wire.Response(status, headers=list(headers.items()), content=body, request=request)
+    error = to_llm_error(openai.APIStatusError("refused", response=answer, body=_as_the_sdk_reads(body)), "m", URL)
+    _readable(error)
+    assert error.status_code == status
+    assert error.retry_after is None or error.retry_after >= 0
+    assert not any(secret in str(error) for secret in ("sk-canary-1", "canary-2"))
+    window_in_refusal(str(error))
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
+    target.__name__: target for target in (stream, story, chunks, cards, refusal)
+}
+
+HEADS: Final = [
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\nTransfer-Encoding:  Chunked \n\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\n\r\n",
+    b"",
+]
+
+
+def _told(events: Sequence[tuple[bytes, bytes]]) -> None:
+    """As the transport reads them: what cannot be read ends the round, and costs nothing that was told before."""
+    decoded: list[Event] = []
+    for name, data in events:
+        try:
+            event = decode_event(name, data)
+        except UNREADABLE:
+            break
+        decoded += [] if event is None else [event]
+    _checked(decoded)
+
+
+def _checked(events: Sequence[Event]) -> None:
+    fold = ResponsesFold()
+    blocks: dict[int, list[str] | None] = {}
+    for event in events:
+        for update in fold.push(event):
+            _show(update, blocks)
+    for update in fold.closed():
+        _show(update, blocks)
+    if fold.error is not None:
+        _readable(failed_stream(fold.error, "m", fold.error_code))
+    elif fold.turn is not None:
+        assert [pieces for pieces in blocks.values() if pieces is not None] == [], "a block was left open"
+        assert len(blocks) == len(fold.turn.items)
+        _answered(fold.turn)
+
+
+def _show(update: Update, blocks: dict[int, list[str] | None]) -> None:
+    match update:
+        case BlockStart(index=index):
+            assert index == len(blocks), "a block began out of its place"
+            blocks[index] = []
+        case BlockDelta(index=index, text=text):
+            pieces = blocks[index]
+            assert pieces is not None, "a delta for a block that has ended"
+            assert text
+            pieces.append(text)
+        case BlockEnd(index=index):
+            assert blocks[index] is not None, "a block ended twice"
+            blocks[index] = None
+
+
+def _answered(turn: Turn) -> None:
+    if turn.status is Status.FAILED:
+        _readable(failed_reply(turn, "m"))
+        return
+    for offered in ([], ["get_weather"]):
+        try:
+            response = to_response(recover_calls(turn, offered).turn, TOOLS, None)
+        except InvalidToolCallError:
+            continue
+        extras: dict[str, Any] = response.model_extra or {}
+        assert len(extras["content_blocks"]) == len(response.content)
+        json.loads(response.model_dump_json())
+        json.dumps(response.model_dump(mode="json"), allow_nan=False).encode()
+
+
+def _readable(error: LLMError) -> None:
+    said = str(error)
+    assert said
+    assert said.isprintable(), repr(said)
+    assert len(said) <= LONGEST_MESSAGE
+
+
+def _received(reads: Sequence[bytes]) -> tuple[bytes, str]:
+    """The body, as far as it came, and how it ended."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("host", "here")]))
+    client.send(h11.EndOfMessage())
+    body = b""
+    try:
+        for read in [*(read for read in reads if read), b""]:
+            client.receive_data(read)
+            while (event := client.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                body += bytes(event.data) if isinstance(event, h11.Data) else b""
+                if isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+                    return body, type(event).__name__
+    except h11.RemoteProtocolError:
+        return body, "refused"
+    return body, "open"
+
+
+def _as_the_sdk_reads(body: bytes) -> object:
+    try:
+        read = json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
+    return read.get("error", read) if isinstance(read, dict) else read

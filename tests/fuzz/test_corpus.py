@@ -1,0 +1,19 @@
+"""What the fuzzer once found, and where it begins: every input of the corpus, replayed without the fuzzer."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.targets import TARGETS
+
+CORPUS = Path(__file__).parent / "corpus"
+INPUTS = sorted(path.relative_to(CORPUS) for path in CORPUS.glob("*/*"))
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=str)
+def test_an_input_of_the_corpus(path: Path) -> None:
+    TARGETS[path.parent.name]((CORPUS / path).read_bytes())
+
+
+def test_every_target_has_inputs_and_every_folder_a_target() -> None:
+    assert {path.parent.name for path in INPUTS} == set(TARGETS)
