@@ -93,6 +93,7 @@ async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str
         with pytest.raises(LLMTimeoutError, match=r"no reply within the timeout of 0\.5 s") as raised:
             await provider.complete(request, **kwargs)
         took = time.monotonic() - began
+        await asyncio.sleep(0.1)  # the server still reads what was on its way to it
         asked = len(server.asked)
         await asyncio.sleep(0.1)
 
