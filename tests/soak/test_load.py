@@ -1,0 +1,168 @@
+"""Much at once, long in a row, and all that can go wrong at random: each turn accounted for, nothing left over."""
+
+import asyncio
+import gc
+import os
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from amplifier_core.llm_errors import LLMError
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.contract.replay import ReplayServer, Reply
+from tests.faults.observed import assert_contract, attempts, seen
+from tests.faults.table import FAULTS
+from tests.faults.test_oddities import ODDITIES
+from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
+from tests.fixtures.session import Event, Session, open_session, vllm
+from tests.live.exchange import mounted, said, user
+
+STREAMS: Final = 1_000
+TURNS: Final = 10_000
+SOAK_SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "120"))
+WORKERS: Final = 16
+CITIES: Final = user("Which cities?")
+WHOLE_ANSWER: Final = [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+MOST_GROWTH: Final = 4 * 2**20
+"""Bytes, over nine thousand turns: what Python's allocator may take and keep, and less than 0.5 kB a turn."""
+
+
+async def test_a_thousand_streams_at_once_are_all_answered() -> None:
+    slow = streamed(*EVENTS, piece=300, delay_between_pieces=0.5)
+
+    async with ReplayServer(always=slow) as server, open_session(vllm(server.base_url, max_retries=0)) as session:
+        most: list[int] = []
+        watching = asyncio.create_task(_most_connections(server, most))
+        replies = await asyncio.gather(*(mounted(session).complete(CITIES) for _ in range(STREAMS)))
+        watching.cancel()
+
+    ends = Counter(data["status"] for data in session.named("llm:response"))
+    print(f"{STREAMS} streams, {max(most)} connections at once")
+    assert Counter(tuple(said(reply)) for reply in replies) == {tuple(WHOLE_ANSWER): STREAMS}
+    assert (ends, len(server.asked)) == ({"ok": STREAMS}, STREAMS)
+    for call in _by_call(session):
+        assert_contract(call, replies[0])
+
+
+async def test_ten_thousand_turns_in_a_row_do_not_grow() -> None:
+    held: list[tuple[int, int, int]] = []
+
+    async with ReplayServer(always=HEALTHY[True]) as server, open_session(vllm(server.base_url)) as session:
+        provider, began = mounted(session), time.monotonic()
+        for turn in range(1, TURNS + 1):
+            reply = await provider.complete(CITIES)
+            assert said(reply) == WHOLE_ANSWER
+            session.events.clear()
+            server.requests.clear()
+            if turn % 1_000 == 0:
+                gc.collect()
+                held.append((_resident(), _descriptors(), len(asyncio.all_tasks())))
+        took = time.monotonic() - began
+
+    memory, descriptors, tasks = zip(*held, strict=True)
+    print(f"{TURNS} turns, {took / TURNS * 1000:.1f} ms each; memory grew {(memory[-1] - memory[0]) / 1024:.0f} KiB")
+    assert memory[-1] - memory[0] < MOST_GROWTH
+    assert (len(set(descriptors)), len(set(tasks))) == (1, 1)
+
+
+async def test_two_minutes_of_random_faults_account_for_every_turn() -> None:
+    chance = random.Random(5)
+    config: dict[str, Any] = {
+        "max_retries": 2, "min_retry_delay": 0.01, "max_retry_delay": 0.05, "stream_idle_timeout": 1.0,
+        "default_model": "tiny-qwen3",
+    }  # fmt: skip
+    outcomes: Counter[str] = Counter()
+
+    async with RandomServer(chance) as server, open_session(vllm(server.base_url, **config)) as session:
+        until = time.monotonic() + SOAK_SECONDS
+        turns = [_turns(mounted(session), chance, until, outcomes) for _ in range(WORKERS)]
+        await asyncio.gather(*turns)
+        await server.left_alone(but_for=WORKERS)
+    async with asyncio.timeout(30):
+        await server.left_alone()
+
+    ends = Counter(data["status"] for data in session.named("llm:response"))
+    print(f"{outcomes.total()} turns in {SOAK_SECONDS:.0f} s: {dict(outcomes)}; {len(server.asked)} requests")
+    assert ends.total() == outcomes.total()
+    # A call that is cancelled while the hooks hear of its end has ended all the same.
+    too_late = Counter(answered=ends["ok"], failed=ends["error"]) - outcomes
+    assert ends["cancelled"] + too_late.total() == outcomes["cancelled"]
+    # A call that is cancelled before the hooks hear of its request has asked nothing.
+    assert 0 <= outcomes.total() - len(session.named("llm:request")) <= outcomes["cancelled"]
+    assert len({data["request_id"] for data in session.named("llm:response")}) == outcomes.total()
+    assert asyncio.all_tasks() <= {asyncio.current_task(), *server.tasks}
+    for call in _by_call(session):
+        _assert_streamed_well(call)
+
+
+class RandomServer(ReplayServer):
+    """Half of the time well, half of the time any fault or oddity there is."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self._chance = chance
+        faults = [reply for fault in FAULTS.values() for reply in (fault.streamed, fault.whole)]
+        self._wrong = [reply for reply in [*faults, *ODDITIES.values()] if len(reply.body) < 1_000_000]
+
+    def _answer(self, asked: Any) -> Reply:
+        if asked.path != "/v1/responses":
+            return super()._answer(asked)
+        return HEALTHY[True] if self._chance.random() < 0.5 else self._chance.choice(self._wrong)
+
+
+async def _turns(provider: VLLMProvider, chance: random.Random, until: float, outcomes: Counter[str]) -> None:
+    while time.monotonic() < until:
+        patience = chance.uniform(0.001, 0.2) if chance.random() < 0.1 else None
+        try:
+            async with asyncio.timeout(patience):
+                reply = await provider.complete(CITIES)
+            assert said(reply) in (WHOLE_ANSWER, WHOLE_ANSWER[::-1])
+            outcomes["answered"] += 1
+        except LLMError:
+            outcomes["failed"] += 1
+        except TimeoutError:
+            outcomes["cancelled"] += 1
+
+
+async def _most_connections(server: ReplayServer, seen: list[int]) -> None:
+    while True:
+        seen.append(server.connections)
+        await asyncio.sleep(0.1)
+
+
+def _by_call(session: Session) -> list[Session]:
+    """The session as each call alone would have seen it."""
+    calls: dict[str, list[Event]] = {}
+    for event in session.events:
+        if "request_id" in event.data:
+            calls.setdefault(event.data["request_id"], []).append(event)
+    return [Session(session.kernel, events) for events in calls.values()]
+
+
+def _assert_streamed_well(call: Session) -> None:
+    """Where it was cancelled, hooks may have been about to hear of a block, and are told to forget it all the same."""
+    (end,) = call.named("llm:response")
+    match end["status"]:
+        case "ok":
+            *_, stands = (seen(attempt) for attempt in attempts(call.events))
+            assert sorted(stands) == sorted(THOUGHT_TEXT + ANSWER_TEXT)
+        case "error":
+            assert_contract(call, None)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a path each would hold one more
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VLLM_API_KEY", "VLLM_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)

@@ -1,0 +1,75 @@
+"""Real vLLM, killed in mid-stream, started again, or not there yet: the same session ends its turn by itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from tests.faults.observed import attempts, seen
+from tests.fixtures.session import Session, open_session, vllm
+from tests.soak.own_server import OwnServer
+
+MODEL: Final = "tiny-gpt-oss"
+"""It hands out its tokens one by one; tiny-qwen3 is done before anybody could kill it."""
+
+PATIENT: Final[dict[str, Any]] = {
+    "temperature": 0, "startup_timeout": 600, "min_retry_delay": 0.5, "max_retry_delay": 2, "stream_idle_timeout": 60,
+}  # fmt: skip
+COUNTED: Final = ", ".join(map(str, range(1, 101)))
+SOME_DELTAS: Final = 5
+
+
+@pytest.mark.parametrize("kill", [OwnServer.kill, OwnServer.kill_engine], ids=["server", "engine"])
+async def test_a_turn_whose_server_is_killed_ends_well_once_it_is_back(kill: Callable[[OwnServer], None]) -> None:
+    async with OwnServer(MODEL) as server:
+        server.start()
+        await server.answering()
+        async with patient_session(server) as session:
+            turn = asyncio.create_task(session.ask("Count from 1 to 100."))
+            await until(lambda: len(session.named("llm:stream_block_delta")) >= SOME_DELTAS)
+            kill(server)
+            killed = time.monotonic()
+            await until(lambda: bool(session.named("provider:retry")))
+            noticed = time.monotonic() - killed
+            await server.end()
+            server.start()
+            answer = await turn
+
+    broken, *_, whole = (seen(attempt) for attempt in attempts(session.events))
+    retries = session.named("provider:retry")
+    print(f"noticed after {noticed:.2f} s; {len(retries)} retries in {time.monotonic() - killed:.0f} s")
+    assert COUNTED in answer
+    assert broken
+    assert whole.startswith(broken)
+    assert whole.endswith(answer)
+    assert [data["status"] for data in session.named("llm:response")] == ["ok"]
+    assert len(session.named("llm:stream_aborted")) == 1
+    assert noticed < 10
+
+
+async def test_a_session_that_is_there_before_its_server_waits_for_it_and_says_so() -> None:
+    async with OwnServer(MODEL) as server, patient_session(server) as session:
+        turn = asyncio.create_task(session.ask("What is the capital of France?"))
+        await until(lambda: len(session.named("provider:retry")) >= 2)
+        server.start()
+        answer = await turn
+
+    told = {data["error"]["type"] for data in session.named("provider:retry")}
+    print(f"{len(session.named('provider:retry'))} retries: {told}")
+    assert answer == "The capital of France is Paris."
+    assert "NetworkError" in told
+    assert [data["status"] for data in session.named("llm:response")] == ["ok"]
+
+
+@asynccontextmanager
+async def patient_session(server: OwnServer) -> AsyncIterator[Session]:
+    async with asyncio.timeout(900), open_session(vllm(server.base_url, **PATIENT), tools=()) as session:
+        yield session
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - neither a session nor a process tells when it is so far
+        await asyncio.sleep(0.01)
