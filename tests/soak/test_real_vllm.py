@@ -1,7 +1,9 @@
 """Real vLLM, killed in mid-stream, started again, or not there yet: the same session ends its turn by itself."""
 
 import asyncio
+import re
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,7 +15,7 @@ from tests.fixtures.session import Session, open_session, vllm
 from tests.soak.own_server import OwnServer
 
 MODEL: Final = "tiny-gpt-oss"
-"""It hands out its tokens one by one; tiny-qwen3 is done before anybody could kill it."""
+"""It hands out its tokens one by one; a stream of tiny-qwen3 may arrive all at once, when it is done."""
 
 PATIENT: Final[dict[str, Any]] = {
     "temperature": 0, "startup_timeout": 600, "min_retry_delay": 0.5, "max_retry_delay": 2, "stream_idle_timeout": 60,
@@ -50,6 +52,30 @@ async def test_a_turn_whose_server_is_killed_ends_well_once_it_is_back(kill: Cal
     assert noticed < 10
 
 
+@pytest.mark.parametrize("kill", [OwnServer.kill, OwnServer.kill_engine], ids=["server", "engine"])
+async def test_a_turn_of_tiny_qwen3_survives_a_kill_while_its_server_writes(kill: Callable[[OwnServer], None]) -> None:
+    goes_on_and_on = {"max_tokens": 3000, "extra_request_params": {"ignore_eos": True}}
+    async with OwnServer("tiny-qwen3") as server:
+        server.start()
+        await server.answering()
+        async with patient_session(server, **goes_on_and_on) as session:
+            turn = asyncio.create_task(session.ask("Count from 1 to 100."))
+            while await asyncio.to_thread(written_tokens, server) < 200:
+                assert not turn.done()
+            kill(server)
+            await until(lambda: bool(session.named("provider:retry")))
+            await server.end()
+            server.start()
+            answer = await turn
+
+    attempted = [seen(attempt) for attempt in attempts(session.events)]
+    print(f"{len(session.named('provider:retry'))} retries; {len(attempted)} attempts were seen")
+    assert COUNTED in answer
+    assert attempted[-1].endswith(answer)
+    assert [data["status"] for data in session.named("llm:response")] == ["ok"]
+    assert len(session.named("llm:stream_aborted")) == len(attempted) - 1
+
+
 async def test_a_session_that_is_there_before_its_server_waits_for_it_and_says_so() -> None:
     async with OwnServer(MODEL) as server, patient_session(server) as session:
         turn = asyncio.create_task(session.ask("What is the capital of France?"))
@@ -65,9 +91,17 @@ async def test_a_session_that_is_there_before_its_server_waits_for_it_and_says_s
 
 
 @asynccontextmanager
-async def patient_session(server: OwnServer) -> AsyncIterator[Session]:
-    async with asyncio.timeout(900), open_session(vllm(server.base_url, **PATIENT), tools=()) as session:
+async def patient_session(server: OwnServer, **config: Any) -> AsyncIterator[Session]:
+    asked = vllm(server.base_url, **PATIENT | config)
+    async with asyncio.timeout(900), open_session(asked, tools=()) as session:
         yield session
+
+
+def written_tokens(server: OwnServer) -> float:
+    """What the server has generated since it started, by its own metrics."""
+    with urllib.request.urlopen(server.base_url.removesuffix("/v1") + "/metrics", timeout=10) as answer:  # noqa: S310
+        counted = re.search(rb"^vllm:generation_tokens_total\{[^}]*\} (\S+)", answer.read(), re.MULTILINE)
+    return float(counted[1]) if counted else 0
 
 
 async def until(condition: Callable[[], bool]) -> None:
