@@ -128,7 +128,8 @@ class Completion:
     async def _corrected(self, turn: Turn, encoded: Encoded, options: CallOptions, error: InvalidToolCallError) -> Turn:
         """The one round in which the model may mend a call that cannot be run."""
         await self._call.stream.abort(error)
-        call = next(call for call in turn.calls if call.arguments == error.raw_arguments)
+        wrong = (error.tool_name, error.raw_arguments)
+        call = next(call for call in turn.calls if (call.name, call.arguments) == wrong)
         told = f"Error: {error}. Call it again."
         params = corrected(encoded.params, turn, call, told, harmony=options.harmony)
         second = await self._turn(Encoded(params, encoded.degradations), options)
