@@ -19,7 +19,7 @@ from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from bench.alone import BrokenRunError, alone
 from bench.contenders import FLOOR, OURS, SDK, named
 from bench.replay_server import replaying
-from tests.fixtures.requests import encoded
+from tests.support.requests import encoded
 
 IMPORTED_ANYWAY = "import openai, amplifier_core, amplifier_core.message_models, amplifier_core.llm_errors"
 

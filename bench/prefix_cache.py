@@ -18,9 +18,9 @@ from amplifier_core.llm_errors import ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest, Message, TextBlock, ThinkingBlock, ToolCallBlock, ToolSpec
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.live.launch import Launch
-from tests.live.prompts import RENDERING, Wire
-from tests.live.server import serving_launches
+from tests.rig.launch import Launch
+from tests.rig.prompts import RENDERING, Wire
+from tests.rig.server import serving_launches
 
 STEPS = 10
 LINES_OF_A_RESULT = 40

@@ -7,7 +7,7 @@ from statistics import median
 
 from bench.alone import BrokenRunError, alone
 from bench.contenders import FLOOR, MODEL, OURS, named
-from tests.live.server import serving
+from tests.rig.server import serving
 
 
 @dataclass(frozen=True)

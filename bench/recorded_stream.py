@@ -6,7 +6,7 @@ from functools import cache
 from itertools import cycle, groupby, islice
 from typing import Any
 
-from tests.contract.recordings import recorded
+from tests.support.recordings import recorded
 
 RECORDING = "tiny-qwen3", "r5_long_whole_stream"
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from bench.recorded_stream import STAMP, RecordedStream, scaled
-from tests.contract.recordings import recorded
+from tests.support.recordings import recorded
 
 WRITE = 256 * 1024
 """Bytes handed to the socket at a time at full speed."""

@@ -16,8 +16,8 @@ from typing import Any
 from amplifier_core.llm_errors import LLMError
 
 from examples._rendering import FAILURE, FIGURES, QUESTION, Renderer, console_for_stdout
-from tests.fixtures.session import SessionError, open_session, vllm
-from tests.live.home import LiveRigError
+from tests.rig.home import LiveRigError
+from tests.support.session import SessionError, open_session, vllm
 
 TINY_MODEL = "tiny-qwen3"
 INTERRUPTED = 130
@@ -56,7 +56,7 @@ def _server() -> Iterator[dict[str, Any]]:
         model = os.environ.get("VLLM_MODEL")
         yield vllm(own, **({"default_model": model} if model else {}))
         return
-    from tests.live.server import serving  # what it needs is not needed with a server of one's own
+    from tests.rig.server import serving  # what it needs is not needed with a server of one's own
 
     with serving(TINY_MODEL) as server:
         yield vllm(server.base_url, default_model=server.model, api_key="EMPTY", temperature=0)

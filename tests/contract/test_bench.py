@@ -9,7 +9,7 @@ import pytest
 
 from bench.recorded_stream import RECORDING, scaled
 from bench.results import BEGIN, END, Results, with_results
-from tests.contract.recordings import recorded
+from tests.support.recordings import recorded
 
 
 @pytest.mark.parametrize("part", ["streaming", "concurrency", "figures"])

@@ -18,11 +18,11 @@ from amplifier_core.message_models import (
 
 from amplifier_module_provider_vllm import VLLMProvider, on_session_ready
 from amplifier_module_provider_vllm._tool_repair import NO_RESULT
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, json_reply
-from tests.contract.routes import replied, routed_client
-from tests.fixtures.listening import Listener, provider_at
-from tests.fixtures.requests import encoded
+from tests.support.listening import Listener, provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, json_reply
+from tests.support.requests import encoded
+from tests.support.routes import replied, routed_client
 
 QUESTION = Message(role="user", content="What is the weather in Paris?")
 WEATHER = ToolSpec(

@@ -6,10 +6,10 @@ import pytest
 from amplifier_core.llm_errors import AuthenticationError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest, Message, ToolCallBlock, ToolSpec
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, json_reply
-from tests.fixtures.listening import Listener, provider_at
-from tests.fixtures.replies import call, cut, message, thought, whole
+from tests.support.listening import Listener, provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, json_reply
+from tests.support.replies import call, cut, message, thought, whole
 
 OURS: dict[str, Any] = {"max_output_tokens": 10}
 """A cap of ours, in tokens; the caller's is `max_tokens`, or `max_output_tokens` in the request."""

@@ -6,9 +6,9 @@ import pytest
 from amplifier_core.llm_errors import InvalidToolCallError
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.contract.replay import ReplayServer
-from tests.fixtures.listening import Listener, provider_at
-from tests.fixtures.replies import call, message, whole
+from tests.support.listening import Listener, provider_at
+from tests.support.replay import ReplayServer
+from tests.support.replies import call, message, whole
 
 REQUEST = ChatRequest(
     messages=[Message(role="user", content="What is the weather in Paris and in London?")],

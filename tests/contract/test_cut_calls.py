@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.contract.replay import ReplayServer
-from tests.fixtures.listening import Listener, provider_at
-from tests.fixtures.replies import call, cut, message, thought, whole
+from tests.support.listening import Listener, provider_at
+from tests.support.replay import ReplayServer
+from tests.support.replies import call, cut, message, thought, whole
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 REQUEST = ChatRequest(

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, reply
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, reply
 
 WEATHER = [
     "question   What is the weather in Paris?",

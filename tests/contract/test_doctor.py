@@ -9,12 +9,12 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor import reach
 from amplifier_module_provider_vllm._doctor.findings import fail, note, ok
-from tests.contract.recordings import Recording, recorded
-from tests.contract.replay import ReplayServer, Reply, json_reply
-from tests.fixtures.doctoring import examined, failures, outcomes, saying
+from tests.support.doctoring import examined, failures, outcomes, saying
+from tests.support.recordings import Recording, recorded
+from tests.support.replay import ReplayServer, Reply, json_reply
 
 PAGE = {"content-type": "text/html; charset=utf-8"}
-SELF_SIGNED = Path(__file__).parent.parent / "fixtures" / "self_signed.pem"
+SELF_SIGNED = Path(__file__).parent.parent / "support" / "self_signed.pem"
 SCHEMA_REPLY = recorded("tiny-qwen3", "fmt_json_schema_stream")
 ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
 NOT_STORED = recorded("tiny-qwen3", "st_previous_unknown")

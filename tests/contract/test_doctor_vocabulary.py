@@ -6,7 +6,7 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor.vocabulary import vocabulary
 from amplifier_module_provider_vllm._harmony_vocab import Vocabulary
-from tests.fixtures.vocabulary import vocabulary_folder
+from tests.support.vocabulary import vocabulary_folder
 
 
 async def test_the_files_are_found() -> None:

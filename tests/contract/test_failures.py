@@ -17,10 +17,10 @@ from amplifier_core.message_models import ChatRequest, Message
 
 from amplifier_module_provider_vllm import VLLMProvider
 from amplifier_module_provider_vllm._response_handling import to_response
-from tests.contract.recordings import Fault, Recording, fault, recorded
-from tests.contract.replay import ReplayServer, Reply, json_reply, reply
-from tests.fixtures.listening import Listener, provider_at
-from tests.fixtures.rounds import turn_of
+from tests.support.listening import Listener, provider_at
+from tests.support.recordings import Fault, Recording, fault, recorded
+from tests.support.replay import ReplayServer, Reply, json_reply, reply
+from tests.support.rounds import turn_of
 
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the capital of France?")])
 ANSWER = recorded("tiny-qwen3", "r1_answer_stream")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer
-from tests.fixtures.listening import Listener, provider_at
+from tests.support.listening import Listener, provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = ToolSpec(name="get_weather", parameters=CITY)

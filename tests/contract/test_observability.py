@@ -6,9 +6,9 @@ from typing import Any
 
 from amplifier_core.message_models import ChatRequest, ChatResponse, ImageBlock, Message, TextBlock, ThinkingBlock
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, reply
-from tests.fixtures.listening import Listener, provider_at
+from tests.support.listening import Listener, provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, reply
 
 ANSWER, TOOL = recorded("tiny-qwen3", "r1_answer_stream"), recorded("tiny-qwen3", "r2_tool_stream")
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")])

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, TextBlock
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer
-from tests.fixtures.listening import provider_at
+from tests.support.listening import provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer
 
 HELLO = ChatRequest(messages=[Message(role="user", content="Hello")])
 

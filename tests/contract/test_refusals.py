@@ -13,9 +13,9 @@ from amplifier_core.message_models import (
     TextBlock,
 )
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, Reply, json_reply, reply
-from tests.fixtures.listening import AT_ONCE, provider_at
+from tests.support.listening import AT_ONCE, provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, Reply, json_reply, reply
 
 ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
 BAD_SCHEMA = recorded("tiny-qwen3", "fmt_json_schema_bad")

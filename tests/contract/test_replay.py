@@ -9,9 +9,9 @@ import openai
 import pytest
 import respx
 
-from tests.contract.recordings import cases, fault, recorded
-from tests.contract.replay import Ending, ReplayServer, json_reply, reply
-from tests.contract.routes import replied, routed_client
+from tests.support.recordings import cases, fault, recorded
+from tests.support.replay import Ending, ReplayServer, json_reply, reply
+from tests.support.routes import replied, routed_client
 
 ANSWER = "tiny-qwen3", "r1_answer"
 ANSWER_STREAM = "tiny-qwen3", "r1_answer_stream"

@@ -14,11 +14,11 @@ from amplifier_core.message_models import ChatRequest, ImageBlock, Message, Thin
 from amplifier_module_provider_vllm import VLLMProvider, _budget
 from amplifier_module_provider_vllm._harmony_vocab import Vocabulary, shared_vocabulary
 from amplifier_module_provider_vllm._token_accounting import count_input
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, reply
-from tests.contract.routes import routed_client
-from tests.fixtures.requests import encoded
-from tests.fixtures.vocabulary import vocabulary_folder
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, reply
+from tests.support.requests import encoded
+from tests.support.routes import routed_client
+from tests.support.vocabulary import vocabulary_folder
 
 HOST = "http://vllm.test"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}

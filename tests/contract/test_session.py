@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from amplifier_core.llm_errors import AuthenticationError
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, reply
-from tests.fixtures.session import SessionError, open_session, vllm
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, reply
+from tests.support.session import SessionError, open_session, vllm
 
 QUESTION = "What is the weather in Paris?"
 TOOL_TURN = [recorded("tiny-qwen3", "r2_tool_stream"), recorded("tiny-qwen3", "r3_after_tool_stream")]

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec
 
-from tests.contract.recordings import recorded
-from tests.contract.replay import ReplayServer, Reply, json_reply
-from tests.fixtures.listening import provider_at
-from tests.fixtures.replies import call, message, thought, whole
+from tests.support.listening import provider_at
+from tests.support.recordings import recorded
+from tests.support.replay import ReplayServer, Reply, json_reply
+from tests.support.replies import call, message, thought, whole
 
 GONE = recorded("tiny-qwen3", "st_previous_unknown")
 GONE_ELSEWHERE = json_reply(400, {"error": {"message": "No such response.", "code": "previous_response_not_found"}})

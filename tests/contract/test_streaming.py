@@ -7,10 +7,10 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolCallBlock
 
 from amplifier_module_provider_vllm._response_handling import to_response
-from tests.contract.recordings import Recording, cases, recorded
-from tests.contract.replay import ReplayServer, Reply, reply
-from tests.fixtures.listening import Listener, provider_at
-from tests.fixtures.rounds import MODELS, framed, streams_of, turn_of
+from tests.support.listening import Listener, provider_at
+from tests.support.recordings import Recording, cases, recorded
+from tests.support.replay import ReplayServer, Reply, reply
+from tests.support.rounds import MODELS, framed, streams_of, turn_of
 
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")])
 QUIET = QUESTION.model_copy(update={"metadata": {"stream": False}})

@@ -10,10 +10,10 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec, Usage
 
 from amplifier_module_provider_vllm._harmony_vocab import shared_vocabulary
-from tests.contract.recordings import Recording, recorded
-from tests.contract.replay import ReplayServer
-from tests.fixtures.listening import provider_at
-from tests.fixtures.vocabulary import vocabulary_folder
+from tests.support.listening import provider_at
+from tests.support.recordings import Recording, recorded
+from tests.support.replay import ReplayServer
+from tests.support.vocabulary import vocabulary_folder
 
 ZEROS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 CLOSED = "http://127.0.0.1:1"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.contract.replay import ReplayServer, Reply
-from tests.faults.asking import CITIES, asking
-from tests.faults.observed import Told, assert_contract, told
-from tests.faults.table import NEVER, STALLED_AT
-from tests.faults.wire import (
+from tests.support.asking import CITIES, asking
+from tests.support.fault_table import NEVER, STALLED_AT
+from tests.support.observed import Told, assert_contract, told
+from tests.support.replay import ReplayServer, Reply
+from tests.support.session import Session
+from tests.support.wire import (
     EVENTS,
     HEALTHY,
     OPENING,
@@ -25,7 +26,6 @@ from tests.faults.wire import (
     streamed,
     whole,
 )
-from tests.fixtures.session import Session
 
 STALLED = streamed(*EVENTS, cut_at=STALLED_AT, ending="stall")
 CUT_OFF = response(message_item("Zürich, "), status="incomplete", incomplete_details={"reason": "max_output_tokens"})

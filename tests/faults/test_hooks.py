@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.contract.replay import ReplayServer
-from tests.faults.asking import CITIES, asking
-from tests.faults.observed import Told, assert_contract, told
-from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
-from tests.live.exchange import said
+from tests.support.asking import CITIES, asking
+from tests.support.exchange import said
+from tests.support.observed import Told, assert_contract, told
+from tests.support.replay import ReplayServer
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
 
 SLOW = 0.1
 """Seconds for one event: all of them together take many times the idle timeout of the test."""

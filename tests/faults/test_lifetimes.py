@@ -9,12 +9,12 @@ from amplifier_core.llm_errors import LLMError
 from amplifier_core.message_models import ChatResponse
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.contract.replay import ReplayServer, Reply
-from tests.faults.asking import CITIES, HANGS_AFTER, asking
-from tests.faults.observed import assert_contract, told
-from tests.faults.table import STALLED_AT
-from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, streamed, whole
-from tests.live.exchange import said
+from tests.support.asking import CITIES, HANGS_AFTER, asking
+from tests.support.exchange import said
+from tests.support.fault_table import STALLED_AT
+from tests.support.observed import assert_contract, told
+from tests.support.replay import ReplayServer, Reply
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, streamed, whole
 
 IN_FLIGHT = {
     "before the headers": streamed(*EVENTS, delay_before_headers=3600),

@@ -8,12 +8,12 @@ import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest
 
-from tests.contract.replay import ReplayServer, Reply
-from tests.faults.asking import CITIES, asking
-from tests.faults.observed import Told, assert_contract, attempts, seen, told
-from tests.faults.table import STALLED_AT, STATUSES
-from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, refusal, streamed
-from tests.live.exchange import said
+from tests.support.asking import CITIES, asking
+from tests.support.exchange import said
+from tests.support.fault_table import STALLED_AT, STATUSES
+from tests.support.observed import Told, assert_contract, attempts, seen, told
+from tests.support.replay import ReplayServer, Reply
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, refusal, streamed
 
 BUSY = refusal(503, "The engine is currently busy.")
 CUT = streamed(*EVENTS, cut_at=STALLED_AT, ending="cut")

@@ -13,11 +13,11 @@ import pytest
 from amplifier_core.llm_errors import ConfigurationError, LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.contract.replay import ReplayServer, Reply
-from tests.faults.asking import CITIES, asking
-from tests.faults.table import FAULTS, SILENCES
-from tests.faults.wire import HEALTHY, page, refusal
-from tests.fixtures.session import Session
+from tests.support.asking import CITIES, asking
+from tests.support.fault_table import FAULTS, SILENCES
+from tests.support.replay import ReplayServer, Reply
+from tests.support.session import Session
+from tests.support.wire import HEALTHY, page, refusal
 
 KEY: Final = "sk-canary-key-5d0c41"
 HEADER: Final = "canary-header-77f1aa"

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.contract.replay import ReplayServer
-from tests.faults.asking import CITIES, asking
-from tests.faults.observed import Told, assert_contract, attempts, seen, told
-from tests.faults.table import FAULTS, Fault
-from tests.faults.wire import ANSWER_TEXT, HEALTHY, THOUGHT_TEXT
-from tests.live.exchange import said
+from tests.support.asking import CITIES, asking
+from tests.support.exchange import said
+from tests.support.fault_table import FAULTS, Fault
+from tests.support.observed import Told, assert_contract, attempts, seen, told
+from tests.support.replay import ReplayServer
+from tests.support.wire import ANSWER_TEXT, HEALTHY, THOUGHT_TEXT
 
 PASSING = {name: fault for name, fault in FAULTS.items() if fault.retries}
 """All but what is never tried again."""

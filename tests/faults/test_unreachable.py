@@ -11,14 +11,14 @@ from typing import Any, Final
 import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, NetworkError
 
-from tests.contract.replay import ReplayServer
-from tests.faults.asking import AT_ONCE, CITIES, HANGS_AFTER, asking
-from tests.faults.observed import Told, assert_contract, told
-from tests.faults.wire import ANSWER_TEXT, HEALTHY
-from tests.fixtures.session import open_session, vllm
-from tests.live.exchange import mounted, said
+from tests.support.asking import AT_ONCE, CITIES, HANGS_AFTER, asking
+from tests.support.exchange import mounted, said
+from tests.support.observed import Told, assert_contract, told
+from tests.support.replay import ReplayServer
+from tests.support.session import open_session, vllm
+from tests.support.wire import ANSWER_TEXT, HEALTHY
 
-CERTIFICATE: Final = Path(__file__).parent.parent / "fixtures" / "self_signed.pem"
+CERTIFICATE: Final = Path(__file__).parent.parent / "support" / "self_signed.pem"
 """Of 127.0.0.1 and for these tests alone: nobody trusts it."""
 
 KNOWN: Final[dict[str, Any]] = {**AT_ONCE, "default_model": "tiny-qwen3", "max_retries": 2}

@@ -19,9 +19,9 @@ from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
 from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
-from tests.contract.routes import wire
-from tests.fixtures.rounds import framed
 from tests.fuzz.stories import events_of
+from tests.support.rounds import framed
+from tests.support.routes import wire
 
 URL: Final = "http://vllm.test/v1"
 CITY: Final = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "array"}}}

@@ -1,1 +1,0 @@
-"""A real vLLM on this machine's CPU, serving two tiny models to the live tests and the demo."""

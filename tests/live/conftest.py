@@ -7,13 +7,13 @@ import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
 from bench.prefix_cache import RETAINING
-from tests.fixtures.session import Session, open_session, vllm
-from tests.live.exchange import connected
-from tests.live.home import HOME_VARIABLE
-from tests.live.launch import Launch
-from tests.live.models import TINY_MODELS
-from tests.live.prompts import RENDERING
-from tests.live.server import LiveServer, serving_all, serving_launches
+from tests.rig.home import HOME_VARIABLE
+from tests.rig.launch import Launch
+from tests.rig.models import TINY_MODELS
+from tests.rig.prompts import RENDERING
+from tests.rig.server import LiveServer, serving_all, serving_launches
+from tests.support.exchange import connected
+from tests.support.session import Session, open_session, vllm
 
 
 @pytest.fixture(scope="session")

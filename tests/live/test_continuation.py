@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.fixtures.session import Session, open_session, vllm
-from tests.live.exchange import COUNT, WEATHER, connected, mounted, said, user
-from tests.live.server import LiveServer
-from tests.live.tap import Tap
+from tests.rig.server import LiveServer
+from tests.rig.tap import Tap
+from tests.support.exchange import COUNT, WEATHER, connected, mounted, said, user
+from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
 

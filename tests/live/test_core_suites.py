@@ -7,7 +7,7 @@ from amplifier_core.validation.behavioral import ProviderBehaviorTests
 from amplifier_core.validation.structural import ProviderStructuralTests
 
 import amplifier_module_provider_vllm
-from tests.live.server import LiveServer
+from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 

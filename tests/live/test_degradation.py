@@ -15,10 +15,10 @@ from amplifier_core.message_models import (
 )
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.fixtures.session import open_session, vllm
-from tests.live.exchange import CAPITAL, GET_WEATHER, WEATHER, connected, mounted, said, user
-from tests.live.prompts import Wire
-from tests.live.server import LiveServer
+from tests.rig.prompts import Wire
+from tests.rig.server import LiveServer
+from tests.support.exchange import CAPITAL, GET_WEATHER, WEATHER, connected, mounted, said, user
+from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
 

@@ -11,9 +11,9 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor.cli import main
 from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
-from tests.live.environment import ensure_environment
-from tests.live.launch import Launch
-from tests.live.server import LiveServer, serving_launches
+from tests.rig.environment import ensure_environment
+from tests.rig.launch import Launch
+from tests.rig.server import LiveServer, serving_launches
 
 pytestmark = pytest.mark.live
 

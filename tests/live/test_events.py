@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest
 
-from tests.fixtures.session import Session, open_session, vllm
-from tests.live.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, mounted, said
-from tests.live.server import LiveServer
+from tests.rig.server import LiveServer
+from tests.support.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, mounted, said
+from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
 

@@ -4,9 +4,9 @@ import pytest
 from amplifier_core.message_models import ChatRequest, Usage
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.live.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, answered, comparable, connected, said, user
-from tests.live.server import LiveServer
-from tests.live.tap import Tap
+from tests.rig.server import LiveServer
+from tests.rig.tap import Tap
+from tests.support.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, answered, comparable, connected, said, user
 
 pytestmark = pytest.mark.live
 

@@ -12,9 +12,9 @@ import pytest
 from amplifier_core.llm_errors import AuthenticationError, ContextLengthError, NetworkError, NotFoundError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.fixtures.session import Session, open_session, vllm
-from tests.live.exchange import CAPITAL, mounted, said, user
-from tests.live.server import LiveServer, serving
+from tests.rig.server import LiveServer, serving
+from tests.support.exchange import CAPITAL, mounted, said, user
+from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
 

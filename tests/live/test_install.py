@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.server import LiveServer
 from tests.live.test_readme import SESSION, run
 from tests.readme import ROOT
+from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 
 INSTALL = ("pip install .", "pip install '.[doctor]'")
-SOURCES = ("amplifier_module_provider_vllm", "tests/fixtures/modules", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("amplifier_module_provider_vllm", "tests/support/modules", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")

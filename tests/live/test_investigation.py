@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.server import LiveServer
+from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 

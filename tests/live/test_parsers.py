@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.session import open_session, vllm
-from tests.live.exchange import CAPITAL, TWO_WEATHERS, WEATHER, connected, said
-from tests.live.server import LiveServer, serving
+from tests.rig.server import LiveServer, serving
+from tests.support.exchange import CAPITAL, TWO_WEATHERS, WEATHER, connected, said
+from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
 

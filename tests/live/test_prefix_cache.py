@@ -3,7 +3,7 @@
 import pytest
 
 from bench.prefix_cache import STEPS, attached, hoisted, measure, thought
-from tests.live.server import LiveServer
+from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 

@@ -14,10 +14,10 @@ from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.encode import Params, encode_request
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import Turn
-from tests.contract.recordings import Recording, cases, recorded
-from tests.fixtures.requests_at_random import ROLES, chat_requests
-from tests.fixtures.rounds import MODELS, turn_of
-from tests.live.vllm_protocol import Protocol, vllm_protocol
+from tests.rig.vllm_protocol import Protocol, vllm_protocol
+from tests.support.recordings import Recording, cases, recorded
+from tests.support.requests_at_random import ROLES, chat_requests
+from tests.support.rounds import MODELS, turn_of
 
 pytestmark = pytest.mark.live
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.server import LiveServer
 from tests.readme import ROOT, blocks
+from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 

@@ -3,9 +3,9 @@
 import pytest
 from amplifier_core.models import ModelInfo
 
-from tests.fixtures.session import Session, open_session, vllm
-from tests.live.exchange import mounted
-from tests.live.server import LiveServer
+from tests.rig.server import LiveServer
+from tests.support.exchange import mounted
+from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
 

@@ -6,11 +6,11 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.fixtures.session import open_session, vllm
-from tests.live.exchange import CAPITAL, WEATHER, answered, mounted, said
-from tests.live.prompts import Wire
-from tests.live.server import LiveServer
-from tests.live.tap import Tap
+from tests.rig.prompts import Wire
+from tests.rig.server import LiveServer
+from tests.rig.tap import Tap
+from tests.support.exchange import CAPITAL, WEATHER, answered, mounted, said
+from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
 

@@ -13,12 +13,12 @@ from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._token_accounting import count_usage
 from amplifier_module_provider_vllm._transport import Transport
 from amplifier_module_provider_vllm._turn import TokenUsage, Turn
-from tests.fixtures.requests import encoded
-from tests.fixtures.rounds import folded
-from tests.fixtures.vocabulary import vocabulary_folder
-from tests.live.environment import ensure_environment
-from tests.live.exchange import CITY, GET_WEATHER, answered, user
-from tests.live.server import LiveServer
+from tests.rig.environment import ensure_environment
+from tests.rig.server import LiveServer
+from tests.support.exchange import CITY, GET_WEATHER, answered, user
+from tests.support.requests import encoded
+from tests.support.rounds import folded
+from tests.support.vocabulary import vocabulary_folder
 
 pytestmark = pytest.mark.live
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from tests.live.environment import ensure_environment
-from tests.live.home import CHECKOUT, home
-from tests.live.launch import LOOPBACK, Launch, reserve_port
-from tests.live.models import ensure_model
-from tests.live.server import SECONDS_TO_START, answers
-from tests.live.slots import Running
+from tests.rig.environment import ensure_environment
+from tests.rig.home import CHECKOUT, home
+from tests.rig.launch import LOOPBACK, Launch, reserve_port
+from tests.rig.models import ensure_model
+from tests.rig.server import SECONDS_TO_START, answers
+from tests.rig.slots import Running
 
 ENGINE = b"VLLM::EngineCore"
 TICKS_TO_END = 100

@@ -13,13 +13,13 @@ import pytest
 from amplifier_core.llm_errors import LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.contract.replay import ReplayServer, Reply
-from tests.faults.observed import assert_contract, attempts, seen
-from tests.faults.table import FAULTS
-from tests.faults.test_oddities import ODDITIES
-from tests.faults.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
-from tests.fixtures.session import Event, Session, open_session, vllm
-from tests.live.exchange import mounted, said, user
+from tests.support.exchange import mounted, said, user
+from tests.support.fault_table import FAULTS
+from tests.support.observed import assert_contract, attempts, seen
+from tests.support.oddities import ODDITIES
+from tests.support.replay import ReplayServer, Reply
+from tests.support.session import Event, Session, open_session, vllm
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
 
 STREAMS: Final = 1_000
 TURNS: Final = 10_000

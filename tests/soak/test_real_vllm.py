@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.faults.observed import attempts, seen
-from tests.fixtures.session import Session, open_session, vllm
 from tests.soak.own_server import OwnServer
+from tests.support.observed import attempts, seen
+from tests.support.session import Session, open_session, vllm
 
 MODEL: Final = "tiny-gpt-oss"
 """It hands out its tokens one by one; a stream of tiny-qwen3 may arrive all at once, when it is done."""

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.faults.observed import attempts, seen
-from tests.fixtures.session import Session, open_session, vllm
-from tests.live.exchange import mounted, said, user
-from tests.live.launch import LOOPBACK, reserve_port
+from tests.rig.launch import LOOPBACK, reserve_port
 from tests.soak.own_server import OwnServer
+from tests.support.exchange import mounted, said, user
+from tests.support.observed import attempts, seen
+from tests.support.session import Session, open_session, vllm
 
 MODEL: Final = "tiny-gpt-oss"
 TURNS: Final = 200

@@ -11,7 +11,7 @@ from amplifier_module_provider_vllm._config import read_config
 from amplifier_module_provider_vllm._options import decide_options
 from amplifier_module_provider_vllm._responses.encode import encode_request
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
-from tests.fixtures.requests_at_random import chat_requests
+from tests.support.requests_at_random import chat_requests
 
 
 @pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "harmony"])

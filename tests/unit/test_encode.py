@@ -6,7 +6,7 @@ import pytest
 from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import Message, TextBlock, ToolSpec
 
-from tests.fixtures.requests import HELLO, encoded
+from tests.support.requests import HELLO, encoded
 
 WEATHER = ToolSpec(name="get_weather", description="The weather.", parameters={"type": "object", "properties": {}})
 SENT_WEATHER = {

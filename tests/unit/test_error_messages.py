@@ -6,8 +6,8 @@ import respx
 from amplifier_core.llm_errors import AuthenticationError, LLMError, NotFoundError, ProviderUnavailableError
 
 from amplifier_module_provider_vllm._errors import failures_as_llm_errors
-from tests.contract.routes import routed_client
-from tests.fixtures.failing import URL, error_body, failure
+from tests.support.failing import URL, error_body, failure
+from tests.support.routes import routed_client
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ from amplifier_module_provider_vllm._errors import (
     unknown_model,
 )
 from amplifier_module_provider_vllm._turn import Status, Turn
-from tests.contract.recordings import cases, recorded
-from tests.contract.routes import replied
-from tests.fixtures.failing import URL, error_body, failure
+from tests.support.failing import URL, error_body, failure
+from tests.support.recordings import cases, recorded
+from tests.support.routes import replied
 
 QWEN, GPT_OSS = "tiny-qwen3", "tiny-gpt-oss"
 FAILED = Turn((), Status.FAILED, failure="engine dead")

@@ -30,8 +30,8 @@ from amplifier_module_provider_vllm._responses.output_items import (
     to_turn,
 )
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage
-from tests.contract.recordings import recorded
-from tests.fixtures.rounds import MODELS, events_of, framed, streams_of
+from tests.support.recordings import recorded
+from tests.support.rounds import MODELS, events_of, framed, streams_of
 
 DELTA = {"item_id": "x", "output_index": 2, "content_index": 1, "sequence_number": 9, "logprobs": []}
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}

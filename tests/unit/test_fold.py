@@ -20,8 +20,8 @@ from amplifier_module_provider_vllm._responses.events import (
 from amplifier_module_provider_vllm._responses.output_items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, Turn
 from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
-from tests.contract.recordings import recorded
-from tests.fixtures.rounds import MODELS, events_of, folded, streams_of, turn_of
+from tests.support.recordings import recorded
+from tests.support.rounds import MODELS, events_of, folded, streams_of, turn_of
 
 # Streamed, a call that was cut off is a call; whole, it is the markup. And one recording was sampled, not greedy.
 TOLD_DIFFERENTLY = {

@@ -22,8 +22,8 @@ from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._responses.output_items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
 from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
-from tests.contract.recordings import recorded
-from tests.fixtures.rounds import MODELS, Folded, events_of, folded, streams_of
+from tests.support.recordings import recorded
+from tests.support.rounds import MODELS, Folded, events_of, folded, streams_of
 
 SHORT = [stream for stream in streams_of(*MODELS) if len(recorded(*stream).body) < 20_000]
 

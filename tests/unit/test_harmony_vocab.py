@@ -19,7 +19,7 @@ import pytest
 
 from amplifier_module_provider_vllm import _harmony_vocab
 from amplifier_module_provider_vllm._harmony_vocab import CHECKSUMS, Vocabulary
-from tests.fixtures.vocabulary import vocabulary_folder
+from tests.support.vocabulary import vocabulary_folder
 
 NOWHERE = "http://127.0.0.1:1/encodings"
 GREETING = [13225]  # "Hello"

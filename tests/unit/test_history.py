@@ -16,7 +16,7 @@ from amplifier_core.message_models import (
     ToolResultBlock,
 )
 
-from tests.fixtures.requests import HELLO, encoded
+from tests.support.requests import HELLO, encoded
 
 URL_IMAGE = ImageBlock(source={"type": "url", "url": "https://there/a.png"})
 BASE64_IMAGE = ImageBlock(source={"type": "base64", "media_type": "image/jpeg", "data": "QUJD"})

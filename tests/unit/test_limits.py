@@ -16,7 +16,7 @@ from amplifier_module_provider_vllm._limits import (
     speaks_harmony,
     window_in_refusal,
 )
-from tests.contract.recordings import recorded
+from tests.support.recordings import recorded
 
 QWEN = ModelCard("qwen", max_model_len=40_960)
 GATEWAY = ModelCard("gateway", max_input_tokens=32_000, max_output_tokens=4_000)

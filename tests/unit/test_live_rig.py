@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import environment
-from tests.live.home import CHECKOUT, LiveRigError
-from tests.live.launch import Launch
-from tests.live.server import CommandAt, LiveServer, served
-from tests.live.slots import Slot
+from tests.rig import environment
+from tests.rig.home import CHECKOUT, LiveRigError
+from tests.rig.launch import Launch
+from tests.rig.server import CommandAt, LiveServer, served
+from tests.rig.slots import Slot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU wheels, and so the rig, are for Linux")
 
@@ -42,8 +42,8 @@ DEAF_STAND_IN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n
 # Another process that serves the stand-in until it is ended.
 OTHER_PROCESS = f"""
 import sys, time
-from tests.live.launch import Launch
-from tests.live.server import served
+from tests.rig.launch import Launch
+from tests.rig.server import served
 with served({{Launch("tiny-qwen3", max_model_len=64): lambda port: [sys.executable, "-c", {STAND_IN!r}, str(port)]}}):
     print("up", flush=True)
     time.sleep(600)
@@ -88,7 +88,7 @@ def other_process() -> subprocess.Popen[str]:
 def test_a_server_and_all_its_descendants_are_gone_when_the_block_ends(
     stand_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.live.server.SECONDS_TO_END", 0.5)
+    monkeypatch.setattr("tests.rig.server.SECONDS_TO_END", 0.5)
 
     with served({LAUNCH: python(stand_in)}) as servers:
         pids = processes(servers[LAUNCH])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import environment
-from tests.live.home import LiveRigError, foreign_free_environment, home
-from tests.live.launch import Launch, reserve_port
-from tests.live.locks import is_owned, is_shared, try_lock
-from tests.live.models import TINY_MODELS, WEIGHTS, ensure_model
-from tests.live.progress import Progress
+from tests.rig import environment
+from tests.rig.home import LiveRigError, foreign_free_environment, home
+from tests.rig.launch import Launch, reserve_port
+from tests.rig.locks import is_owned, is_shared, try_lock
+from tests.rig.models import TINY_MODELS, WEIGHTS, ensure_model
+from tests.rig.progress import Progress
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU wheels, and so the rig, are for Linux")
 

@@ -7,7 +7,7 @@ import pytest
 from amplifier_core.message_models import ImageBlock, Message, ToolCallBlock, ToolResultBlock
 
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
-from tests.fixtures.requests import HELLO, encoded
+from tests.support.requests import HELLO, encoded
 
 LONE = "a\ud800b"
 SAFE = "a\ufffdb"

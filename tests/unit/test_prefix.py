@@ -20,9 +20,9 @@ from amplifier_module_provider_vllm._continuation import replayed
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Turn
-from tests.contract.recordings import recorded
-from tests.fixtures.requests import encoded
-from tests.fixtures.rounds import MODELS, streams_of, turn_of
+from tests.support.recordings import recorded
+from tests.support.requests import encoded
+from tests.support.rounds import MODELS, streams_of, turn_of
 
 REPLIES = [stream for stream in streams_of(*MODELS) if "cut" not in stream[1]]
 

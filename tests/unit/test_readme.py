@@ -12,8 +12,8 @@ from amplifier_module_provider_vllm._doctor.files import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
 from amplifier_module_provider_vllm._harmony_vocab import CHECKSUMS
 from tests.config_table import config_table, written_table
-from tests.live.models import TINY_MODELS
 from tests.readme import CONTRIBUTING, README, ROOT, blocks, commands
+from tests.rig.models import TINY_MODELS
 
 # Where a command is tried; what stands in no test here or there is tried by the suite's own target in .ci/run.
 TRIED = {
@@ -45,8 +45,8 @@ def test_every_command_of_the_contributors_guide_is_a_target_or_the_rig() -> Non
         match command.split():
             case ["make", target, *_]:
                 assert target in targets
-            case ["python", "-m", "tests.live", word, *_]:
-                assert f'"{word}"' in (ROOT / "tests" / "live" / "__main__.py").read_text()
+            case ["python", "-m", "tests.rig", word, *_]:
+                assert f'"{word}"' in (ROOT / "tests" / "rig" / "__main__.py").read_text()
             case [".venv/bin/pytest", *arguments]:
                 assert [one for one in arguments if one.startswith("tests/") and not (ROOT / one).exists()] == []
             case _:

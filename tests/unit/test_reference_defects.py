@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.fixtures.requests import encoded
+from tests.support.requests import encoded
 
 URL = "http://127.0.0.1:1/v1"
 

@@ -30,8 +30,8 @@ from amplifier_module_provider_vllm._turn import (
     TokenUsage,
     Turn,
 )
-from tests.contract.recordings import recorded
-from tests.fixtures.rounds import MODELS, streams_of, turn_of
+from tests.support.recordings import recorded
+from tests.support.rounds import MODELS, streams_of, turn_of
 
 SCHEMA = {
     "type": "object",

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._sse import Frame, SSEFramer
-from tests.contract.recordings import fault, recorded
-from tests.fixtures.rounds import MODELS, framed, streams_of
+from tests.support.recordings import fault, recorded
+from tests.support.rounds import MODELS, framed, streams_of
 
 STREAMS = streams_of(*MODELS)
 SHORT_STREAMS = [(group, case) for group, case in STREAMS if len(recorded(group, case).body) < 20_000]

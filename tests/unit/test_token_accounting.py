@@ -13,10 +13,10 @@ from amplifier_module_provider_vllm._continuation import summed
 from amplifier_module_provider_vllm._harmony_vocab import Vocabulary
 from amplifier_module_provider_vllm._token_accounting import count_input, count_usage, is_counted
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Status, Text, TokenUsage, Turn
-from tests.contract.recordings import Recording, cases, recorded
-from tests.fixtures.requests import encoded
-from tests.fixtures.rounds import turn_of
-from tests.fixtures.vocabulary import vocabulary_folder
+from tests.support.recordings import Recording, cases, recorded
+from tests.support.requests import encoded
+from tests.support.rounds import turn_of
+from tests.support.vocabulary import vocabulary_folder
 
 GPT_OSS = "tiny-gpt-oss"
 WEATHER = ToolSpec(

@@ -1,0 +1,82 @@
+"""Ask vLLM's own request model whether it takes a request: no server, no GPU, one process for as many as there are.
+
+`python -m tests.rig.vllm_protocol`, run by vLLM's Python, reads a JSON body a line and answers each with a line:
+nothing for one that is taken, else what is wrong with it.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+from tests.rig.environment import ensure_environment
+from tests.rig.home import CHECKOUT, foreign_free_environment
+
+READY = "ready"
+MODEL = "vllm.entrypoints.openai.responses.protocol"
+
+
+class Protocol:
+    """A process that has vLLM's request model loaded."""
+
+    def __init__(self, asked: IO[str], answered: IO[str]) -> None:
+        self._asked = asked
+        self._answered = answered
+
+    def objection(self, params: Mapping[str, Any]) -> str | None:
+        """What vLLM has against `responses.create(**params)`; None if nothing."""
+        self._asked.write(wire_body(params) + "\n")
+        self._asked.flush()
+        objection: str | None = json.loads(self._answered.readline())
+        return objection
+
+
+def wire_body(params: Mapping[str, Any]) -> str:
+    """The body that the SDK sends for these parameters. Raises `UnicodeEncodeError` where it would."""
+    named = {key: value for key, value in params.items() if key not in ("extra_body", "extra_headers")}
+    body = json.dumps({**named, **params.get("extra_body", {})}, ensure_ascii=False, allow_nan=False)
+    body.encode()
+    # The same JSON without line breaks of any kind, since a line is a request here.
+    return json.dumps(json.loads(body))
+
+
+@contextmanager
+def vllm_protocol() -> Iterator[Protocol]:
+    """vLLM's request model, for as long as the block runs."""
+    command = [str(ensure_environment() / "python"), "-m", "tests.rig.vllm_protocol"]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=CHECKOUT,
+        env=foreign_free_environment() | {"VLLM_LOGGING_LEVEL": "ERROR"},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) not in (f"{READY}\n", ""):
+            continue
+        assert line, "vLLM's request model could not be loaded"
+        yield Protocol(process.stdin, process.stdout)
+        process.stdin.close()
+
+
+def main() -> None:
+    model = importlib.import_module(MODEL).ResponsesRequest
+    refusals = (ValueError, importlib.import_module("vllm.exceptions").VLLMValidationError)
+    print(READY, flush=True)
+    for line in sys.stdin:
+        try:
+            model.model_validate_json(line)
+            objection = None
+        except refusals as error:
+            objection = str(error)
+        print(json.dumps(objection), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""One provider in a session of the real kernel, asked over a loopback socket, with a bound on every hang."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from amplifier_module_provider_vllm import VLLMProvider
+from tests.support.exchange import mounted, user
+from tests.support.replay import ReplayServer
+from tests.support.session import Listener, Session, open_session, vllm
+
+HANGS_AFTER: Final = 30.0
+"""Seconds; nothing here takes a tenth of them. It finds what never ends."""
+
+AT_ONCE: Final[Mapping[str, Any]] = {"min_retry_delay": 0.01, "retry_jitter": False}
+CITIES: Final = user("Which cities?")
+
+
+@asynccontextmanager
+async def asking(
+    server: ReplayServer, *, listener: Listener | None = None, **config: Any
+) -> AsyncIterator[tuple[Session, VLLMProvider]]:
+    """A session with the server; afterwards it must have let go of every connection, and left no task behind."""
+    tasks = asyncio.all_tasks()
+    entry = vllm(server.base_url, **{**AT_ONCE, **config})
+    async with asyncio.timeout(HANGS_AFTER), open_session(entry, listener=listener) as session:
+        yield session, mounted(session)
+    async with asyncio.timeout(HANGS_AFTER):
+        await server.left_alone()
+    assert asyncio.all_tasks() <= tasks | server.tasks

@@ -1,0 +1,106 @@
+"""What a session saw of a call, and whether it kept Amplifier's streaming contract."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from amplifier_core.message_models import ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
+
+from tests.support.session import Event, Session
+
+STREAM = "llm:stream_"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The events of one call in short."""
+
+    requests: int
+    ends: list[str]
+    """The status of every `llm:response`."""
+    retries: int
+    aborted: int
+
+
+def told(session: Session) -> Told:
+    return Told(
+        requests=len(session.named("llm:request")),
+        ends=[data["status"] for data in session.named("llm:response")],
+        retries=len(session.named("provider:retry")),
+        aborted=len(session.named("llm:stream_aborted")),
+    )
+
+
+def attempts(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """The stream's events, parted where an attempt was broken off. The last part is what stands."""
+    part: list[Event] = []
+    for event in events:
+        if event.name == "llm:stream_aborted":
+            yield part
+            part = []
+        elif event.name.startswith(STREAM):
+            part.append(event)
+    yield part
+
+
+def seen(attempt: Sequence[Event]) -> str:
+    """All the text that was shown."""
+    return "".join(event.data["text"] for event in attempt if event.name == "llm:stream_block_delta")
+
+
+def assert_contract(session: Session, response: ChatResponse | None) -> None:
+    """One request id, blocks that begin at 0, deltas counted from 0 in open blocks, and the stream is the reply."""
+    assert len({event.data["request_id"] for event in session.events if _is_of_a_call(event)}) <= 1
+    parts = [_blocks(attempt) for attempt in attempts(session.events)]
+    assert all(blocks for blocks in parts[:-1]), "something was broken off of which nothing was seen"
+    last = parts[-1]
+    if response is None:
+        assert last == {}, "something was seen that nobody was told to forget"
+    elif last:
+        assert all(block.ended for block in last.values())
+        assert [(b.kind, b.text) for b in last.values()] == [_expected(block) for block in response.content]
+    names = [event.name for event in session.events if event.name.startswith("llm:")]
+    assert names[-1].startswith("llm:response")
+
+
+@dataclass
+class _Block:
+    kind: str
+    text: str = ""
+    deltas: int = 0
+    ended: bool = False
+
+
+def _blocks(attempt: Sequence[Event]) -> dict[int, _Block]:
+    blocks: dict[int, _Block] = {}
+    for event in attempt:
+        index, kind = event.data["block_index"], event.data["block_type"]
+        if event.name == "llm:stream_block_start":
+            assert index == len(blocks), "a block began out of its place"
+            blocks[index] = _Block(kind)
+            continue
+        block = blocks[index]
+        assert (block.kind, block.ended) == (kind, False)
+        if event.name == "llm:stream_block_end":
+            block.ended = True
+            continue
+        assert event.data["sequence"] == block.deltas
+        assert event.data["text"]
+        block.deltas += 1
+        block.text += event.data["text"]
+    return blocks
+
+
+def _expected(block: object) -> tuple[str, str]:
+    match block:
+        case TextBlock(text=text):
+            return "text", text
+        case ThinkingBlock(thinking=text):
+            return "thinking", text
+        case ToolCallBlock():
+            return "tool_use", ""
+        case _:
+            raise AssertionError(f"a reply has no such block: {block!r}")
+
+
+def _is_of_a_call(event: Event) -> bool:
+    return event.name.startswith(("llm:", "provider:retry"))

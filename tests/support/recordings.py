@@ -1,0 +1,80 @@
+"""What a real vLLM server was asked and what it answered, byte for byte, from the folder `recordings/`."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "recordings"
+
+# What the server adds for every connection anew: the replay writes its own.
+_PER_CONNECTION = {"content-length", "transfer-encoding", "connection", "date"}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One exchange: the body sent, and the status, headers and body that came back."""
+
+    request: dict[str, Any]
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def is_stream(self) -> bool:
+        return self.headers.get("content-type", "").startswith("text/event-stream")
+
+    def with_body(self, body: bytes) -> "Recording":
+        """The same exchange, had the server answered with these bytes."""
+        return replace(self, body=body)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A stream that a dying server left behind, and whether it ended its body properly."""
+
+    body: bytes
+    ends_properly: bool
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream; charset=utf-8"})
+
+
+def recorded(group: str, case: str) -> Recording:
+    """The exchange `case` of a set: `recorded("tiny-qwen3", "r1_answer_stream")`."""
+    status, headers = _head((FOLDER / group / f"{case}.headers.txt").read_text())
+    sent = FOLDER / group / f"{case}.request.json"
+    return Recording(_read_request(sent), status, headers, _read_body(group, case))
+
+
+def cases(group: str, pattern: str = "*") -> list[str]:
+    """The names of the recorded cases of a set, sorted."""
+    ending = ".headers.txt"
+    return sorted(path.name.removesuffix(ending) for path in (FOLDER / group).glob(pattern + ending))
+
+
+def fault(name: str) -> Fault:
+    """What was left of a /v1/responses stream: kill_engine, sigkill_server or sigterm_server."""
+    return Fault((FOLDER / "faults" / f"{name}_responses.sse").read_bytes(), ends_properly=name == "sigterm_server")
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    try:
+        sent = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}  # a GET, or a body that was broken on purpose
+    return sent if isinstance(sent, dict) else {}
+
+
+def _read_body(group: str, case: str) -> bytes:
+    found = sorted((FOLDER / group).glob(f"{case}.response.*"))
+    return found[0].read_bytes() if found else b""
+
+
+def _head(text: str) -> tuple[int, dict[str, str]]:
+    """The file holds the request line, the status line and the headers; a line with `#` is a remark."""
+    _request, status, *rest = [line for line in text.splitlines() if line and not line.startswith("#")]
+    pairs = [line.split(": ", 1) for line in rest if ": " in line]
+    return int(status.split()[1]), {name: value for name, value in pairs if name.lower() not in _PER_CONNECTION}

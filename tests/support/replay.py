@@ -1,0 +1,242 @@
+"""A server on a loopback socket that answers with recorded bytes, cut into pieces as asked."""
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tests.support.recordings import Fault, Recording, recorded
+
+Ending = Literal["clean", "close", "cut", "reset", "stall"]
+
+SECONDS_BEFORE_A_RESET = 0.05
+"""A reset overtakes what was sent just before it; a client could not have read that."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer to POST /v1/responses.
+
+    `piece`: bytes per write, each a chunk of its own; None sends the body whole. `cut_at`: send only this many bytes.
+    `ending`: "clean" ends the body, "close" then drops the connection, "cut" drops it without ending the body, "reset"
+    does so with an RST, "stall" says nothing more but `drip`, again and again. Status 0: no headers, the body as it is.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    piece: int | None = None
+    cut_at: int | None = None
+    ending: Ending = "clean"
+    delay_before_headers: float = 0.0
+    delay_between_pieces: float = 0.0
+    drip: bytes = b""
+    delay_between_drips: float = 0.02
+
+    def pieces(self) -> Iterator[bytes]:
+        body = self.body[: self.cut_at]
+        step = self.piece or max(len(body), 1)
+        return (body[start : start + step] for start in range(0, len(body), step))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it arrived: header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def reply(source: Recording | Fault, **shape: Any) -> Reply:
+    """A recorded answer, its delivery shaped by the other fields of `Reply`."""
+    match source:
+        case Recording(status=status, headers=headers, body=body):
+            return Reply(status, headers, body, **shape)
+        case Fault(body=body, headers=headers, ends_properly=proper):
+            return Reply(200, headers, body, **({"ending": "clean" if proper else "cut"} | shape))
+
+
+def json_reply(status: int, body: object, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
+    """An answer that no recording holds."""
+    named = {"content-type": "application/json"} | (headers or {})
+    return Reply(status, named, json.dumps(body).encode(), **shape)
+
+
+NOTHING_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
+
+
+BACKLOG = 2048
+"""As uvicorn has it: a thousand clients may come at once."""
+
+
+class ReplayServer:
+    """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; all else with 404.
+
+    Without `always`, a request too many is a 400 that says so: it fails its test, and is not retried.
+    """
+
+    base_url: str
+
+    def __init__(
+        self,
+        *replies: Reply | Recording | Fault,
+        always: Reply | Recording | Fault | None = None,
+        models: Reply | Recording | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        card = recorded("tiny-qwen3", "get_v1_models") if models is None else models
+        self.replies = deque(_as_replies(replies))
+        self.always = NOTHING_LEFT if always is None else next(_as_replies([always]))
+        self.models = next(_as_replies([card]))
+        self.requests: list[Asked] = []
+        self._port = port
+        self._tls = tls
+        self._conversations: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamReader] = set()
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The body of every POST /v1/responses so far."""
+        return [request.json for request in self.requests if request.path == "/v1/responses"]
+
+    @property
+    def connections(self) -> int:
+        """How many connections the client still holds."""
+        return sum(not reader.at_eof() and reader.exception() is None for reader in self._open)
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks of its own that still run."""
+        return set(self._conversations)
+
+    async def left_alone(self, but_for: int = 0) -> None:
+        """Return when the client holds no connection any more, or no more than so many."""
+        while self.connections > but_for:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
+            await asyncio.sleep(0.01)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._converse, "127.0.0.1", self._port, ssl=self._tls, backlog=BACKLOG
+        )
+        port = self._server.sockets[0].getsockname()[1]
+        self.base_url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}/v1"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for conversation in self._conversations:
+            conversation.cancel()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations.add(task)
+        self._open.add(reader)
+        try:
+            while (asked := await _read_request(reader)) is not None:
+                self.requests.append(asked)
+                if not await _write(self._answer(asked), reader, writer):
+                    break
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client went away, or the test is over
+        finally:
+            self._conversations.discard(task)
+            self._open.discard(reader)
+            writer.close()
+
+    def _answer(self, asked: Asked) -> Reply:
+        match asked.method, asked.path:
+            case "GET", "/v1/models":
+                return self.models
+            case "POST", "/v1/responses":
+                return self.replies.popleft() if self.replies else self.always
+            case _:
+                return json_reply(404, {"detail": "Not Found"})
+
+
+def _as_replies(sources: Iterable[Reply | Recording | Fault]) -> Iterator[Reply]:
+    return (source if isinstance(source, Reply) else reply(source) for source in sources)
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
+    """The next request on the connection; None when the client closed it."""
+    try:
+        start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    except asyncio.IncompleteReadError:
+        return None
+    method, path, _version = start.split(" ")
+    return Asked(method, path, headers, body)
+
+
+async def _write(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Whether the connection can carry another request."""
+    if answer.delay_before_headers:
+        await _pause(answer.delay_before_headers, reader)
+    if answer.status == 0:
+        writer.write(answer.body)
+        return False
+    writer.write(_head(answer))
+    for piece in answer.pieces():
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await writer.drain()
+        await asyncio.sleep(answer.delay_between_pieces)
+    match answer.ending:
+        case "clean" | "close":
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        case "stall":
+            await _drip(answer, reader, writer)
+        case "reset":
+            await _pause(SECONDS_BEFORE_A_RESET, reader)
+            reset: socket.socket = writer.get_extra_info("socket")
+            reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        case "cut":
+            pass
+    return answer.ending == "clean"
+
+
+async def _drip(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while answer.drip:
+        writer.write(b"%x\r\n%b\r\n" % (len(answer.drip), answer.drip))
+        await writer.drain()
+        await asyncio.sleep(answer.delay_between_drips)
+    await _pause(None, reader)
+
+
+async def _pause(seconds: float | None, reader: asyncio.StreamReader) -> None:
+    """Say nothing for a while, or for ever; raises `ConnectionError` when the client has gone, who asks no more."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            if await reader.read(1) == b"":
+                raise ConnectionResetError
+
+
+def _head(answer: Reply) -> bytes:
+    """Every body is chunked, as uvicorn sends a stream: its length is not known beforehand."""
+    lines = [
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        *(f"{name}: {value}" for name, value in answer.headers.items()),
+        "transfer-encoding: chunked",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -1,0 +1,55 @@
+"""Recorded replies as the package's own stages see them: frames, events, updates and a Turn."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
+from amplifier_module_provider_vllm._responses.fold import ResponsesFold
+from amplifier_module_provider_vllm._sse import Frame, SSEFramer
+from amplifier_module_provider_vllm._turn import Turn
+from amplifier_module_provider_vllm._updates import Update
+from tests.support.recordings import Recording, cases, recorded
+
+MODELS = ("tiny-qwen3", "tiny-gpt-oss")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a round showed while it ran, and what it came to."""
+
+    updates: list[Update]
+    turn: Turn | None
+    error: str | None
+
+
+def streams_of(*groups: str, pattern: str = "r*_stream") -> list[tuple[str, str]]:
+    """Set and name of every recorded stream that a server ended well."""
+    named = [(group, case) for group in groups for case in cases(group, pattern)]
+    return [(group, case) for group, case in named if recorded(group, case).is_stream]
+
+
+def framed(reads: Iterable[bytes]) -> list[Frame]:
+    framer = SSEFramer()
+    frames = [frame for read in reads for frame in framer.feed(read)]
+    return [*frames, *framer.end()]
+
+
+def events_of(recording: Recording) -> list[Event]:
+    """The events of a recorded reply; a whole one is a stream of one."""
+    if not recording.is_stream:
+        return [decode_reply(recording.body)]
+    decoded = (decode_event(frame.event, frame.data) for frame in framed([recording.body]))
+    return [event for event in decoded if event is not None]
+
+
+def folded(events: Iterable[Event]) -> Folded:
+    fold = ResponsesFold()
+    updates = [update for event in events for update in fold.push(event)]
+    return Folded(updates, fold.turn, fold.error)
+
+
+def turn_of(recording: Recording) -> Turn:
+    """The Turn of a recorded reply that a server ended."""
+    turn = folded(events_of(recording)).turn
+    assert turn is not None
+    return turn

@@ -1,0 +1,46 @@
+"""respx routes behind any version of the OpenAI SDK, for answers of which only status and body matter."""
+
+import importlib
+from typing import Any
+
+import httpx
+import openai
+import respx
+
+from tests.support.recordings import Recording
+
+# openai 2.x speaks through httpx, 3.x through httpx2; respx knows httpx alone.
+wire: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
+
+
+class _RoutedTransport(wire.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
+    """Carries a request of the SDK to a respx router, and the router's answer back."""
+
+    def __init__(self, router: respx.MockRouter) -> None:
+        self._router = router
+
+    async def handle_async_request(self, request: Any) -> Any:
+        body = await request.aread()
+        asked = httpx.Request(request.method, str(request.url), headers=request.headers.multi_items(), content=body)
+        answer = await self._answer(asked)
+        if isinstance(answer, httpx.TransportError):  # raised here, it has no trace of respx in its causes
+            raise getattr(wire, type(answer).__name__)(str(answer))
+        return wire.Response(answer.status_code, headers=answer.headers.multi_items(), content=await answer.aread())
+
+    async def _answer(self, asked: httpx.Request) -> httpx.Response | httpx.TransportError:
+        try:
+            return await self._router.async_handler(asked)
+        except httpx.TransportError as failure:
+            return failure
+
+
+def routed_client(router: respx.MockRouter, base_url: str = "http://vllm.test/v1") -> openai.AsyncOpenAI:
+    """An SDK client whose every request goes to the router, without retries of its own."""
+    transport = _RoutedTransport(router)
+    http_client = openai.DefaultAsyncHttpxClient(transport=transport)
+    return openai.AsyncOpenAI(base_url=base_url, api_key="EMPTY", max_retries=0, http_client=http_client)
+
+
+def replied(recording: Recording) -> httpx.Response:
+    """A recorded answer as a route's return value: `router.post("/responses").mock(return_value=replied(…))`."""
+    return httpx.Response(recording.status, headers=recording.headers, content=recording.body)

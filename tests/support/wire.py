@@ -1,0 +1,91 @@
+"""A reply spelled as vLLM spells it, event by event, so that it can be broken anywhere."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.support.replay import Reply, json_reply
+
+THOUGHT = ("They ", "want ", "cities.")
+ANSWER = ("Zürich, ", "東京, ", "and ", "Paris 🗼.")
+THOUGHT_TEXT, ANSWER_TEXT = "".join(THOUGHT), "".join(ANSWER)
+
+SSE = {"content-type": "text/event-stream; charset=utf-8"}
+JSON = {"content-type": "application/json"}
+HTML = {"content-type": "text/html; charset=utf-8"}
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    data = json.dumps({**fields, "type": kind}, ensure_ascii=False)
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+def text_delta(delta: str, output_index: int = 1) -> bytes:
+    return event("response.output_text.delta", delta=delta, output_index=output_index, content_index=0)
+
+
+def item_added(item: dict[str, Any], output_index: int) -> bytes:
+    return event("response.output_item.added", item={**item, "content": None}, output_index=output_index)
+
+
+def item_done(item: dict[str, Any], output_index: int) -> bytes:
+    return event("response.output_item.done", item=item, output_index=output_index)
+
+
+def reasoning_item(text: str = THOUGHT_TEXT) -> dict[str, Any]:
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
+
+
+def message_item(text: str = ANSWER_TEXT) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The object in a terminal event, and the body of a whole reply."""
+    usage = {"input_tokens": 9, "output_tokens": 8, "total_tokens": 17}
+    named = {"id": "resp_1", "object": "response", "model": "tiny-qwen3"}
+    return {**named, "status": "completed", "output": list(output), "usage": usage, **fields}
+
+
+OPENING = [event("response.created", response={"id": "resp_1"}), event("response.in_progress", response={})]
+THINKING = [
+    item_added(reasoning_item(""), 0),
+    *(event("response.reasoning_text.delta", delta=piece, output_index=0, content_index=0) for piece in THOUGHT),
+    item_done(reasoning_item(), 0),
+]
+SPEAKING = [
+    item_added(message_item(""), 1),
+    *(text_delta(piece) for piece in ANSWER),
+    item_done(message_item(), 1),
+]
+COMPLETED = event("response.completed", response=response(reasoning_item(), message_item()))
+
+EVENTS: Sequence[bytes] = [*OPENING, *THINKING, *SPEAKING, COMPLETED]
+"""The whole stream; each entry is one event with its blank line."""
+
+BEFORE_THE_LAST_WORD = sum(map(len, EVENTS[:-3]))
+"""Where the stream's last piece of text begins."""
+
+WHOLE = json.dumps(response(reasoning_item(), message_item()), ensure_ascii=False).encode()
+
+
+def streamed(*events: bytes, **shape: Any) -> Reply:
+    return Reply(200, SSE, b"".join(events), **shape)
+
+
+def whole(body: bytes = WHOLE, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
+    return Reply(200, JSON if headers is None else headers, body, **shape)
+
+
+def page(status: int, html: str) -> Reply:
+    return Reply(status, HTML, html.encode())
+
+
+def refusal(status: int, said: str = "no", **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return json_reply(status, {"error": {"message": said, "type": "Error", "param": None, "code": status}}, named)
+
+
+HEALTHY = {True: streamed(*EVENTS), False: whole()}
+"""The right answer, by whether it is streamed."""

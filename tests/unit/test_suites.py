@@ -1,0 +1,38 @@
+"""How the folders under tests/ stand to each other: suites share `support` and `rig`, and nothing else."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SUITES = {"unit", "contract", "faults", "fuzz", "live", "soak"}
+FILES = [
+    path.relative_to(ROOT)
+    for folder in ("tests", "bench", "examples")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "recordings" not in path.parts
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_suite_imports_nothing_of_another(file: Path) -> None:
+    own = file.parts[1] if file.parts[0] == "tests" else None
+    borrowed = {name for name in imported(file) if name.startswith("tests.") and name.split(".")[1] in SUITES - {own}}
+
+    assert borrowed == set()
+
+
+def test_every_suite_is_known() -> None:
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+
+    assert folders == SUITES
+
+
+def imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
