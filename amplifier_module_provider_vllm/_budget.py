@@ -7,10 +7,10 @@ from typing import Any
 from amplifier_core.llm_errors import LLMError
 
 from ._completion import Completion
-from ._count_bodies import count_bodies, is_ascii, read_count
+from ._harmony.count import count_input
 from ._responses.encode import Params
 from ._server import Server
-from ._token_accounting import count_input
+from ._tokenize import count_bodies, is_ascii, read_count
 
 logger = logging.getLogger(__name__)
 

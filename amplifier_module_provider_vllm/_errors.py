@@ -27,8 +27,8 @@ from amplifier_core.llm_errors import (
 )
 
 from ._constants import PROVIDER
+from ._server_text import WARM_UP_PHRASES, is_page, retry_after, server_words, tidy, without_secrets, words
 from ._turn import Turn
-from ._wording import WARM_UP_PHRASES, is_page, retry_after, server_words, tidy, without_secrets, words
 
 CONTEXT_PHRASES = (
     "maximum context length",

@@ -16,8 +16,8 @@ from amplifier_core.utils.truncate import redact_secrets, truncate_values
 
 from ._config import Config
 from ._constants import PROVIDER
-from ._json import read_json
 from ._options import CallOptions
+from ._strict_json import read_json
 from ._tool_repair import Repaired
 from ._updates import BlockDelta, BlockEnd, BlockStart, Update
 

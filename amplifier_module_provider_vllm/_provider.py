@@ -16,7 +16,8 @@ from ._config import read_config, unknown_keys
 from ._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._observability import Hooks, NoHooks, ObservedCall, described
 from ._server import Server
-from ._transport import Transport, normalized_url
+from ._wire.client import Transport
+from ._wire.url import normalized_url
 
 logger = logging.getLogger(__name__)
 

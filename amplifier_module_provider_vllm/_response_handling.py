@@ -20,7 +20,7 @@ from amplifier_core.message_models import (
 
 from ._config import Rates
 from ._constants import PROVIDER
-from ._json import read_json
+from ._strict_json import read_json
 from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 Block = TextBlock | ThinkingBlock | ToolCallBlock

@@ -22,12 +22,12 @@ from amplifier_core.utils.retry import RetryConfig, retry_with_backoff
 from ._constants import CONNECT_TIMEOUT, PROVIDER
 from ._continuation import NextRound, next_round, summed
 from ._errors import cut_stream, empty_reply, failed_reply, failed_stream, unknown_model
+from ._harmony.count import count_usage, is_counted
 from ._observability import ObservedCall
 from ._options import CallOptions
 from ._responses.encode import Params
 from ._responses.fold import ResponsesFold
 from ._server import Server
-from ._token_accounting import count_usage, is_counted
 from ._turn import Status, Turn
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundErro
 
 from ._config import Config
 from ._constants import PROBE_TIMEOUT
-from ._harmony_vocab import Vocabulary, shared_vocabulary
+from ._harmony.vocabulary import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limits_of, pick_model, speaks_harmony, window_in_refusal
 from ._state import StoredReplies
-from ._transport import Transport
+from ._wire.client import Transport
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ._json import read_json
+from ._strict_json import read_json
 from ._turn import FunctionCall, Item, Text, Turn
 
 MARKS = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from .._constants import CONNECT_TIMEOUT
-from .._http import proxy_before
-from .._transport import Transport
+from .._wire.client import Transport
+from .._wire.http import proxy_before
 from .findings import Finding, fail
 
 START_VLLM = (

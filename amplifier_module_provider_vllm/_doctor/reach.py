@@ -9,7 +9,8 @@ from .._config import Config
 from .._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, NO_API_KEY
 from .._limits import limits_of
 from .._server import Server
-from .._transport import Transport, normalized_url
+from .._wire.client import Transport
+from .._wire.url import normalized_url
 from .connection import Way, disconnected, way_to
 from .findings import Finding, Outcome, fail, note, ok
 from .remedies import KEY, remedy_for

@@ -14,7 +14,7 @@ from amplifier_core.llm_errors import (
 )
 
 from .._constants import CONNECT_TIMEOUT
-from .._transport import Transport
+from .._wire.client import Transport
 from .connection import Way
 from .findings import Finding, fail
 from .remedies import SERVER_LOG, remedy_for

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from .._harmony_vocab import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
+from .._harmony.vocabulary import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
 from .findings import Finding, note, ok
 
 

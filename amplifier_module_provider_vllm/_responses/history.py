@@ -21,8 +21,8 @@ from amplifier_core.message_models import (
 )
 
 from .._constants import PROVIDER
-from .._json import read_json
 from .._options import CallOptions
+from .._strict_json import read_json
 from .input_items import (
     InputItem,
     InputPart,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from amplifier_module_provider_vllm._doctor.vocabulary import vocabulary
-from amplifier_module_provider_vllm._harmony_vocab import Vocabulary
+from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
 from tests.support.vocabulary import vocabulary_folder
 
 

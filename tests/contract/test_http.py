@@ -13,7 +13,7 @@ import pytest
 from amplifier_core.message_models import ChatRequest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from amplifier_module_provider_vllm._http import http_client, proxy_before
+from amplifier_module_provider_vllm._wire.http import http_client, proxy_before
 from tests.support.recordings import Recording, recorded
 from tests.support.replay import ReplayServer, reply
 from tests.support.requests import HELLO

@@ -12,8 +12,8 @@ import respx
 from amplifier_core.message_models import ChatRequest, ImageBlock, Message, ThinkingBlock, ToolCallBlock, ToolSpec
 
 from amplifier_module_provider_vllm import VLLMProvider, _budget
-from amplifier_module_provider_vllm._harmony_vocab import Vocabulary, shared_vocabulary
-from amplifier_module_provider_vllm._token_accounting import count_input
+from amplifier_module_provider_vllm._harmony.count import count_input
+from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary, shared_vocabulary
 from tests.support.recordings import recorded
 from tests.support.replay import ReplayServer, reply
 from tests.support.requests import encoded

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec, Usage
 
-from amplifier_module_provider_vllm._harmony_vocab import shared_vocabulary
+from amplifier_module_provider_vllm._harmony.vocabulary import shared_vocabulary
 from tests.support.listening import provider_at
 from tests.support.recordings import Recording, recorded
 from tests.support.replay import ReplayServer

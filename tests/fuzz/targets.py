@@ -9,7 +9,6 @@ import openai
 from amplifier_core.llm_errors import ConfigurationError, InvalidToolCallError, LLMError
 from amplifier_core.message_models import ToolSpec
 
-from amplifier_module_provider_vllm._chunks import ChunkJoiner
 from amplifier_module_provider_vllm._config import Config
 from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, to_llm_error
 from amplifier_module_provider_vllm._limits import limits_of, pick_model, read_cards, speaks_harmony, window_in_refusal
@@ -19,6 +18,7 @@ from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
 from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
+from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from tests.fuzz.stories import events_of
 from tests.support.rounds import framed
 from tests.support.routes import wire

@@ -7,12 +7,12 @@ import pytest
 from amplifier_core.message_models import ChatRequest, Message, TextBlock, ThinkingBlock, ToolCallBlock, ToolSpec
 from openai_harmony import HarmonyEncoding
 
-import amplifier_module_provider_vllm._harmony_vocab as vocabulary
+import amplifier_module_provider_vllm._harmony.vocabulary as vocabulary
 from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm._harmony.count import count_usage
 from amplifier_module_provider_vllm._response_handling import to_response
-from amplifier_module_provider_vllm._token_accounting import count_usage
-from amplifier_module_provider_vllm._transport import Transport
 from amplifier_module_provider_vllm._turn import TokenUsage, Turn
+from amplifier_module_provider_vllm._wire.client import Transport
 from tests.rig.environment import ensure_environment
 from tests.rig.server import LiveServer
 from tests.support.exchange import CITY, GET_WEATHER, answered, user

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
-from amplifier_module_provider_vllm._sse import Frame, SSEFramer
 from amplifier_module_provider_vllm._turn import Turn
 from amplifier_module_provider_vllm._updates import Update
+from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
 from tests.support.recordings import Recording, cases, recorded
 
 MODELS = ("tiny-qwen3", "tiny-gpt-oss")

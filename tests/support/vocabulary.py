@@ -8,7 +8,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-from amplifier_module_provider_vllm._harmony_vocab import CHECKSUMS
+from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS
 from tests.rig.home import LiveRigError, home
 from tests.rig.locks import locked
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._chunks import ChunkJoiner
+from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from tests.support.recordings import recorded
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import pytest
 
-from amplifier_module_provider_vllm import _harmony_vocab
-from amplifier_module_provider_vllm._harmony_vocab import CHECKSUMS, Vocabulary
+from amplifier_module_provider_vllm._harmony import vocabulary as vocabulary_module
+from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS, Vocabulary
 from tests.support.vocabulary import vocabulary_folder
 
 NOWHERE = "http://127.0.0.1:1/encodings"
@@ -164,7 +164,8 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, host: Host) -
 def test_many_processes_fetch_once(tmp_path: Path, host: Host) -> None:
     """They set out together, and the first files come only a while later."""
     code = (
-        "import sys; from pathlib import Path; from amplifier_module_provider_vllm._harmony_vocab import Vocabulary;"
+        "import sys; from pathlib import Path;"
+        " from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary;"
         " print('ready', flush=True); input(); Vocabulary(Path(sys.argv[1]), sys.argv[2]).fetch()"
     )
     host.release.clear()
@@ -240,7 +241,7 @@ async def test_without_a_network_there_is_one_warning_and_no_failure(
 
 
 def test_a_host_that_falls_silent_is_given_up(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_harmony_vocab, "PATIENCE", 0.1)
+    monkeypatch.setattr(vocabulary_module, "PATIENCE", 0.1)
     host.release.clear()
 
     with pytest.raises(TimeoutError):
@@ -250,7 +251,7 @@ def test_a_host_that_falls_silent_is_given_up(tmp_path: Path, host: Host, monkey
 
 
 def test_a_host_that_trickles_is_given_up(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_harmony_vocab, "LONGEST_FETCH", 0.0)
+    monkeypatch.setattr(vocabulary_module, "LONGEST_FETCH", 0.0)
 
     with pytest.raises(TimeoutError, match="took longer"):
         Vocabulary(tmp_path, host.url).fetch()

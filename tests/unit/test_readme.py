@@ -10,7 +10,7 @@ import pytest
 from amplifier_module_provider_vllm._config import read_config, unknown_keys
 from amplifier_module_provider_vllm._doctor.files import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
-from amplifier_module_provider_vllm._harmony_vocab import CHECKSUMS
+from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS
 from tests.config_table import config_table, written_table
 from tests.readme import CONTRIBUTING, README, ROOT, blocks, commands
 from tests.rig.models import TINY_MODELS

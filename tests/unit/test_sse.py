@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._sse import Frame, SSEFramer
+from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
 from tests.support.recordings import fault, recorded
 from tests.support.rounds import MODELS, framed, streams_of
 

@@ -10,8 +10,8 @@ from openai_harmony import Author, Conversation, HarmonyEncoding, RenderConversa
 from openai_harmony import Message as HarmonyMessage
 
 from amplifier_module_provider_vllm._continuation import summed
-from amplifier_module_provider_vllm._harmony_vocab import Vocabulary
-from amplifier_module_provider_vllm._token_accounting import count_input, count_usage, is_counted
+from amplifier_module_provider_vllm._harmony.count import count_input, count_usage, is_counted
+from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Status, Text, TokenUsage, Turn
 from tests.support.recordings import Recording, cases, recorded
 from tests.support.requests import encoded

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from ._responses.input_items import FunctionTool, InputItem, InputPart
-from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+from .._responses.input_items import FunctionTool, InputItem, InputPart
+from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding, Message

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amplifier_module_provider_vllm._json import DEEPEST, read_json
+from amplifier_module_provider_vllm._strict_json import DEEPEST, read_json
 
 
 def nested(levels: int) -> str:

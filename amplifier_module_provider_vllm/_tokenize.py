@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from ._json import read_json
 from ._responses.input_items import InputItem, InputPart
+from ._strict_json import read_json
 
 Body = dict[str, Any]
 

@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import openai
 
-from ._chunks import ChunkJoiner
+from .chunks import ChunkJoiner
 
 # httpx with openai 2.x, httpx2 with 3.x; each with an httpcore of its own, as alike as they are.
 _packages = (kind.__module__.partition(".")[0] for kind in openai.DefaultAsyncHttpxClient.__mro__)

@@ -1,22 +1,19 @@
 """The socket: open a round, read it against a deadline, close it. Failures leave as `LLMError`."""
 
 import asyncio
-import ipaddress
-import re
-from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import openai
 
-from ._constants import CONNECT_TIMEOUT, NO_API_KEY
-from ._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
-from ._http import http_client
-from ._limits import ModelCard, read_cards
-from ._responses.events import Ended, Event, decode_event, decode_reply, is_of_reply
-from ._sse import Frame, SSEFramer
+from .._constants import CONNECT_TIMEOUT, NO_API_KEY
+from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
+from .._limits import ModelCard, read_cards
+from .._responses.events import Ended, Event, decode_event, decode_reply, is_of_reply
+from .http import http_client
+from .sse import Frame, SSEFramer
+from .url import is_local, shown_url, sign_in, without_password
 
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right behind the terminal event."""
@@ -31,56 +28,6 @@ class Response(Protocol):
     async def aread(self) -> bytes: ...
 
 
-def normalized_url(url: str) -> str:
-    """The URL with `/v1` where it names only a host. Raises `ValueError` for one that is not http or https."""
-    parts = _parts(url.strip())
-    # A password with # or / in it, unescaped, would make a host of the user.
-    cut = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
-    if parts is None or cut or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url {shown_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
-
-
-def _parts(url: str) -> SplitResult | None:
-    """None for what is no URL; what the library says of that repeats it, and with it the password."""
-    try:
-        parts = urlsplit(url)
-        return parts if parts.port != 0 else None
-    except ValueError:
-        return None
-
-
-def shown_url(url: str) -> str:
-    """The URL as it may be shown, be it one or not: without user, password and query."""
-    scheme, mark, rest = url.strip().rpartition("://")
-    return scheme + mark + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
-
-
-def _without_password(url: str) -> str:
-    """What libraries are told: they log the URL as it is."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _sign_in(url: str) -> dict[str, str]:
-    """The header that a URL's user and password stand for."""
-    parts = urlsplit(url)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
-
-
-def is_local(url: str) -> bool:
-    """Whether the URL names this machine: localhost, 127.0.0.0/8, ::1 or 0.0.0.0."""
-    host = urlsplit(url).hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return address.is_loopback or address.is_unspecified
-
-
 class Transport:
     """One server. The SDK's client is made in the loop that first uses it, and again if another loop does."""
 
@@ -89,9 +36,9 @@ class Transport:
     ) -> None:
         self.url = shown_url(base_url)
         self.is_local = is_local(base_url)
-        self._base_url = _without_password(base_url)
+        self._base_url = without_password(base_url)
         self._api_key = api_key or NO_API_KEY
-        self._headers = {**_sign_in(base_url), **headers}
+        self._headers = {**sign_in(base_url), **headers}
         self._given = None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
         self.closings = 0
         """How often it was closed: a call that was under way then is to end, and not to open it again."""
