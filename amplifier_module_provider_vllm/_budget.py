@@ -6,9 +6,9 @@ from typing import Any
 
 from amplifier_core.llm_errors import LLMError
 
+from ._ask import Ask
 from ._completion import Completion
 from ._harmony.count import count_input
-from ._responses.encode import Params
 from ._server import Server
 from ._tokenize import count_bodies, is_ascii, read_count
 
@@ -33,8 +33,9 @@ async def request_budget(server: Server, completion: Completion, context_estimat
 
 
 async def _budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
-    options, _, encoded = await completion.prepared()
-    measured = await _measured(server, encoded.params, harmony=options.harmony)
+    ask, _ = await completion.prepared()
+    options = ask.options
+    measured = await _measured(server, ask)
     if measured is None:
         return None
     source, tokens = measured
@@ -51,19 +52,19 @@ async def _budget(server: Server, completion: Completion, context_estimate: int)
     }
 
 
-async def _measured(server: Server, params: Params, *, harmony: bool) -> tuple[str, int] | None:
-    """Who counted the prompt, and the count: the server where it has an endpoint for that, for gpt-oss else we."""
-    if not harmony:
-        return await _by_server(server, params, harmony=False)
-    if is_ascii(params):
-        return await _by_server(server, params, harmony=True) or await _by_harmony(server, params)
-    return await _by_harmony(server, params) or await _by_server(server, params, harmony=True)
+async def _measured(server: Server, ask: Ask) -> tuple[str, int] | None:
+    """Who counted the prompt, and the count: the server if it has an endpoint for that, for gpt-oss else we."""
+    if ask.options.family.counts == "server":
+        return await _by_server(server, ask)
+    if is_ascii(ask):
+        return await _by_server(server, ask) or await _by_harmony(server, ask)
+    return await _by_harmony(server, ask) or await _by_server(server, ask)
 
 
-async def _by_server(server: Server, params: Params, *, harmony: bool) -> tuple[str, int] | None:
-    for path, body in count_bodies(params, harmony=harmony):
+async def _by_server(server: Server, ask: Ask) -> tuple[str, int] | None:
+    for path, body in count_bodies(ask):
         try:
-            tokens = read_count(await server.transport.asked(path, body, PATIENCE))
+            tokens = read_count(await server.transport.post(path, body, PATIENCE))
         except LLMError as error:
             logger.debug("[PROVIDER] vLLM: no count at %s: %s", path, error)
             continue
@@ -72,7 +73,7 @@ async def _by_server(server: Server, params: Params, *, harmony: bool) -> tuple[
     return None
 
 
-async def _by_harmony(server: Server, params: Params) -> tuple[str, int] | None:
+async def _by_harmony(server: Server, ask: Ask) -> tuple[str, int] | None:
     """With the vocabulary that is here; a question is no reason to fetch it."""
     encoding = await asyncio.to_thread(server.vocabulary.load)
-    return None if encoding is None else ("openai-harmony", await asyncio.to_thread(count_input, encoding, params))
+    return None if encoding is None else ("openai-harmony", await asyncio.to_thread(count_input, encoding, ask))

@@ -1,26 +1,35 @@
-"""One completion, from the request to the reply, in the order it happens."""
+"""One call of `complete()`, top to bottom: prompt, ask, reply, response."""
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from amplifier_core.llm_errors import InvalidRequestError, InvalidToolCallError, LLMTimeoutError, StreamError
-from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
+from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, StreamError
+from amplifier_core.message_models import ChatRequest, ChatResponse
 
+from ._ask import Ask, corrected, to_ask, without_format, without_images
+from ._blocks import show_whole
 from ._constants import PROVIDER
-from ._continuation import corrected, summed
-from ._errors import says_blind, speaks_of_format, speaks_of_images
+from ._endpoints import encode
+from ._errors import refuses_all_images, speaks_of_format, speaks_of_images
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
-from ._response_handling import to_response
-from ._responses.encode import Encoded, encode_request
-from ._responses.fold import retold
+from ._response_handling import BadCall, to_response
+from ._retries import Retries
 from ._rounds import Rounds
 from ._server import Server
 from ._tool_markup import recover_calls
 from ._tool_repair import Repaired, repair_tool_sequence
-from ._turn import Turn
+from ._turn import Turn, total_usage
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A turn, and the Ask that it answers: the one it was degraded to, if the server refused a part."""
+
+    ask: Ask
+    turn: Turn
 
 
 class Completion:
@@ -32,7 +41,8 @@ class Completion:
         self._call = call
         self._request = request
         self._overrides = overrides
-        self._rounds = Rounds(server, call)
+        self._retries = Retries(server.transport, server.config, call)
+        self._rounds = Rounds(server, call, self._retries)
 
     async def run(self) -> ChatResponse:
         timeout = first_set(self._overrides.get("timeout"), self._request.timeout, self._config.timeout)
@@ -40,30 +50,31 @@ class Completion:
         async with self._call:
             try:
                 async with deadline:
-                    return await self._answer()
+                    return await self._response()
             except TimeoutError as error:
                 if not deadline.expired():
                     raise
-                said = f"no reply within the timeout of {timeout} s"
-                raise LLMTimeoutError(said, provider=PROVIDER, model=self._call.model) from error
+                message = f"no reply within the timeout of {timeout} s"
+                raise LLMTimeoutError(message, provider=PROVIDER, model=self._call.model) from error
 
-    async def prepared(self) -> tuple[CallOptions, Repaired, Encoded]:
-        """The request as the server will be asked it."""
-        options = self._options(await self._rounds.retried(self._model))
+    async def prepared(self) -> tuple[Ask, Repaired]:
+        """The request as the server will be asked it, and what of its history had to be repaired."""
+        options = self._options(await self._retries.run(self._model))
         repaired = repair_tool_sequence(self._request.messages)
-        return options, repaired, encode_request(repaired.messages, self._request, options)
+        return to_ask(repaired.messages, self._request, options), repaired
 
-    async def _answer(self) -> ChatResponse:
-        options, repaired, encoded = await self.prepared()
-        await self._call.requested(options, encoded.params)
+    async def _response(self) -> ChatResponse:
+        ask, repaired = await self.prepared()
+        await self._call.requested(ask, lambda: encode(ask))
         await self._call.repaired(repaired)
-        turn = await self._turn(encoded, options)
-        try:
-            response = self._response(turn, encoded, options)
-        except InvalidToolCallError as error:
-            turn = await self._corrected(turn, encoded, options, error)
-            response = self._response(turn, encoded, options)
-        self._call.answered(response, turn.said)
+        answer = await self._answer(ask)
+        response = self._converted(answer)
+        if isinstance(response, BadCall):
+            answer = await self._corrected(answer, response)
+            response = self._converted(answer)
+        if isinstance(response, BadCall):
+            raise response.error(ask.options.model)
+        self._call.answered(response, answer.turn.raw)
         return response
 
     async def _model(self) -> str:
@@ -77,60 +88,49 @@ class Completion:
             self._overrides,
             self._config,
             model=model,
-            harmony=self._server.harmony(model),
+            family=self._server.family(model),
             advertised_output=limits.max_output_tokens if limits.known else None,
         )
-        return replace(options, vision=False) if model in self._server.blind else options
+        return replace(options, vision=False) if model in self._server.no_images else options
 
-    async def _turn(self, encoded: Encoded, options: CallOptions) -> Turn:
-        turn = await self._accepted(encoded, options)
-        recovered = recover_calls(turn, [tool["name"] for tool in encoded.params.get("tools", ()) if "name" in tool])
+    async def _answer(self, ask: Ask) -> _Answer:
+        answer = await self._accepted(ask)
+        recovered = recover_calls(answer.turn, [tool.name for tool in answer.ask.functions])
         if recovered.warning is not None:
             self._server.warn_once(recovered.warning)
-        if recovered.turn is not turn:
-            await self._call.stream.abort(StreamError("the reply's text held tool calls; it is told again with them"))
-            await self._call.stream.show(retold(recovered.turn.items))
-        return recovered.turn
+        if recovered.turn is not answer.turn:
+            await self._call.stream.abort(StreamError("the reply's text held tool calls; it is shown again with them"))
+            await self._call.stream.show(show_whole(recovered.turn.items))
+        return replace(answer, turn=recovered.turn)
 
-    async def _accepted(self, encoded: Encoded, options: CallOptions) -> Turn:
-        """The reply, to less than was asked for where the server refuses a part of it that can be done without."""
+    async def _accepted(self, ask: Ask) -> _Answer:
+        """The reply, to less than was asked for if the server refuses a part that can be done without."""
         while True:
             try:
-                return await self._rounds.reply(encoded.params, options)
+                return _Answer(ask, await self._rounds.reply(ask))
             except InvalidRequestError as error:
-                if not self._degraded(encoded, options, error):
+                degraded = self._degraded(ask, error)
+                if degraded is None:
                     raise
+                ask = degraded
 
-    def _degraded(self, encoded: Encoded, options: CallOptions, error: InvalidRequestError) -> bool:
-        """Whether there was something in the request that the server will not take and the reply can do without."""
-        if "text" in encoded.params and speaks_of_format(error):
-            asked = encoded.params.pop("text")["format"]["type"]
-            encoded.degradations.append(Degradation(requested=asked, actual="text", reason=str(error)))
-            return True
-        shown = options.vision and not any(one.requested == "image" for one in encoded.degradations)
-        if not shown or not speaks_of_images(error):
-            return False
-        if says_blind(error):
-            self._server.blind.add(options.model)
-        messages = repair_tool_sequence(self._request.messages).messages
-        without = encode_request(messages, self._request, replace(options, vision=False))
-        encoded.params["input"] = without.params["input"]
-        encoded.degradations.append(Degradation(requested="image", actual="text", reason=str(error)))
-        return True
+    def _degraded(self, ask: Ask, error: InvalidRequestError) -> Ask | None:
+        """The request without what the server refuses of it; None if it can do without nothing."""
+        if speaks_of_format(error) and (degraded := without_format(ask, str(error))):
+            return degraded
+        if not speaks_of_images(error):
+            return None
+        if refuses_all_images(error):
+            self._server.no_images.add(ask.options.model)
+        return without_images(ask, str(error))
 
-    def _response(self, turn: Turn, encoded: Encoded, options: CallOptions) -> ChatResponse:
-        try:
-            return to_response(turn, self._request.tools or [], self._config.rates, encoded.degradations)
-        except InvalidToolCallError as error:
-            error.model = options.model
-            raise
+    def _converted(self, answer: _Answer) -> ChatResponse | BadCall:
+        degradations = [*answer.ask.options.degradations, *answer.ask.degradations]
+        return to_response(answer.turn, self._request.tools or [], self._config.rates, degradations)
 
-    async def _corrected(self, turn: Turn, encoded: Encoded, options: CallOptions, error: InvalidToolCallError) -> Turn:
-        """The one round in which the model may mend a call that cannot be run."""
+    async def _corrected(self, answer: _Answer, bad: BadCall) -> _Answer:
+        """The one round in which the model may correct a call that cannot be run."""
+        error = bad.error(answer.ask.options.model)
         await self._call.stream.abort(error)
-        wrong = (error.tool_name, error.raw_arguments)
-        call = next(call for call in turn.calls if (call.name, call.arguments) == wrong)
-        told = f"Error: {error}. Call it again."
-        params = corrected(encoded.params, turn, call, told, harmony=options.harmony)
-        second = await self._turn(Encoded(params, encoded.degradations), options)
-        return replace(second, usage=summed(turn.usage, second.usage))
+        second = await self._answer(corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again."))
+        return replace(second, turn=replace(second.turn, usage=total_usage(answer.turn.usage, second.turn.usage)))

@@ -44,7 +44,7 @@ CONTEXT_PHRASES = (
 
 FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
 
-BLIND_PHRASES = ("multimodal", "at most 0 image", "image input")
+NO_IMAGES_PHRASES = ("multimodal", "at most 0 image", "image input")
 
 LONGEST_RETRY_AFTER = 300.0
 """Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
@@ -121,9 +121,9 @@ def speaks_of_images(error: InvalidRequestError) -> bool:
     return "multimodal" in str(error).lower() or "image" in str(error).lower()
 
 
-def says_blind(error: InvalidRequestError) -> bool:
+def refuses_all_images(error: InvalidRequestError) -> bool:
     """Whether a refusal is about every image there could be, and not about one that cannot be loaded."""
-    return any(phrase in str(error).lower() for phrase in BLIND_PHRASES)
+    return any(phrase in str(error).lower() for phrase in NO_IMAGES_PHRASES)
 
 
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:

@@ -34,13 +34,10 @@ def read_cards(body: bytes) -> list[ModelCard]:
     return [card for card in _cards.decode(body).data if card.id and card.id.isprintable()]
 
 
-def speaks_harmony(model: str, cards: Sequence[ModelCard] = ()) -> bool:
-    """Whether vLLM renders the model's prompts with Harmony, which takes fewer shapes than its chat templates.
-
-    Known by the model's name, or by what the server says it was loaded from.
-    """
+def model_names(model: str, cards: Sequence[ModelCard]) -> list[str]:
+    """The served name of a model, and what the server says that it was loaded from."""
     roots = [name for card in cards if card.id == model for name in (card.root, card.parent)]
-    return any(re.search(r"gpt[-_]oss", name, re.IGNORECASE) for name in (model, *roots) if name)
+    return [name for name in (model, *roots) if name]
 
 
 @dataclass(frozen=True, slots=True)

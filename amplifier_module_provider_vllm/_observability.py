@@ -4,22 +4,22 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, assert_never
 
-import msgspec
 from amplifier_core.llm_errors import LLMError
 from amplifier_core.message_models import ChatResponse
 from amplifier_core.utils.truncate import redact_secrets, truncate_values
 
+from ._ask import Ask
+from ._blocks import BlockDelta, BlockEnd, BlockStart, Update
 from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
 from ._strict_json import read_json
 from ._tool_repair import Repaired
-from ._updates import BlockDelta, BlockEnd, BlockStart, Update
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ EVENTS: Final = [
     "llm:response:raw",
 ]
 """Events outside the kernel's ALL_EVENTS, which loggers see only if a module contributes them."""
+
+
+HIDDEN: Final = "[REDACTED]"
 
 
 class Hooks(Protocol):
@@ -63,7 +66,7 @@ class ObservedCall:
     _options: CallOptions | None = None
     _started: float = field(default_factory=time.monotonic)
     _response: ChatResponse | None = None
-    _said: bytes = b""
+    _raw: bytes = b""
 
     def __post_init__(self) -> None:
         self.stream = ObservedStream(NoHooks(), self.request_id)
@@ -76,32 +79,34 @@ class ObservedCall:
     async def __aenter__(self) -> Self:
         return self
 
-    async def requested(self, options: CallOptions, params: Mapping[str, Any]) -> None:
-        self._options = options
+    async def requested(self, ask: Ask, body: Callable[[], Mapping[str, Any]]) -> None:
+        """Announce the request. `body` makes its JSON body, which is made only if a debug event shows it."""
+        options = self._options = ask.options
         if options.stream:
             self.stream = ObservedStream(self.hooks, self.request_id)
         payload = {
-            "message_count": len(params["input"]),
-            "tool_count": len(params.get("tools", ())),
+            "message_count": len(ask.items),
+            "tool_count": len(ask.prompt.tools) if ask.tools_offered else 0,
             "max_output_tokens": options.max_output_tokens,
             "reasoning_effort": options.reasoning_effort,
             "stream": options.stream,
         }
         logger.debug("[PROVIDER] vLLM: asking %s with %d items", options.model, payload["message_count"])
-        await self._emit_with_dumps("llm:request", payload, "request", params)
+        headers = {"extra_headers": dict.fromkeys(options.extra_headers, HIDDEN)} if options.extra_headers else {}
+        await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
-    def answered(self, response: ChatResponse, said: bytes) -> None:
-        """`said`: the reply as the server spelled it; of a reply in several rounds, the last."""
-        self._response, self._said = response, said
+    def answered(self, response: ChatResponse, raw: bytes) -> None:
+        """`raw`: the reply as the server sent it; of a reply in several rounds, the last."""
+        self._response, self._raw = response, raw
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        telling = asyncio.ensure_future(self._ended(error))
+        ending = asyncio.ensure_future(self._ended(error))
         try:
-            await asyncio.shield(telling)
+            await asyncio.shield(ending)
         except asyncio.CancelledError:  # while the hooks hear of the end; they are to hear it all the same
-            await telling
+            await ending
             raise
 
     async def _ended(self, error: BaseException | None) -> None:
@@ -113,12 +118,12 @@ class ObservedCall:
         )
         if self._response is not None:
             payload |= {"status": "ok", "finish_reason": self._response.finish_reason, "usage": _usage(self._response)}
-            await self._emit_with_dumps("llm:response", payload, "response", msgspec.Raw(self._said))
+            await self._emit_with_dumps("llm:response", payload, "response", lambda: read_json(self._raw))
             return
         if isinstance(error, asyncio.CancelledError):
             payload |= {"status": "cancelled"}
         else:
-            payload |= {"status": "error", "error": _told(error)}
+            payload |= {"status": "error", "error": _described(error)}
         await self._emit("llm:response", payload)
 
     async def repaired(self, repaired: Repaired) -> None:
@@ -129,16 +134,16 @@ class ObservedCall:
 
     async def retrying(self, attempt: int, delay: float, error: LLMError) -> None:
         payload = {"attempt": attempt, "max_retries": self.config.max_retries, "delay": delay}
-        said = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _told(error)}
-        await self._emit("provider:retry", payload | said)
+        failure = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _described(error)}
+        await self._emit("provider:retry", payload | failure)
 
     async def _emit(self, event: str, payload: dict[str, Any]) -> None:
         model = {} if self.model is None else {"model": self.model}
         await self.hooks.emit(event, {**self.about, **model, "request_id": self.request_id, **payload})
 
-    async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, said: Any) -> None:
+    async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, content: Callable[[], Any]) -> None:
         """The event, with its content in as much detail as the config asks for, secrets and images left out."""
-        shown = _shown(said) if self.config.raw or self.config.debug or self.config.raw_debug else None
+        shown = _shown(content) if self.config.raw or self.config.debug or self.config.raw_debug else None
         await self._emit(event, payload | ({"raw": shown} if self.config.raw else {}))
         if self.config.debug:
             cut = truncate_values(shown, self.config.debug_truncate_length)
@@ -174,7 +179,7 @@ class ObservedStream:
     async def abort(self, error: BaseException) -> None:
         if self.visible:
             self._sequences.clear()
-            await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _told(error)})
+            await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _described(error)})
 
     async def show(self, updates: Iterable[Update]) -> None:
         for update in updates:
@@ -201,7 +206,7 @@ def described(instance: str, base_url: str) -> dict[str, str]:
     return {"provider": PROVIDER, "instance": instance, "base_url": base_url}
 
 
-def _told(error: BaseException | None) -> dict[str, str]:
+def _described(error: BaseException | None) -> dict[str, str]:
     return {"type": type(error).__name__, "msg": str(error)}
 
 
@@ -209,28 +214,21 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
     return {} if response.usage is None else response.usage.model_dump(mode="json", exclude_none=True)
 
 
-def _shown(said: Any) -> Any:
-    """A reply that the server spelled in a way that only skipping could read is told of, not shown."""
+def _shown(content: Callable[[], Any]) -> Any:
+    """The content, fit to be shown; a reply with JSON that we could only skip is named, not shown."""
     try:
-        read = read_json(bytes(said)) if isinstance(said, msgspec.Raw) else said
-        return redact_secrets(_without_images(read))
+        return redact_secrets(_without_images(content()))
     except (ValueError, RecursionError) as error:
         return f"[cannot be shown: {error}]"
 
 
-def _without_images(said: Any) -> Any:
-    match said:
-        case str() if said.startswith("data:"):
-            return f"{said[:30]}… ({len(said)} characters)"
+def _without_images(value: Any) -> Any:
+    match value:
+        case str() if value.startswith("data:"):
+            return f"{value[:30]}… ({len(value)} characters)"
         case Mapping():
-            return {
-                key: _hidden(value) if key == "extra_headers" else _without_images(value) for key, value in said.items()
-            }
+            return {key: _without_images(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_without_images(value) for value in said]
+            return [_without_images(inner) for inner in value]
         case _:
-            return said
-
-
-def _hidden(headers: Mapping[str, str]) -> dict[str, str]:
-    return dict.fromkeys(headers, "[REDACTED]")
+            return value

@@ -2,17 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
 from ._config import Config
 from ._config import Reasoning as ConfiguredReasoning
+from ._family import Family
 
 T = TypeVar("T")
 
-HARMONY_EFFORTS = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
-"""gpt-oss takes only low, medium and high (vLLM 0.32: 400 for the rest)."""
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The choice of one tool, by its name."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "required", "none"] | NamedTool | Mapping[str, Any]
+"""A mapping is a choice of some other kind: handed on as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +29,12 @@ class CallOptions:
     """The settings of one call. None: not sent, the server decides."""
 
     model: str
-    harmony: bool
-    """Whether vLLM renders the model's prompts with Harmony, which takes fewer shapes than its chat templates."""
+    family: Family
     stream: bool
     temperature: float | None
     top_p: float | None
     stop: list[str] | None
-    tool_choice: str | dict[str, Any] | None
+    tool_choice: ToolChoice | None
     parallel_tool_calls: bool | None
     max_output_tokens: int | None
     capped_by_caller: bool
@@ -53,7 +61,7 @@ def decide_options(
     config: Config,
     *,
     model: str,
-    harmony: bool,
+    family: Family,
     advertised_output: int | None,
 ) -> CallOptions:
     """The options of a call to `model`; `advertised_output` caps a reply, in tokens, that nobody else capped."""
@@ -61,15 +69,15 @@ def decide_options(
         overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens, config.max_tokens
     )
     effort, summary = _reasoning(request, overrides, config)
-    sent_effort = HARMONY_EFFORTS.get(effort, effort) if effort and harmony else effort
+    sent_effort = None if effort is None else family.effort(effort)
     return CallOptions(
         model=model,
-        harmony=harmony,
+        family=family,
         stream=config.use_streaming and (request.metadata or {}).get("stream") is not False,
         temperature=first_set(overrides.get("temperature"), request.temperature, config.temperature),
         top_p=first_set(overrides.get("top_p"), request.top_p, config.top_p),
         stop=first_set(overrides.get("stop"), request.stop),
-        tool_choice=first_set(overrides.get("tool_choice"), request.tool_choice),
+        tool_choice=_tool_choice(first_set(overrides.get("tool_choice"), request.tool_choice)),
         parallel_tool_calls=first_set(overrides.get("parallel_tool_calls"), _extra(request, "parallel_tool_calls")),
         max_output_tokens=first_set(cap, advertised_output),
         capped_by_caller=cap is not None,
@@ -77,8 +85,8 @@ def decide_options(
         reasoning_summary=summary,
         truncation=config.truncation,
         store=config.enable_state,
-        vision=not harmony and config.vision is not False,  # vLLM drops what gpt-oss is shown without a word
-        degradations=_degraded_effort(effort, sent_effort, overrides),
+        vision=family.sees_images and config.vision is not False,
+        degradations=_degraded_effort(effort, sent_effort, family, overrides),
         extra_body={**config.extra_request_params, **(overrides.get("extra_request_params") or {})},
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},
     )
@@ -103,12 +111,35 @@ def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Confi
     return effort, summary
 
 
-def _degraded_effort(asked: str | None, sent: str | None, overrides: Mapping[str, Any]) -> list[Degradation]:
+def _tool_choice(given: str | dict[str, Any] | None) -> ToolChoice | None:
+    """The choice in whichever of OpenAI's, Anthropic's and Amplifier's spellings it was given."""
+    match given:
+        case None | "auto" | "required" | "none":
+            return given
+        case "any":
+            return "required"
+        case str(name):
+            return NamedTool(name)
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "tool" | "function", "name": str(name)}:
+            return NamedTool(name)
+        case {"type": "auto" | "required" | "none" | "any" as kind}:
+            return _tool_choice(str(kind))
+        case _:
+            return given
+
+
+def _degraded_effort(
+    asked: str | None, sent: str | None, family: Family, overrides: Mapping[str, Any]
+) -> list[Degradation]:
     """An opt-out of thinking is no wish that failed: the model thinks as little as it can."""
     if asked is None or sent is None or asked == sent or overrides.get("extended_thinking") is False:
         return []
-    reason = "gpt-oss takes only low, medium and high"
+    reason = f"{family.name} takes only {_listed(family.efforts or ())}"
     return [Degradation(requested=f"reasoning effort {asked}", actual=f"reasoning effort {sent}", reason=reason)]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _as_reasoning(value: object) -> ConfiguredReasoning:

@@ -158,7 +158,7 @@ class VLLMProvider:
         )
 
     def _capabilities(self, model: str | None) -> list[str]:
-        vision = self._server.config.vision is True and not self._server.harmony(model or "")
+        vision = self._server.config.vision is True and self._server.family(model or "").sees_images
         place = "local" if self._server.transport.is_local else "remote"
         return ["tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, assert_never
 
@@ -26,13 +27,35 @@ from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, Token
 Block = TextBlock | ThinkingBlock | ToolCallBlock
 
 
+@dataclass(frozen=True, slots=True)
+class BadCall:
+    """A call that cannot be run, and why; nothing of its turn is."""
+
+    call: FunctionCall
+    reason: str
+
+    def error(self, model: str) -> InvalidToolCallError:
+        return InvalidToolCallError(
+            f"the model called {self.call.name!r} {self.reason}",
+            provider=PROVIDER,
+            model=model,
+            tool_name=self.call.name,
+            raw_arguments=self.call.arguments,
+        )
+
+
 def to_response(
     turn: Turn, tools: Sequence[ToolSpec], rates: Rates | None, degradations: Sequence[Degradation] = ()
-) -> ChatResponse:
-    """The reply. Raises `InvalidToolCallError` for a call whose arguments are not a JSON object."""
+) -> ChatResponse | BadCall:
+    """The reply; the first call that cannot be run if it has one."""
     schemas = {tool.name: tool.parameters for tool in tools}
-    items = turn.items if turn.status is Status.COMPLETED else _with_cut_call_told(turn.items)
-    blocks = [_block(item, schemas) for item in items]
+    items = turn.items if turn.status is Status.COMPLETED else _with_cut_call_as_text(turn.items)
+    blocks: list[Block] = []
+    for item in items:
+        block = _block(item, schemas)
+        if isinstance(block, BadCall):
+            return block
+        blocks.append(block)
     calls = [ToolCall(id=b.id, name=b.name, arguments=b.input) for b in blocks if isinstance(b, ToolCallBlock)]
     texts = [block.text for block in blocks if isinstance(block, TextBlock)]
     extras: dict[str, Any] = {
@@ -65,34 +88,40 @@ def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
     )
 
 
-def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as a tool takes them. Raises `InvalidToolCallError`; nothing is ever run as `{}` that was not."""
-    if not call.whole:
-        raise _invalid(call, "and never said with which arguments")
+def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any] | BadCall:
+    """The arguments as a tool takes them; nothing is ever run as `{}` that was not."""
+    if not call.complete:
+        return BadCall(call, "and never said with which arguments")
     try:
         arguments = read_json(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:
-        raise _invalid(call, f"with arguments that are not JSON ({error})") from error
+        return BadCall(call, f"with arguments that are not JSON ({error})")
     if not isinstance(arguments, dict):
-        raise _invalid(call, "with arguments that are not a JSON object")
+        return BadCall(call, "with arguments that are not a JSON object")
     properties = schema.get("properties") or {}
     return {key: _opened(value, properties.get(key)) for key, value in arguments.items()}
 
 
-def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block:
+def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadCall:
     match item:
         case Reasoning(text=text):
             return ThinkingBlock(thinking=text)
         case Text(text=text) | OtherItem(text=text):
             return TextBlock(text=text)
-        case FunctionCall(call_id=call_id, name=name):
-            tool = _offered(name, schemas)
-            if item.doubted and tool not in schemas:
-                raise _invalid(item, f"which is not among the tools: {', '.join(schemas) or 'none'}")
-            arguments = parse_arguments(item, schemas.get(tool, {}))
-            return ToolCallBlock(id=call_id, name=tool, input=arguments, **_as_written(item, arguments))
+        case FunctionCall():
+            return _call_block(item, schemas)
         case _:
             assert_never(item)
+
+
+def _call_block(call: FunctionCall, schemas: Mapping[str, Mapping[str, Any]]) -> ToolCallBlock | BadCall:
+    tool = _offered(call.name, schemas)
+    if call.unrecognised and tool not in schemas:
+        return BadCall(call, f"which is not among the tools: {', '.join(schemas) or 'none'}")
+    arguments = parse_arguments(call, schemas.get(tool, {}))
+    if isinstance(arguments, BadCall):
+        return arguments
+    return ToolCallBlock(id=call.call_id, name=tool, input=arguments, **_as_written(call, arguments))
 
 
 def _as_written(call: FunctionCall, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,18 +148,18 @@ def _content_block(block: Block) -> ContentBlock:
             assert_never(block)
 
 
-def _with_cut_call_told(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """A call that was cut off is not the call that the model meant to make: told in its place, never run."""
+def _with_cut_call_as_text(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """A call that was cut off is not the call that the model meant to make: text in its place, never run."""
     match items:
-        case [*before, FunctionCall() as last] if not _is_whole(last):
+        case [*before, FunctionCall() as last] if not _is_complete(last):
             return (*before, OtherItem("function_call", f"[The reply was cut off in a call of {last.name}.]"))
         case _:
             return items
 
 
-def _is_whole(call: FunctionCall) -> bool:
+def _is_complete(call: FunctionCall) -> bool:
     try:
-        return call.whole and isinstance(read_json(call.arguments), dict)
+        return call.complete and isinstance(read_json(call.arguments), dict)
     except ValueError:
         return False
 
@@ -158,13 +187,13 @@ def _finish_reason(turn: Turn, calls: bool) -> str:
 
 
 def _metadata(turn: Turn) -> dict[str, Any]:
-    said = {
+    known = {
         "vllm:response_id": turn.response_id,
         "vllm:model": turn.model,
         "vllm:incomplete_reason": turn.incomplete_reason,
         "vllm:usage_estimated": True if turn.usage is not None and turn.usage.estimated else None,
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _as_one(degradations: Sequence[Degradation]) -> Degradation | None:
@@ -186,12 +215,3 @@ def _cost(usage: TokenUsage, rates: Rates) -> Decimal:
         (rates.output, usage.output_tokens),
     )
     return sum((Decimal(str(rate)) * tokens for rate, tokens in counted), Decimal()) / 1_000_000
-
-
-def _invalid(call: FunctionCall, wrong: str) -> InvalidToolCallError:
-    return InvalidToolCallError(
-        f"the model called {call.name!r} {wrong}",
-        provider=PROVIDER,
-        tool_name=call.name,
-        raw_arguments=call.arguments,
-    )

@@ -1,189 +1,141 @@
-"""The rounds of one completion: each retried as a unit, cut-off ones carried on, until the reply is whole."""
+"""The rounds of one call: each retried as a unit, cut-off ones carried on, until the reply is whole."""
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar
 
-from amplifier_core.llm_errors import (
-    AbortError,
-    ContextLengthError,
-    LLMError,
-    NetworkError,
-    NotFoundError,
-    ProviderUnavailableError,
-    StreamError,
-)
-from amplifier_core.utils.retry import RetryConfig, retry_with_backoff
+from amplifier_core.llm_errors import ContextLengthError, NotFoundError, StreamError
 
-from ._constants import CONNECT_TIMEOUT, PROVIDER
-from ._continuation import NextRound, next_round, summed
+from ._ask import Ask, continued, unstreamed, with_more_room
+from ._blocks import Blocks
+from ._endpoints import RESPONSES, ResponsesFold, encode
 from ._errors import cut_stream, empty_reply, failed_reply, failed_stream, unknown_model
-from ._harmony.count import count_usage, is_counted
+from ._harmony.count import count_usage
 from ._observability import ObservedCall
-from ._options import CallOptions
-from ._responses.encode import Params
-from ._responses.fold import ResponsesFold
+from ._retries import Retries
 from ._server import Server
-from ._turn import Status, Turn
+from ._tool_markup import is_marked
+from ._turn import Status, Text, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-UNLIMITED_ATTEMPTS = 1_000_000
-
 
 class Rounds:
-    """What the rounds of one call share: their patience, and the stream that is seen of them."""
+    """Runs the rounds of one call, sharing one retry budget and one hook stream."""
 
-    def __init__(self, server: Server, call: ObservedCall) -> None:
+    def __init__(self, server: Server, call: ObservedCall, retries: Retries) -> None:
         self._server = server
         self._config = server.config
         self._call = call
-        self._closings = server.transport.closings
-        self._failing_since = 0.0
+        self._retries = retries
         self._empty_replies = 0
 
-    async def reply(self, params: Params, options: CallOptions) -> Turn:
-        """The whole reply to a request. Raises `LLMError` where no patience is left to get it."""
-        continuations = 0 if options.capped_by_caller else self._config.max_continuations
-        turn, following = await self._retried_round(NextRound(params), options, continuations > 0)
+    async def reply(self, ask: Ask) -> Turn:
+        """The whole reply to a request. Raises `LLMError` once the retries are used up."""
+        continuations = 0 if ask.options.capped_by_caller else self._config.max_continuations
+        turn, following = await self._retried_round(ask, continuations > 0)
         usage = turn.usage
         if self._config.enable_state and following is None:
-            self._server.stored.remember(params, turn, harmony=options.harmony)
+            self._server.stored.remember(ask, turn)
         while following is not None:
             continuations -= 1
-            turn, following = await self._retried_round(following, options, continuations > 0)
-            usage = summed(usage, turn.usage)
+            turn, following = await self._retried_round(following, continuations > 0)
+            usage = total_usage(usage, turn.usage)
         return replace(turn, usage=usage)
 
-    async def retried(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """The operation's result, with Amplifier's own backoff between its failures."""
-        config = self._config
-        retries = RetryConfig(
-            max_retries=UNLIMITED_ATTEMPTS if config.startup_timeout else config.max_retries,
-            initial_delay=config.min_retry_delay,
-            max_delay=config.max_retry_delay,
-            jitter=config.retry_jitter,
-        )
+    async def _retried_round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
+        return await self._retries.run(lambda: self._round(ask, may_continue))
 
-        async def attempt() -> T:
-            self._check_open()
-            return await operation()
-
-        return await retry_with_backoff(attempt, retries, on_retry=self._before_retry)
-
-    def _check_open(self) -> None:
-        if self._server.transport.closings != self._closings:
-            raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
-
-    async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
-        """Say that there will be a retry, or raise the error where there is no point in one.
-
-        A server that cannot be reached at all is given up within the connect timeout, unless it may be starting.
-        """
-        self._check_open()
-        if attempt == 1:
-            self._failing_since = time.monotonic()
-        waited = time.monotonic() - self._failing_since + delay
-        starting = isinstance(error, ProviderUnavailableError) and waited <= self._config.startup_timeout
-        unreachable = isinstance(error, NetworkError) and waited > CONNECT_TIMEOUT
-        if not starting and (unreachable or attempt > self._config.max_retries):
-            raise error
-        await self._call.retrying(attempt, delay, error)
-
-    async def _retried_round(
-        self, asked: NextRound, options: CallOptions, may_continue: bool
-    ) -> tuple[Turn, NextRound | None]:
-        return await self.retried(lambda: self._round(asked, options, may_continue))
-
-    async def _round(self, asked: NextRound, options: CallOptions, may_continue: bool) -> tuple[Turn, NextRound | None]:
-        """One attempt: what it brought, and the round that goes on with it. Raises `LLMError` if it broke."""
-        async with self._call.stream as stream, self._lessons(options.model):
-            fold = ResponsesFold(asked.before, may_continue=may_continue)
-            if asked.before and not stream.visible:
-                await stream.show(fold.replayed())
-            await self._fold(fold, asked.params)
-            turn = await self._counted(self._ended(fold, options.model), asked.params, options)
-            following = self._following(asked, turn, options) if may_continue else None
+    async def _round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
+        """One attempt: its turn, and the round that goes on with it. Raises `LLMError` if it broke."""
+        model = ask.options.model
+        async with self._call.stream as stream, self._learning_from_refusals(model):
+            blocks = Blocks(ask.reply, may_continue=may_continue)
+            if ask.reply and not stream.visible:
+                await stream.show(blocks.replay())
+            fold = ResponsesFold(blocks)
+            await self._with_stored_state(fold, ask)
+            turn = await self._counted(_ended(fold, model), ask)
+            following = self._following(ask, turn) if may_continue else None
             if following is None and not turn.items:
                 self._empty_replies += 1
-                raise empty_reply(turn, options.model, retryable=self._empty_replies == 1)
-            again = following is not None and following.before == asked.before
+                raise empty_reply(turn, model, retryable=self._empty_replies == 1)
+            again = following is not None and following.reply == ask.reply
             if following is None or again:
-                await stream.show(fold.closed())
+                await stream.show(blocks.close())
             if again:
                 await stream.abort(StreamError("the reply was cut off; it is asked again with more room"))
             return turn, following
 
-    async def _fold(self, fold: ResponsesFold, params: Params) -> None:
-        """Fold a round; what the server was to remember and does not have is sent again, whole."""
-        if not self._config.enable_state:
-            await self._watch(fold, params)
-            return
+    async def _with_stored_state(self, fold: ResponsesFold, ask: Ask) -> None:
+        """Stream a round from a stored reply if there is one; what the server lost is sent again, whole."""
         stored = self._server.stored
-        sent = stored.shortened(params)
+        short = stored.shortened(ask) if self._config.enable_state else ask
+        if short is ask or short.stored is None:
+            await self._with_schema_reason(fold, ask)
+            return
         try:
-            await self._watch(fold, sent)
+            await self._with_schema_reason(fold, short)
         except NotFoundError:
-            if sent is params:
-                raise
-            stored.forget(sent["previous_response_id"])
-            await self._watch(fold, params)
+            stored.forget(short.stored)
+            await self._with_schema_reason(fold, ask)
         else:
-            if sent is not params:
-                stored.found()
+            stored.found()
 
-    async def _watch(self, fold: ResponsesFold, params: Params) -> None:
-        """Show the hooks what arrives; none of them is waited for while a read's deadline runs.
+    async def _with_schema_reason(self, fold: ResponsesFold, ask: Ask) -> None:
+        """Stream a round; a schema that breaks the stream is asked with again, unstreamed, for the reason.
 
-        vLLM 0.32 breaks the stream of a request whose schema its grammar cannot take; asked for the whole reply to it,
-        it says what is wrong.
+        vLLM 0.32 breaks the stream of a request whose schema its grammar cannot take; asked for the whole reply, it
+        says what is wrong.
         """
         try:
-            return await self._read(fold, params)
+            return await self._stream(fold, ask)
         except StreamError:
-            if "text" not in params or not params["stream"] or self._call.stream.visible:
+            if ask.prompt.format is None or not ask.options.stream or self._call.stream.visible:
                 raise
-        return await self._read(fold, {**params, "stream": False})
+        return await self._stream(fold, unstreamed(ask))
 
-    async def _read(self, fold: ResponsesFold, params: Params) -> None:
-        async with aclosing(self._server.transport.batches(params, self._config.stream_idle_timeout)) as batches:
+    async def _stream(self, fold: ResponsesFold, ask: Ask) -> None:
+        """Stream one round to the hooks. Hook time does not count against the read timeout."""
+        batches = self._server.transport.batches(
+            RESPONSES, encode(ask), ask.options.extra_headers, self._config.stream_idle_timeout
+        )
+        async with aclosing(batches):
             async for events in batches:
                 await self._call.stream.show(fold.push_all(events))
 
-    def _ended(self, fold: ResponsesFold, model: str) -> Turn:
-        if fold.error is not None:
-            raise failed_stream(fold.error, model, fold.error_code)
-        if fold.turn is None:
-            raise cut_stream(model)
-        if fold.turn.status is Status.FAILED:
-            raise failed_reply(fold.turn, model)
-        return fold.turn
-
-    async def _counted(self, turn: Turn, params: Params, options: CallOptions) -> Turn:
-        """The turn with the server's counts; with ours where it gave none for gpt-oss, as vLLM 0.10 does."""
+    async def _counted(self, turn: Turn, ask: Ask) -> Turn:
+        """The turn with the server's counts; with ours if it gave none for gpt-oss, as vLLM 0.10 does."""
         if is_counted(turn.usage):
             return turn
-        encoding = await self._server.vocabulary.encoding() if options.harmony else None
+        ours = ask.options.family.counts == "harmony"
+        encoding = await self._server.vocabulary.encoding() if ours else None
         if encoding is None:
             return replace(turn, usage=None)
-        usage = await asyncio.to_thread(count_usage, encoding, params, turn)
+        usage = await asyncio.to_thread(count_usage, encoding, ask, turn)
         logger.info("[TOKEN_ACCOUNTING] Injected usage: input=%s, output=%s", usage.input_tokens, usage.output_tokens)
         return replace(turn, usage=usage)
 
-    def _following(self, asked: NextRound, turn: Turn, options: CallOptions) -> NextRound | None:
-        limits = self._server.limits(options.model)
-        window = limits.context_window if limits.known else None
-        return next_round(asked.params, turn, asked.before, window=window, harmony=options.harmony)
+    def _following(self, ask: Ask, turn: Turn) -> Ask | None:
+        """The round that completes a reply which the cap on its tokens cut off; None if nothing can be gained.
+
+        A text goes on where it stopped. A thought or a call that was cut off cannot: those are asked again, with all
+        the room there is. Whole replies have a cut call as the beginning of its markup.
+        """
+        if not turn.cut_off:
+            return None
+        last = turn.items[-1] if turn.items else None
+        cut_in_call = ask.tools_offered and last is not None and is_marked(last)
+        if isinstance(last, Text) and ask.options.family.continues_text and not cut_in_call:
+            return continued(ask, turn)
+        limits = self._server.limits(ask.options.model)
+        return with_more_room(ask, turn, limits.context_window if limits.known else None)
 
     @asynccontextmanager
-    async def _lessons(self, model: str) -> AsyncIterator[None]:
-        """Remember what a refusal says of the server, and let it say what the server has."""
+    async def _learning_from_refusals(self, model: str) -> AsyncIterator[None]:
+        """Remember what a refusal says of the server, and let it name the models that the server has."""
         try:
             yield
         except ContextLengthError as error:
@@ -194,3 +146,13 @@ class Rounds:
             if served and model not in served:
                 raise unknown_model(error, served) from error
             raise
+
+
+def _ended(fold: ResponsesFold, model: str) -> Turn:
+    if fold.error is not None:
+        raise failed_stream(fold.error, model, fold.error_code)
+    if fold.turn is None:
+        raise cut_stream(model)
+    if fold.turn.status is Status.FAILED:
+        raise failed_reply(fold.turn, model)
+    return fold.turn

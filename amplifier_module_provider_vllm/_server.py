@@ -8,9 +8,10 @@ from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundErro
 
 from ._config import Config
 from ._constants import PROBE_TIMEOUT
+from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
-from ._limits import Limits, ModelCard, limits_of, pick_model, speaks_harmony, window_in_refusal
-from ._state import StoredReplies
+from ._limits import Limits, ModelCard, limits_of, model_names, pick_model, window_in_refusal
+from ._stored import StoredReplies
 from ._wire.client import Transport
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Server:
     cards: list[ModelCard] = field(default_factory=list)
     stored: StoredReplies = field(default_factory=StoredReplies)
     vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
-    blind: set[str] = field(default_factory=set)
+    no_images: set[str] = field(default_factory=set)
     """Models that refused an image."""
     asked_at: float | None = None
     """When the server was last asked for its models, on the monotonic clock."""
@@ -57,8 +58,8 @@ class Server:
         """Whether a server that did not list its models is asked again: it may have been loading."""
         return self.asked_at is None or time.monotonic() - self.asked_at > PROBE_AGAIN_AFTER
 
-    def harmony(self, model: str) -> bool:
-        return speaks_harmony(model, self.cards)
+    def family(self, model: str) -> Family:
+        return family_of(*model_names(model, self.cards))
 
     def limits(self, model: str | None) -> Limits:
         window = self._learned.get(model or "")

@@ -1,16 +1,20 @@
-"""Shape a request for the endpoints with which vLLM counts a prompt, and read what they answer.
+"""Spell a request for the endpoints with which vLLM counts a prompt, and read what they answer.
 
 Seen on vLLM 0.32: `/tokenize` renders the very prompt of `/v1/responses`, but not for gpt-oss, which it gives a chat
 template instead of Harmony. `/v1/messages/count_tokens` uses Harmony where the model does; what it changes, in tools'
 schemas without a type and in calls' arguments that are not ASCII, is a few tokens.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
-from ._responses.input_items import InputItem, InputPart
+from amplifier_core.message_models import ToolSpec
+
+from ._ask import Ask
+from ._prompt import Image, Part, PromptItem, Result, User, joined_text
 from ._strict_json import read_json
+from ._turn import FunctionCall, Reasoning, Text
 
 Body = dict[str, Any]
 
@@ -20,15 +24,15 @@ COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 ANTHROPIC_EFFORTS: Final = {"low", "medium", "high", "xhigh", "max"}
 
 
-def count_bodies(params: Mapping[str, Any], *, harmony: bool) -> list[tuple[str, Body]]:
-    """Path and body of each question that counts this request, the exacter one first."""
-    messages = COUNT_TOKENS, _anthropic_body(params, harmony=harmony)
-    return [messages] if harmony else [(TOKENIZE, _chat_body(params)), messages]
+def count_bodies(ask: Ask) -> list[tuple[str, Body]]:
+    """Path and body of each question that counts this request, the more exact one first."""
+    messages = COUNT_TOKENS, _anthropic_body(ask)
+    return [messages] if ask.options.family.counts == "harmony" else [(TOKENIZE, _chat_body(ask)), messages]
 
 
-def is_ascii(params: Mapping[str, Any]) -> bool:
+def is_ascii(ask: Ask) -> bool:
     """Whether `/v1/messages/count_tokens` counts the calls as they are: it escapes what is not ASCII in them."""
-    return all(item["arguments"].isascii() for item in params["input"] if item["type"] == "function_call")
+    return all(item.arguments.isascii() for item in ask.items if isinstance(item, FunctionCall))
 
 
 def read_count(answer: object) -> int | None:
@@ -39,89 +43,98 @@ def read_count(answer: object) -> int | None:
             return None
 
 
-def _chat_body(params: Mapping[str, Any]) -> Body:
+def _chat_body(ask: Ask) -> Body:
     """The chat messages that vLLM makes of the input (entrypoints/openai/responses/utils.py)."""
     messages: list[Body] = []
-    if "instructions" in params:
-        messages.append({"role": "system", "content": params["instructions"]})
-    for item in params["input"]:
-        _add_to_chat(messages, item)
-    tools = [{"type": "function", "function": _without_type(tool)} for tool in _functions(params)]
-    body = {"model": params["model"], "messages": messages, "chat_template_kwargs": _template_kwargs(params)}
+    if ask.prompt.instructions is not None:
+        messages.append({"role": "system", "content": ask.prompt.instructions})
+    for item in ask.items:
+        _add_to_chat(messages, item, ask)
+    tools = [{"type": "function", "function": _described(tool, "parameters")} for tool in ask.functions]
+    body = {"model": ask.options.model, "messages": messages, "chat_template_kwargs": _template_kwargs(ask)}
     return body | ({"tools": tools} if tools else {})
 
 
-def _add_to_chat(messages: list[Body], item: InputItem) -> None:
+def _add_to_chat(messages: list[Body], item: PromptItem, ask: Ask) -> None:
     """Reasoning, text and calls of the assistant that follow each other become one message."""
-    if item["type"] == "function_call_output":
-        content = _chat_content(item["output"])
-        messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
-        return
-    if item["type"] == "message" and item["role"] == "user":
-        messages.append({"role": "user", "content": _chat_content(item["content"])})
-        return
     last = messages[-1] if messages and messages[-1]["role"] == "assistant" else None
-    if item["type"] == "function_call":
-        function = {"name": item["name"], "arguments": item["arguments"]}
-        call = {"id": item["call_id"], "type": "function", "function": function}
-        if last is None:
-            messages.append({"role": "assistant", "tool_calls": [call]})
-        else:
-            last.setdefault("tool_calls", []).append(call)
-        return
-    key = "reasoning" if item["type"] == "reasoning" else "content"
-    if last is None or key in last:
-        last = {"role": "assistant"}
-        messages.append(last)
-    last[key] = item["content"][0]["text"]
+    match item:
+        case Result(call_id, parts):
+            messages.append({"role": "tool", "tool_call_id": call_id, "content": _chat_content(parts, ask)})
+        case User(parts):
+            messages.append({"role": "user", "content": _chat_content(parts, ask)})
+        case FunctionCall(call_id=call_id, name=name, arguments=arguments):
+            call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            if last is None:
+                messages.append({"role": "assistant", "tool_calls": [call]})
+            else:
+                last.setdefault("tool_calls", []).append(call)
+        case Reasoning(text) | Text(text):
+            key = "reasoning" if isinstance(item, Reasoning) else "content"
+            if last is None or key in last:
+                last = {"role": "assistant"}
+                messages.append(last)
+            last[key] = text
+        case _:
+            assert_never(item)
 
 
-def _chat_content(content: str | list[InputPart]) -> str | list[Body]:
-    if isinstance(content, str):
-        return content
+def _chat_content(parts: Sequence[Part], ask: Ask) -> str | list[Body]:
+    if not any(isinstance(part, Image) for part in parts):
+        return _joined(parts, ask)
     return [
-        {"type": "text", "text": part["text"]}
-        if part["type"] == "input_text"
-        else {"type": "image_url", "image_url": {"url": part["image_url"]}}
-        for part in content
+        {"type": "image_url", "image_url": {"url": part.url}}
+        if isinstance(part, Image)
+        else {"type": "text", "text": _joined([part], ask)}
+        for part in parts
     ]
 
 
-def _template_kwargs(params: Mapping[str, Any]) -> Body:
+def _template_kwargs(ask: Ask) -> Body:
     """What vLLM tells the template of the effort (openai/responses/protocol.py), under what the operator set."""
-    effort = params.get("reasoning", {}).get("effort")
+    effort = ask.options.reasoning_effort
     told = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
-    return told | _operators_kwargs(params)
+    return told | _operators_kwargs(ask)
 
 
-def _anthropic_body(params: Mapping[str, Any], *, harmony: bool) -> Body:
+def _anthropic_body(ask: Ask) -> Body:
     """The request as an Anthropic one. Harmony has a message for each item, chat templates one for each turn."""
-    blocks = [_anthropic_block(item) for item in params["input"]]
-    keys = [(role, place if harmony or role == "user" else 0) for place, (role, _) in enumerate(blocks)]
+    per_item = ask.options.family.counts == "harmony"
+    blocks = [_anthropic_block(item, ask) for item in ask.items]
+    keys = [(role, place if per_item or role == "user" else 0) for place, (role, _) in enumerate(blocks)]
     keyed = zip(keys, (block for _, block in blocks), strict=True)
     groups = groupby(keyed, lambda pair: pair[0])
     body: Body = {
-        "model": params["model"],
+        "model": ask.options.model,
         "messages": [{"role": key[0], "content": [block for _, block in group]} for key, group in groups],
-        "chat_template_kwargs": _operators_kwargs(params),
+        "chat_template_kwargs": _operators_kwargs(ask),
     }
-    tools = [_anthropic_tool(tool) for tool in _functions(params)]
-    system = {"system": params["instructions"]} if "instructions" in params else {}
-    return body | system | _anthropic_effort(params) | ({"tools": tools} if tools else {})
+    tools = [_described(tool, "input_schema") for tool in ask.functions]
+    system = {} if ask.prompt.instructions is None else {"system": ask.prompt.instructions}
+    return body | system | _anthropic_effort(ask) | ({"tools": tools} if tools else {})
 
 
-def _anthropic_block(item: InputItem) -> tuple[str, Body]:
-    """The role and the block of an item."""
-    if item["type"] == "reasoning":
-        return "assistant", {"type": "thinking", "thinking": item["content"][0]["text"]}
-    if item["type"] == "function_call":
-        arguments = {"id": item["call_id"], "name": item["name"], "input": _as_object(item["arguments"])}
-        return "assistant", {"type": "tool_use", **arguments}
-    if item["type"] == "function_call_output":
-        return "user", {"type": "tool_result", "tool_use_id": item["call_id"], "content": _text(item["output"])}
-    if item["role"] == "assistant":
-        return "assistant", {"type": "text", "text": item["content"][0]["text"]}
-    return "user", {"type": "text", "text": _text(item["content"])}
+def _anthropic_block(item: PromptItem, ask: Ask) -> tuple[str, Body]:
+    """The role and the block of an item. Images are not counted: what a model makes of one is not in its text."""
+    match item:
+        case Reasoning(text):
+            return "assistant", {"type": "thinking", "thinking": text}
+        case Text(text, beside_calls=True) if ask.options.family.thinks_beside_calls:
+            return "assistant", {"type": "thinking", "thinking": text}
+        case Text(text):
+            return "assistant", {"type": "text", "text": text}
+        case FunctionCall(call_id=call_id, name=name, arguments=arguments):
+            return "assistant", {"type": "tool_use", "id": call_id, "name": name, "input": _as_object(arguments)}
+        case Result(call_id, parts):
+            return "user", {"type": "tool_result", "tool_use_id": call_id, "content": _joined(parts, ask)}
+        case User(parts):
+            return "user", {"type": "text", "text": _joined(parts, ask)}
+        case _:
+            assert_never(item)
+
+
+def _joined(parts: Sequence[Part], ask: Ask) -> str:
+    return joined_text(parts, ask.options.family.tool_text)
 
 
 def _as_object(arguments: str) -> object:
@@ -133,34 +146,19 @@ def _as_object(arguments: str) -> object:
     return given if isinstance(given, dict) else {}
 
 
-def _text(content: str | list[InputPart]) -> str:
-    """Images are not counted: what a model makes of one is not in its text."""
-    return content if isinstance(content, str) else "\n".join(_texts(content))
+def _described(tool: ToolSpec, schema: str) -> Body:
+    """A tool with its parameters under the key `schema`."""
+    description = {} if tool.description is None else {"description": tool.description}
+    return {"name": tool.name, schema: tool.parameters, **description}
 
 
-def _texts(content: Sequence[InputPart]) -> Iterator[str]:
-    return (part["text"] for part in content if part["type"] == "input_text")
-
-
-def _anthropic_tool(tool: Mapping[str, Any]) -> Body:
-    described = {"description": tool["description"]} if "description" in tool else {}
-    return {"name": tool["name"], "input_schema": tool["parameters"], **described}
-
-
-def _anthropic_effort(params: Mapping[str, Any]) -> Body:
-    effort = params.get("reasoning", {}).get("effort")
+def _anthropic_effort(ask: Ask) -> Body:
+    effort = ask.options.reasoning_effort
     if effort == "none":
         return {"thinking": {"type": "disabled"}}
     return {"output_config": {"effort": effort}} if effort in ANTHROPIC_EFFORTS else {}
 
 
-def _functions(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [tool for tool in params.get("tools", ()) if tool["type"] == "function"]
-
-
-def _operators_kwargs(params: Mapping[str, Any]) -> Body:
-    return dict(params.get("extra_body", {}).get("chat_template_kwargs") or {})
-
-
-def _without_type(tool: Mapping[str, Any]) -> Body:
-    return {key: value for key, value in tool.items() if key != "type"}
+def _operators_kwargs(ask: Ask) -> Body:
+    kwargs = ask.options.extra_body.get("chat_template_kwargs")
+    return dict(kwargs) if isinstance(kwargs, Mapping) else {}

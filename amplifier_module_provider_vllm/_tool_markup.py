@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ._family import GPT_OSS
 from ._strict_json import read_json
 from ._turn import FunctionCall, Item, Text, Turn
 
@@ -22,9 +23,6 @@ HARMONY_CALL = re.compile(
     r".*?<\|message\|>(?P<arguments>\{.*?\})(?:<\|call\|>|$)",
     re.DOTALL,
 )
-
-HARMONY_MARKS = ("<|channel|>", "<|start|>")
-"""vLLM reads Harmony whatever its flags are, so that what is left of it is the model's own mistake."""
 
 TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
 NO_FLAGS = "the model did not keep to its own format, which no flag of the server mends"
@@ -51,7 +49,7 @@ def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovered:
     items = tuple(part for n, item in enumerate(turn.items) for part in _parted(item, n, turn, offered))
     found = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
     texts = "".join(item.text for item in turn.items if isinstance(item, Text))
-    advice = NO_FLAGS if any(mark in texts for mark in HARMONY_MARKS) else TOOL_FLAGS
+    advice = NO_FLAGS if any(mark in texts for mark in GPT_OSS.markup) else TOOL_FLAGS
     if not found:
         return Recovered(turn, f"the reply holds tool markup that could not be read as a call; {advice}")
     return Recovered(replace(turn, items=items), f"tool calls were read out of the reply's text; {advice}")

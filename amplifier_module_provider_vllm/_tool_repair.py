@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolCallBlock, ToolResultBlock
 
-from ._responses.input_items import defused, output_text
+from ._family import defuse
+from ._messages import loop_calls, output_text
 
 NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 
@@ -40,9 +41,8 @@ def repair_tool_sequence(messages: Sequence[Message]) -> Repaired:
 def call_ids(message: Message) -> list[str]:
     """The ids of the calls in a message, each once, from its blocks and from what loops store beside them."""
     blocks = [] if isinstance(message.content, str) else message.content
-    stored = (message.model_extra or {}).get("tool_calls") or ()
     ids = [block.id for block in blocks if isinstance(block, ToolCallBlock)]
-    return list(dict.fromkeys([*ids, *(call["id"] for call in stored)]))
+    return list(dict.fromkeys([*ids, *(call_id for call_id, _, _ in loop_calls(message))]))
 
 
 def _result_ids(message: Message) -> list[str]:
@@ -74,7 +74,7 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
     """The message without its orphans, if anything is left of it, and a user message that tells what they were."""
     heading = f"[Earlier result of {message.name or 'a tool'}, whose call is no longer in the conversation]"
     if isinstance(message.content, str):
-        yield Message(role="user", content=f"{heading}\n{defused(message.content)}")
+        yield Message(role="user", content=f"{heading}\n{defuse(message.content)}")
         return
     answers_nothing = message.tool_call_id is not None
     told = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
@@ -91,8 +91,8 @@ def _result_id(block: ContentBlockUnion) -> str | None:
 def _as_told(block: ContentBlockUnion) -> ContentBlockUnion:
     match block:
         case ToolResultBlock(output=output):
-            return TextBlock(text=defused(output_text(output)))
+            return TextBlock(text=defuse(output_text(output)))
         case TextBlock(text=text):
-            return TextBlock(text=defused(text))
+            return TextBlock(text=defuse(text))
         case _:
             return block

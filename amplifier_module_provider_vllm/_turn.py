@@ -13,6 +13,8 @@ class Reasoning:
 class Text:
     text: str
     refusal: bool = False
+    beside_calls: bool = False
+    """Whether the message that it is a part of also calls tools: told of a prompt's texts, not of a reply's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,10 @@ class FunctionCall:
     call_id: str
     name: str
     arguments: str
-    doubted: bool = False
+    unrecognised: bool = False
     """The server did not know the tool (vLLM's `mcp_call`); it is a call only if the tool was offered."""
-    whole: bool = True
-    """False while the server has only announced the call: its arguments were never told."""
+    complete: bool = True
+    """False while the server has only announced the call: its arguments have not arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ class Turn:
     usage: TokenUsage | None = None
     incomplete_reason: str | None = None
     failure: str | None = None
-    """What the server said of a failed reply."""
-    said: bytes = field(default=b"", compare=False, repr=False)
-    """The whole reply as the server spelled it, in JSON, for who debugs it."""
+    """The server's reason for a failed reply."""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    """The reply as the server sent it, in JSON, for the debug events."""
 
     @property
     def cut_off(self) -> bool:
@@ -82,3 +84,26 @@ class Turn:
     @property
     def calls(self) -> tuple[FunctionCall, ...]:
         return tuple(item for item in self.items if isinstance(item, FunctionCall))
+
+
+def is_counted(usage: TokenUsage | None) -> bool:
+    """Whether the server counted: no prompt is empty, but vLLM 0.10 gave zeros for gpt-oss."""
+    return usage is not None and (usage.input_tokens > 0 or usage.output_tokens > 0)
+
+
+def total_usage(first: TokenUsage | None, second: TokenUsage | None) -> TokenUsage | None:
+    """What two rounds cost together."""
+    if first is None or second is None:
+        return first or second
+    return TokenUsage(
+        input_tokens=first.input_tokens + second.input_tokens,
+        output_tokens=first.output_tokens + second.output_tokens,
+        reasoning_tokens=_sum(first.reasoning_tokens, second.reasoning_tokens),
+        cached_tokens=_sum(first.cached_tokens, second.cached_tokens),
+        cache_write_tokens=_sum(first.cache_write_tokens, second.cache_write_tokens),
+        estimated=first.estimated or second.estimated,
+    )
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None and second is None else (first or 0) + (second or 0)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from amplifier_core.message_models import Message, TextBlock, ThinkingBlock, ToolCallBlock
+from amplifier_core.message_models import ChatResponse, Message, TextBlock, ThinkingBlock, ToolCallBlock
 
+from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
@@ -97,9 +98,10 @@ def _pure_ms(repetitions: int) -> tuple[float, float, float, float]:
 
 
 def _converted(body: bytes) -> None:
-    fold = ResponsesFold()
+    fold = ResponsesFold(Blocks())
     list(fold.push_all([decode_reply(body)]))
-    if fold.turn is None or len(to_response(fold.turn, [], None).content) != 1000:
+    response = None if fold.turn is None else to_response(fold.turn, [], None)
+    if not isinstance(response, ChatResponse) or len(response.content) != 1000:
         raise BrokenRunError("the reply with 1,000 items did not become 1,000 blocks")
 
 

@@ -1,16 +1,18 @@
 """Ask a model something as a session would, once, and note what came back and when."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amplifier_core.message_models import ChatRequest, Message
 
+from .._ask import StoredReply, to_ask
 from .._config import Config
+from .._endpoints import encode
 from .._limits import pick_model
 from .._observability import ObservedCall, described
 from .._options import decide_options
-from .._responses.encode import encode_request
+from .._retries import Retries
 from .._rounds import Rounds
 from .._server import Server
 from .._turn import Text, Turn
@@ -59,24 +61,33 @@ class Heard:
 
 
 async def ask(
-    server: Server, text: str, *, system: str | None = None, params: dict[str, Any] | None = None, **asked: Any
+    server: Server,
+    text: str,
+    *,
+    system: str | None = None,
+    store: bool = False,
+    stored: StoredReply | None = None,
+    **fields: Any,
 ) -> Heard:
-    """The reply to one question; `params` go to the server as they are, the rest is Amplifier's request."""
+    """The reply to one question, with further `fields` of Amplifier's request.
+
+    `store`: the server is to keep the reply; `stored`: the kept reply that the question goes on from.
+    """
     model = pick_model(server.config.default_model, server.cards, server.transport.url)
     messages = [Message(role="system", content=system)] if system else []
     request = ChatRequest(
         messages=[*messages, Message(role="user", content=text)],
         max_output_tokens=min(MOST_TOKENS, server.limits(model).max_output_tokens),
         temperature=0.0,
-        **asked,
+        **fields,
     )
     options = decide_options(
-        request, {}, server.config, model=model, harmony=server.harmony(model), advertised_output=None
+        request, {}, server.config, model=model, family=server.family(model), advertised_output=None
     )
-    sent = encode_request(request.messages, request, options).params | (params or {})
+    asked = replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored)
     clock = _Clock()
     async with ObservedCall(clock, server.config, described("doctor", server.transport.url)) as call:
-        await call.requested(options, sent)
-        turn = await Rounds(server, call).reply(sent, options)
+        await call.requested(asked, lambda: encode(asked))
+        turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(asked)
     first = None if clock.first is None else clock.first - clock.started
     return Heard(turn, time.monotonic() - clock.started, first)

@@ -105,7 +105,7 @@ def _key_of(config: Config) -> str | None:
 
 async def _version(server: Server) -> Finding:
     try:
-        match await server.transport.beside("/version", CONNECT_TIMEOUT):
+        match await server.transport.get_root("/version", CONNECT_TIMEOUT):
             case {"version": str(version)}:
                 return ok("version", f"vLLM {version}")
             case _:

@@ -2,6 +2,7 @@
 
 from amplifier_core.llm_errors import InvalidRequestError, NotFoundError
 
+from .._ask import StoredReply
 from .._limits import pick_model
 from .._server import Server
 from .asking import ask
@@ -13,9 +14,9 @@ SWITCH = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, 
 async def store(server: Server, *, wanted: bool) -> Finding:
     """vLLM takes `store: true` without a store too: only a second request tells."""
     try:
-        heard = await ask(server, "What is the capital of France?", params={"store": True})
-        previous = {"store": True, "previous_response_id": heard.turn.response_id}
-        await ask(server, "What is the capital of Japan?", params=previous)
+        heard = await ask(server, "What is the capital of France?", store=True)
+        previous = StoredReply(heard.turn.response_id or "", items=0)
+        await ask(server, "What is the capital of Japan?", store=True, stored=previous)
     except (NotFoundError, InvalidRequestError):
         if wanted:
             return fail("store", "off: the server keeps no replies, but `enable_state` counts on them", SWITCH)
@@ -23,5 +24,9 @@ async def store(server: Server, *, wanted: bool) -> Finding:
     if not wanted:
         return ok("store", "on, though nothing uses it: `enable_state` is not set")
     model = pick_model(server.config.default_model, server.cards, server.transport.url)
-    calls = "" if server.harmony(model) else "; turns with tool calls are sent whole, vLLM forgets those calls"
+    calls = (
+        ""
+        if not server.family(model).forgets_stored_calls
+        else "; turns with tool calls are sent whole, vLLM forgets those calls"
+    )
     return ok("store", f"on, and used{calls}")

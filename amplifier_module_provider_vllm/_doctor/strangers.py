@@ -65,7 +65,7 @@ def _not_http(way: Way, error: NetworkError) -> tuple[str, str]:
 
 async def _no_list(transport: Transport) -> str:
     try:
-        text = await transport.text("/models", CONNECT_TIMEOUT)
+        text = await transport.get_text("/models", CONNECT_TIMEOUT)
     except LLMError as error:
         return str(error)
     if not text.lstrip().startswith("<"):

@@ -61,7 +61,7 @@ async def talk(server: Server, *, store_wanted: bool) -> AsyncIterator[Finding]:
     yield _usage(heard)
     yield await _guarded("prefix cache", _prefix_cache(server), note)
     yield await _guarded("store", store(server, wanted=store_wanted), note)
-    if server.harmony(model):
+    if server.family(model).counts == "harmony":
         yield await vocabulary(server.vocabulary)
 
 

@@ -1,14 +1,16 @@
-"""Count the tokens of a request and its reply for gpt-oss, where the server did not.
+"""Count the tokens of a request and its reply for gpt-oss, for a server that does not.
 
 The input as vLLM 0.32 renders it (entrypoints/openai/responses/harmony.py and openai/parser/harmony_utils.py).
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
-from .._responses.input_items import FunctionTool, InputItem, InputPart
+from .._ask import Ask
+from .._family import Family
+from .._prompt import PromptItem, Result, User, joined_text
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 if TYPE_CHECKING:
@@ -20,27 +22,22 @@ ANY_DATE: Final = "2025-01-01"
 """vLLM names the server's date; every date has the same number of tokens."""
 
 
-def is_counted(usage: TokenUsage | None) -> bool:
-    """Whether the server counted: no prompt is empty, but vLLM 0.10 gave zeros for gpt-oss."""
-    return usage is not None and (usage.input_tokens > 0 or usage.output_tokens > 0)
-
-
-def count_usage(encoding: "HarmonyEncoding", params: Mapping[str, Any], turn: Turn) -> TokenUsage:
-    """What a round cost: the parameters of its `responses.create`, and what came of them."""
+def count_usage(encoding: "HarmonyEncoding", ask: Ask, turn: Turn) -> TokenUsage:
+    """What a round cost: what was asked, and what came of it."""
     counter = _Counter(encoding)
     return TokenUsage(
-        input_tokens=count_input(encoding, params),
+        input_tokens=count_input(encoding, ask),
         output_tokens=counter.output(turn),
         reasoning_tokens=sum(counter.text(item.text) for item in turn.items if isinstance(item, Reasoning)) or None,
         estimated=True,
     )
 
 
-def count_input(encoding: "HarmonyEncoding", params: Mapping[str, Any]) -> int:
+def count_input(encoding: "HarmonyEncoding", ask: Ask) -> int:
     """The tokens of the prompt that vLLM makes of a request, the beginning of the reply's header included."""
     counter = _Counter(encoding)
-    messages = _without_old_thoughts(_messages(params["input"]))
-    return counter.preamble(params) + sum(map(counter.message, messages)) + len(counter.header("<|start|>assistant"))
+    messages = _without_old_reasoning(_messages(ask))
+    return counter.preamble(ask) + sum(map(counter.message, messages)) + len(counter.header("<|start|>assistant"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,39 +46,38 @@ class _Message:
 
     author: str
     channel: str | None
-    texts: Sequence[str]
+    text: str
 
     @property
     def header(self) -> str:
         return self.author if self.channel is None else f"{self.author}<|channel|>{self.channel}"
 
 
-def _messages(items: Sequence[InputItem]) -> list[_Message]:
-    names = {item["call_id"]: item["name"] for item in items if item["type"] == "function_call"}
-    return [_message(item, names) for item in items]
+def _messages(ask: Ask) -> list[_Message]:
+    names = {item.call_id: item.name for item in ask.items if isinstance(item, FunctionCall)}
+    return [_message(item, names, ask.options.family) for item in ask.items]
 
 
-def _message(item: InputItem, names: Mapping[str, str]) -> _Message:
+def _message(item: PromptItem, names: Mapping[str, str], family: Family) -> _Message:
     """An item on its channel; `names` are the tools' by the ids of their calls."""
-    if item["type"] == "reasoning":
-        return _Message("assistant", "analysis", ["\n".join(part["text"] for part in item["content"])])
-    if item["type"] == "function_call":
-        # The header that vLLM keeps to, whatever the library writes: oss-harmony 0.0.10 changed it.
-        return _Message(f"assistant to=functions.{item['name']}", "commentary json", [item["arguments"]])
-    if item["type"] == "function_call_output":
-        author = f"functions.{names.get(item['call_id'], '')} to=assistant"
-        return _Message(author, "commentary", _texts(item["output"]))
-    if item["role"] == "assistant":
-        return _Message("assistant", "final", [part["text"] for part in item["content"]])
-    return _Message("user", None, _texts(item["content"]))
+    match item:
+        case Reasoning(text):
+            return _Message("assistant", "analysis", text)
+        case Text(text, beside_calls=beside_calls):
+            return _Message("assistant", "analysis" if beside_calls and family.thinks_beside_calls else "final", text)
+        case FunctionCall(name=name, arguments=arguments):
+            # The header that vLLM keeps to, whatever the library writes: oss-harmony 0.0.10 changed it.
+            return _Message(f"assistant to=functions.{name}", "commentary json", arguments)
+        case Result(call_id, parts):
+            author = f"functions.{names.get(call_id, '')} to=assistant"
+            return _Message(author, "commentary", joined_text(parts, family.tool_text))
+        case User(parts):
+            return _Message("user", None, joined_text(parts, family.tool_text))
+        case _:
+            assert_never(item)
 
 
-def _texts(content: str | list[InputPart]) -> list[str]:
-    """Harmony has no images: vLLM makes an empty text of one."""
-    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "input_text"]
-
-
-def _without_old_thoughts(messages: list[_Message]) -> list[_Message]:
+def _without_old_reasoning(messages: list[_Message]) -> list[_Message]:
     """vLLM drops the reasoning before the last final message (`auto_drop_analysis_messages`)."""
     final = max((place for place, message in enumerate(messages) if message.channel == "final"), default=-1)
     return [message for place, message in enumerate(messages) if place > final or message.channel != "analysis"]
@@ -105,13 +101,13 @@ class _Counter:
 
     def message(self, message: _Message) -> int:
         framed = self.header(f"<|start|>{message.header}<|message|><|end|>")
-        return len(framed) + sum(map(self.text, message.texts))
+        return len(framed) + self.text(message.text)
 
-    def preamble(self, params: Mapping[str, Any]) -> int:
+    def preamble(self, ask: Ask) -> int:
         """The system message and, where there are instructions or tools, the developer message."""
         from openai_harmony import Conversation, RenderConversationConfig
 
-        conversation = Conversation.from_messages(list(_preamble(params)))
+        conversation = Conversation.from_messages(list(_preamble(ask)))
         config = RenderConversationConfig(auto_drop_analysis=False)
         return len(self._encoding.render_conversation(conversation, config))
 
@@ -137,30 +133,24 @@ def _is_raw(item: Item) -> bool:
     return isinstance(item, Text) and RAW.search(item.text) is not None
 
 
-def _preamble(params: Mapping[str, Any]) -> "Iterator[Message]":
+def _preamble(ask: Ask) -> "Iterator[Message]":
     from openai_harmony import DeveloperContent, Message, ReasoningEffort, Role, SystemContent, ToolDescription
 
     system = SystemContent.new().with_conversation_start_date(ANY_DATE)
-    effort = params.get("reasoning", {}).get("effort")
+    effort = ask.options.reasoning_effort
     if effort in ("low", "medium", "high"):
         system = system.with_reasoning_effort(ReasoningEffort[effort.upper()])
     yield Message.from_role_and_content(Role.SYSTEM, system)
-    instructions, tools = params.get("instructions"), _functions(params)
+    instructions, tools = ask.prompt.instructions, ask.functions
     if not instructions and not tools:
         return
     developer = DeveloperContent.new()
     if instructions is not None:
         developer = developer.with_instructions(instructions)
     if tools:
-        described = [
-            ToolDescription.new(tool["name"], tool.get("description") or "", tool["parameters"]) for tool in tools
-        ]
+        described = [ToolDescription.new(tool.name, tool.description or "", tool.parameters) for tool in tools]
         developer = developer.with_function_tools(described)
     yield Message.from_role_and_content(Role.DEVELOPER, developer)
-
-
-def _functions(params: Mapping[str, Any]) -> list[FunctionTool]:
-    return [tool for tool in params.get("tools", ()) if tool["type"] == "function"]
 
 
 def _channel(item: Item, following: Item | None) -> str:

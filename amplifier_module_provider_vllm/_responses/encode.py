@@ -1,118 +1,182 @@
-"""Encode messages, tools and options as the parameters of `responses.create`."""
+"""Spell an Ask as the JSON body of /v1/responses, in the shapes that both of vLLM's paths take.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+The paths are Harmony and chat templates. Seen on vLLM 0.32: a second content part of a replayed item is silently
+dropped, a null id is refused, a reasoning item needs a summary, and a tool's output must be a string for gpt-oss.
+"""
 
-from amplifier_core.llm_errors import InvalidRequestError
-from amplifier_core.message_models import (
-    ChatRequest,
-    Degradation,
-    Message,
-    ResponseFormatJson,
-    ResponseFormatJsonSchema,
-    ToolSpec,
-)
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, assert_never
 
-from .._constants import PROVIDER
-from .._options import CallOptions
-from .history import History, all_text
-from .input_items import wire_value
+from amplifier_core.message_models import ToolSpec
 
-Params = dict[str, Any]
-"""Keyword arguments of `AsyncOpenAI.responses.create`."""
+from .._ask import Ask, is_function
+from .._family import Family
+from .._options import CallOptions, NamedTool, ToolChoice
+from .._prompt import Format, Image, Part, Reminder, Result, ToolText, User, joined_text
+from .._turn import FunctionCall, Reasoning, Text
+
+T = TypeVar("T")
+
+Body = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    params: Params
-    degradations: list[Degradation]
+def encode(ask: Ask) -> Body:
+    """The JSON body. Raises `InvalidRequestError` for an image whose source is neither base64 nor a URL."""
+    options, prompt = ask.options, ask.prompt
+    body: Body = {"model": options.model, "input": encode_items(ask), "store": options.store, "stream": options.stream}
+    if ask.stored is not None:
+        body["previous_response_id"] = ask.stored.response_id
+    rest = {"instructions": prompt.instructions, **_settings(ask), **_tools(ask), "text": _text(prompt.format)}
+    body |= {key: wire_value(value) for key, value in rest.items() if value is not None}
+    return {**wire_value(dict(options.extra_body)), **body, **_stop(options)}
 
 
-def encode_request(messages: Sequence[Message], request: ChatRequest, options: CallOptions) -> Encoded:
-    """The parameters of a call with this history. What cannot be sent raises `InvalidRequestError`."""
-    leading = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
-    history = History(options)
-    for message in messages[leading:]:
-        history.add(message)
-    if not history.items:
-        raise InvalidRequestError(
-            "the request has nothing to answer: no message but system messages", provider=PROVIDER
-        )
-    params: Params = {"model": options.model, "input": history.items, "store": options.store, "stream": options.stream}
-    if leading:
-        params["instructions"] = "\n\n".join(all_text(message) for message in messages[:leading])
-    params |= _settings(options) | _tools(request.tools, options) | _text_format(request)
-    if body := _extra_body(options, params):
-        params["extra_body"] = body
-    params = {key: value if key == "input" else wire_value(value) for key, value in params.items()}
-    return Encoded(params, [*options.degradations, *history.degradations])
+def encode_items(ask: Ask) -> list[Body]:
+    """The input items, but for those that the server has stored."""
+    items = list(_items(ask))
+    if ask.reply and items and items[-1]["type"] == "message":
+        # vLLM goes on with a last message that is not complete.
+        items[-1]["status"] = "incomplete"
+    return items if ask.stored is None else items[ask.stored.items :]
 
 
-def _settings(options: CallOptions) -> Params:
-    reasoning = {"effort": options.reasoning_effort, "summary": options.reasoning_summary}
-    settings = {
+def _items(ask: Ask) -> Iterator[Body]:
+    """Ids come from an item's place in the conversation, so that the same history is the same bytes."""
+    family = ask.options.family
+    for place, item in enumerate(ask.items):
+        match item:
+            case User(parts):
+                yield {"type": "message", "role": "user", "content": _content(parts, family)}
+            case Result(call_id, parts):
+                output = _content(parts, family)
+                yield {"type": "function_call_output", "call_id": wire_text(call_id), "output": output}
+            case Text(text, beside_calls=True) if family.thinks_beside_calls:
+                yield _reasoning(text, place)
+            case Text(text):
+                yield _message(text, place)
+            case Reasoning(text):
+                yield _reasoning(text, place)
+            case FunctionCall():
+                yield _call(item)
+            case _:
+                assert_never(item)
+
+
+def _message(text: str, place: int) -> Body:
+    return {
+        "type": "message",
+        "role": "assistant",
+        "id": f"msg_{place}",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": wire_text(text), "annotations": []}],
+    }
+
+
+def _reasoning(text: str, place: int) -> Body:
+    content = [{"type": "reasoning_text", "text": wire_text(text)}]
+    return {"type": "reasoning", "id": f"rs_{place}", "summary": [], "content": content}
+
+
+def _call(call: FunctionCall) -> Body:
+    return {
+        "type": "function_call",
+        "call_id": wire_text(call.call_id),
+        "name": wire_text(call.name),
+        "arguments": wire_text(call.arguments),
+    }
+
+
+def _content(parts: Sequence[Part], family: Family) -> str | list[Body]:
+    """Text alone as a string, which every path takes; vLLM itself joins text parts with a newline."""
+    if not any(isinstance(part, Image) for part in parts):
+        return wire_text(joined_text(parts, family.tool_text))
+    return [_part(part, family) for part in parts]
+
+
+def _part(part: Part, family: Family) -> Body:
+    match part:
+        case Image():
+            return {"type": "input_image", "image_url": wire_text(part.url), "detail": "auto"}
+        case ToolText(text):
+            return {"type": "input_text", "text": wire_text(family.tool_text(text))}
+        case Reminder(text) | str(text):
+            return {"type": "input_text", "text": wire_text(text)}
+        case _:
+            assert_never(part)
+
+
+def _settings(ask: Ask) -> Mapping[str, object]:
+    options = ask.options
+    # Without effort "none" the rest of a continued text comes back as reasoning.
+    effort = "none" if ask.reply else options.reasoning_effort
+    reasoning = {"effort": effort, "summary": options.reasoning_summary}
+    return {
         "temperature": options.temperature,
         "top_p": options.top_p,
         "max_output_tokens": options.max_output_tokens,
         "truncation": options.truncation,
         "reasoning": {key: value for key, value in reasoning.items() if value is not None} or None,
-        "extra_headers": dict(options.extra_headers) or None,
     }
-    return {key: value for key, value in settings.items() if value is not None}
 
 
-def _extra_body(options: CallOptions, params: Params) -> dict[str, object]:
-    """What vLLM takes and the SDK does not know; what the call itself settled stands above it."""
-    stop = {} if options.stop is None else {"stop": options.stop}
-    return {key: value for key, value in options.extra_body.items() if key not in params} | stop
+def _stop(options: CallOptions) -> Body:
+    """vLLM takes stop strings here; OpenAI's own endpoint does not."""
+    return {} if options.stop is None else {"stop": wire_value(options.stop)}
 
 
-def _tools(tools: Sequence[ToolSpec] | None, options: CallOptions) -> Params:
-    # Both server paths ignore "none" while tools are offered, and come back with a call or its markup.
-    choice = None if options.tool_choice is None else _tool_choice(options.tool_choice)
-    if not tools or choice == "none":
+def _tools(ask: Ask) -> Mapping[str, object]:
+    # Both of vLLM's paths ignore the choice "none" while tools are offered, and come back with a call or its markup.
+    if not ask.tools_offered:
         return {}
-    params: Params = {"tools": [_tool(tool) for tool in tools]}
-    if choice is not None:
-        params["tool_choice"] = choice
-    if options.parallel_tool_calls is not None:
-        params["parallel_tool_calls"] = options.parallel_tool_calls
-    return params
+    options = ask.options
+    return {
+        "tools": [_tool(tool) for tool in ask.prompt.tools],
+        "tool_choice": None if options.tool_choice is None else _tool_choice(options.tool_choice),
+        "parallel_tool_calls": options.parallel_tool_calls,
+    }
 
 
-def _tool(tool: ToolSpec) -> dict[str, object]:
-    extra = tool.model_extra or {}
-    if extra.get("type", "function") != "function":
-        return dict(extra)
-    function: dict[str, object] = {"type": "function", "name": tool.name, "parameters": tool.parameters}
+def _tool(tool: ToolSpec) -> Body:
+    if not is_function(tool):
+        return dict(tool.model_extra or {})
+    function: Body = {"type": "function", "name": tool.name, "parameters": tool.parameters}
     return function if tool.description is None else function | {"description": tool.description}
 
 
-def _tool_choice(choice: str | dict[str, Any]) -> str | dict[str, Any]:
-    match choice:
-        case "auto" | "required" | "none":
-            return choice
-        case "any":
-            return "required"
-        case str(name):
-            return {"type": "function", "name": name}
-        case {"type": "function", "function": {"name": str(name)}} | {"type": "tool" | "function", "name": str(name)}:
-            return {"type": "function", "name": name}
-        case {"type": "auto" | "required" | "none" | "any" as kind}:
-            return "required" if kind == "any" else kind
-        case _:
-            return choice
+def _tool_choice(choice: ToolChoice) -> object:
+    return {"type": "function", "name": choice.name} if isinstance(choice, NamedTool) else choice
 
 
-def _text_format(request: ChatRequest) -> Params:
-    match request.response_format:
-        case ResponseFormatJson():
-            return {"text": {"format": {"type": "json_object"}}}
-        case ResponseFormatJsonSchema(json_schema=given, strict=strict):
-            schema = given["schema"] if isinstance(given.get("schema"), dict) else given
-            name = given.get("name") or given.get("title") or "response"
-            described: dict[str, object] = {"type": "json_schema", "name": name, "schema": schema}
-            return {"text": {"format": described if strict is None else described | {"strict": strict}}}
+def _text(asked: Format | None) -> Body | None:
+    match asked:
+        case None:
+            return None
+        case Format(schema=None):
+            return {"format": {"type": "json_object"}}
+        case Format(name=name, schema=schema, strict=strict):
+            described: Body = {"type": "json_schema", "name": name, "schema": schema}
+            return {"format": described if strict is None else described | {"strict": strict}}
+
+
+def wire_value(value: T) -> T:
+    """The same value with every text in it, keys included, as `wire_text` makes it."""
+    match value:
+        case str():
+            made: Any = wire_text(value)
+        case dict():
+            made = {wire_value(key): wire_value(inner) for key, inner in value.items()}
+        case list():
+            made = [wire_value(inner) for inner in value]
         case _:
-            return {}
+            made = value
+    kept: T = made
+    return kept
+
+
+def wire_text(text: str) -> str:
+    """The text with surrogates paired or replaced: vLLM answers a lone one with 400."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

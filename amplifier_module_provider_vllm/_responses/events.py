@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from .output_items import CALL_TYPES, Wire, WireError, WireItem, WireResponse
+from .._wire.sse import Frame
+from .items import CALL_TYPES, Wire, WireError, WireItem, WireResponse
 
 
 class Delta(Wire, frozen=True):
@@ -53,11 +54,11 @@ class Ended(Wire, frozen=True):
 
     response: WireResponse
     output: list[WireItem]
-    said: bytes = b""
-    """The response as the server spelled it, in JSON."""
+    raw: bytes = b""
+    """The response as the server sent it, in JSON."""
 
 
-class ErrorSaid(Wire, frozen=True):
+class ErrorEvent(Wire, frozen=True):
     """An `error` event, in OpenAI's flat shape or in the `{"error": {…}}` of vLLM's chat endpoint."""
 
     error: WireError | str | None = None
@@ -65,7 +66,7 @@ class ErrorSaid(Wire, frozen=True):
     code: str | int | None = None
 
 
-Event = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta | ItemAdded | ItemDone | Ended | ErrorSaid
+Event = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta | ItemAdded | ItemDone | Ended | ErrorEvent
 
 
 class _WireItemEvent(Wire, frozen=True):
@@ -127,41 +128,48 @@ _DECODERS: Final[Mapping[bytes, Callable[[bytes], Event]]] = {
     b"response.completed": _end_decoder("completed"),
     b"response.incomplete": _end_decoder("incomplete"),
     b"response.failed": _end_decoder("failed"),
-    b"error": _decoder(ErrorSaid),
+    b"error": _decoder(ErrorEvent),
 }
 
 
-def decode_event(name: bytes, data: bytes) -> Event | None:
+def decode_event(frame: Frame) -> Event | None:
     """The event, or None for one that we do not read. Raises `msgspec.DecodeError` for data that is no such event."""
+    name, data = frame
     decode = _DECODERS.get(name)
     if decode is not None:
         return decode(data)
     if name or data == b"[DONE]":
         return None
     named = _named.decode(data)
-    says_error = named.type is None and bytes(named.error) != b"null"
-    unnamed = _DECODERS.get(b"error" if says_error else (named.type or "").encode())
+    is_error = named.type is None and bytes(named.error) != b"null"
+    unnamed = _DECODERS.get(b"error" if is_error else (named.type or "").encode())
     return None if unnamed is None else unnamed(data)
 
 
-def is_of_reply(name: bytes, data: bytes) -> bool:
-    """Whether an event, read by us or not, tells of the reply; a gateway's ping does not."""
+def is_progress(frame: Frame) -> bool:
+    """Whether an event, read by us or not, belongs to the reply; a gateway's ping does not."""
+    name, data = frame
     return name.startswith(b"response.") or name == b"error" or (not name and b'"response.' in data)
 
 
+def is_last(event: Event) -> bool:
+    """Whether nothing after the event belongs to the reply."""
+    return isinstance(event, Ended)
+
+
 def decode_reply(body: bytes) -> Event:
-    """A whole reply as the one event of its stream; `{"error": …}` with status 200 is an `ErrorSaid`."""
+    """A whole reply as the one event of its stream; `{"error": …}` with status 200 is an `ErrorEvent`."""
     response = _response.decode(body)
     if response.output is None and response.error is not None:
-        return ErrorSaid(error=response.error)
+        return ErrorEvent(error=response.error)
     return _to_ended(body, "completed")
 
 
-def _to_ended(said: bytes, status: str) -> Ended:
-    """`status`: how the event's own name says it ended, where the response in it does not."""
-    response = _response.decode(said)
+def _to_ended(raw: bytes, status: str) -> Ended:
+    """`status`: how the event's own name says it ended, for a response that does not say."""
+    response = _response.decode(raw)
     ended = response if response.status is not None else msgspec.structs.replace(response, status=status)
-    return Ended(ended, [_read_item(item) for item in response.output or ()], said)
+    return Ended(ended, [_read_item(item) for item in response.output or ()], raw)
 
 
 def _read_item(raw: msgspec.Raw) -> WireItem:
@@ -171,6 +179,6 @@ def _read_item(raw: msgspec.Raw) -> WireItem:
 
 
 def _readable(kind: str, raw: msgspec.Raw) -> str:
-    said = msgspec.json.decode(raw, type=dict[str, object])
-    telling = {key: value for key, value in said.items() if key not in ("id", "type", "status") and value is not None}
-    return f"[{kind}: {msgspec.json.encode(telling).decode()}]"
+    fields = msgspec.json.decode(raw, type=dict[str, object])
+    kept = {key: value for key, value in fields.items() if key not in ("id", "type", "status") and value is not None}
+    return f"[{kind}: {msgspec.json.encode(kept).decode()}]"

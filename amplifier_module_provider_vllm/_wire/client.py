@@ -1,22 +1,38 @@
 """The socket: open a round, read it against a deadline, close it. Failures leave as `LLMError`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import openai
 
 from .._constants import CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
-from .._responses.events import Ended, Event, decode_event, decode_reply, is_of_reply
 from .http import http_client
 from .sse import Frame, SSEFramer
 from .url import is_local, shown_url, sign_in, without_password
 
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right behind the terminal event."""
+
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[E]):
+    """How one endpoint is asked, and how its replies are read as events of type E."""
+
+    create: Callable[[openai.AsyncOpenAI], Callable[..., AbstractAsyncContextManager[Any]]]
+    """The SDK's method, in the form that leaves the body for us to read."""
+    decode: Callable[[Frame], E | None]
+    """None for an event that is not read. Raises one of `UNREADABLE`."""
+    decode_whole: Callable[[bytes], E]
+    is_last: Callable[[E], bool]
+    is_progress: Callable[[Frame], bool]
 
 
 class Response(Protocol):
@@ -63,26 +79,34 @@ class Transport:
             )
         return self._made
 
-    async def batches(self, params: Mapping[str, Any], idle_timeout: float) -> AsyncGenerator[list[Event]]:
+    async def batches(
+        self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
+    ) -> AsyncGenerator[list[E]]:
         """The events of one round, as many at a time as one read of the socket brought.
 
         `idle_timeout` bounds, in seconds, every wait for the server, the one for its headers included.
         """
-        with failures_as_llm_errors(params["model"], self.url):
+        with failures_as_llm_errors(body["model"], self.url):
             async with (
-                self._opened(params, idle_timeout) as response,
-                aclosing(_batches(response, idle_timeout)) as batches,
+                self._opened(dialect, body, headers, idle_timeout) as response,
+                aclosing(_batches(dialect, response, idle_timeout)) as batches,
             ):
                 async for batch in batches:
                     yield batch
 
     @asynccontextmanager
-    async def _opened(self, params: Mapping[str, Any], idle_timeout: float) -> AsyncIterator[Response]:
+    async def _opened(
+        self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
+    ) -> AsyncIterator[Response]:
         """The response once its headers are there; a whole reply's body is left for us to read, as a stream's is."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
-        sent = {key: value for key, value in params.items() if key != "extra_headers"}
-        client = self._client_with(params.get("extra_headers", {}))
-        asking = client.responses.with_streaming_response.create(**sent, timeout=timeout)
+        # What is handed over as a keyword the SDK walks, item by item, through its types: a millisecond a message.
+        asking = dialect.create(self._client_with(headers))(
+            model=body["model"],
+            stream=body["stream"],
+            extra_body={key: value for key, value in body.items() if key not in ("model", "stream")},
+            timeout=timeout,
+        )
         async with AsyncExitStack() as closing:
             async with asyncio.timeout(idle_timeout):
                 opened = await closing.enter_async_context(asking)
@@ -100,19 +124,19 @@ class Transport:
                 answer = await self.client.models.with_raw_response.list(timeout=patience)
                 return read_cards(answer.content)
 
-    async def beside(self, path: str, patience: float) -> object:
+    async def get_root(self, path: str, patience: float) -> object:
         """The JSON that the server gives at a path beside its `/v1`, such as `/version`. Raises `LLMError`."""
         with failures_as_llm_errors(None, self.url):
             async with asyncio.timeout(patience):
                 return await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=object)
 
-    async def text(self, path: str, patience: float) -> str:
+    async def get_text(self, path: str, patience: float) -> str:
         """What the server gives at a path below its `/v1`, whatever it is. Raises `LLMError`."""
         with failures_as_llm_errors(None, self.url):
             async with asyncio.timeout(patience):
                 return await self.client.get(path, cast_to=str)
 
-    async def asked(self, path: str, body: Mapping[str, object], patience: float) -> object:
+    async def post(self, path: str, body: Mapping[str, object], patience: float) -> object:
         """The JSON with which the server answers this body at a path of it. Raises `LLMError`."""
         with failures_as_llm_errors(None, self.url):
             async with asyncio.timeout(patience):
@@ -126,11 +150,11 @@ class Transport:
             await made.close()
 
 
-async def _batches(response: Response, idle_timeout: float) -> AsyncGenerator[list[Event]]:
+async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float) -> AsyncGenerator[list[E]]:
     """A stream read by read; a whole reply, which a server may send where it was asked for a stream, as one batch."""
     if "text/event-stream" not in response.headers.get("content-type", "").lower():
         async with asyncio.timeout(idle_timeout):
-            yield [decode_reply(await response.aread())]
+            yield [dialect.decode_whole(await response.aread())]
         return
     framer, reads = SSEFramer(), response.aiter_bytes()
     patience, clock = idle_timeout, asyncio.get_running_loop().time
@@ -140,12 +164,12 @@ async def _batches(response: Response, idle_timeout: float) -> AsyncGenerator[li
             read = await anext(reads, None)
         frames = framer.end() if read is None else framer.feed(read)
         # Comments and pings say that a gateway lives, not that the server works on the reply.
-        works = framer.growing or any(is_of_reply(frame.event, frame.data) for frame in frames)
-        patience = idle_timeout if works else patience - (clock() - began)
+        progress = any(map(dialect.is_progress, (*frames, framer.begun)))
+        patience = idle_timeout if progress else patience - (clock() - began)
         ended = False
-        for events in _decoded(frames):
+        for events in _decoded(dialect, frames):
             yield events
-            ended = bool(events) and isinstance(events[-1], Ended)
+            ended = bool(events) and dialect.is_last(events[-1])
         if ended:
             await _drain(reads)
         if ended or read is None:
@@ -160,15 +184,16 @@ async def _drain(reads: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _decoded(frames: list[Frame]) -> Iterator[list[Event]]:
-    """The events up to the terminal one: what follows it cannot cost the reply, what precedes garbage is told first."""
-    events: list[Event] = []
+def _decoded(dialect: Dialect[E], frames: list[Frame]) -> Iterator[list[E]]:
+    """The events up to the terminal one: what follows it cannot cost the reply, what precedes garbage comes first."""
+    events: list[E] = []
     try:
-        for name, data in frames:
-            event = decode_event(name, data)
-            if event is not None:
-                events.append(event)
-            if isinstance(event, Ended):
+        for frame in frames:
+            event = dialect.decode(frame)
+            if event is None:
+                continue
+            events.append(event)
+            if dialect.is_last(event):
                 break
     except UNREADABLE:
         yield events

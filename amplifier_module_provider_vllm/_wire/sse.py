@@ -9,6 +9,10 @@ PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: ([^\n]*)\ndata: ([^\n]+)(?=\n\n|\
 """An event as vLLM sends every one: one event line, one data line."""
 
 
+BEGINNING: Final = 512
+"""Bytes of an unfinished event that are looked at: enough for its name, or for the type within its data."""
+
+
 class Frame(NamedTuple):
     """One event as it was sent: its name (empty if it had none) and its data."""
 
@@ -25,9 +29,9 @@ class SSEFramer:
         self._held_return = False
 
     @property
-    def growing(self) -> bool:
-        """Whether the last read ended inside an event of some length, and not in a comment or between events."""
-        return self._buffer.startswith((b"event: response.", b"data:"))
+    def begun(self) -> Frame:
+        """The event that the last read ended in, as far as its beginning tells; empty between events."""
+        return _frame(bytes(self._buffer[:BEGINNING]))
 
     def feed(self, read: bytes) -> list[Frame]:
         """The frames that this read completed."""

@@ -37,12 +37,6 @@ def request(*messages: Message, **fields: Any) -> ChatRequest:
     return ChatRequest(messages=list(messages) or [QUESTION], **fields)
 
 
-def body(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of `responses.create` as the SDK sends them."""
-    sent = {key: value for key, value in params.items() if key not in ("extra_body", "extra_headers")}
-    return {**sent, **params.get("extra_body", {})}
-
-
 async def test_the_server_is_asked_what_the_encoder_says() -> None:
     fields: dict[str, Any] = {"tools": [WEATHER], "temperature": 0.5, "stop": ["END"], "tool_choice": "required"}
     config: dict[str, Any] = {"extra_request_params": {"top_k": 20}, "extra_headers": {"X-Session-ID": "s1"}}
@@ -52,9 +46,9 @@ async def test_the_server_is_asked_what_the_encoder_says() -> None:
         await provider.complete(request(*messages, **fields), temperature=0.0, max_output_tokens=40)
 
     overrides = {"temperature": 0.0, "max_output_tokens": 40}
-    expected = encoded(*messages, request=fields, overrides=overrides, config=config).params
+    expected = encoded(*messages, request=fields, overrides=overrides, config=config)
     models, asked = server.requests
-    assert asked.json == body(expected | {"model": "tiny-qwen3"})
+    assert asked.json == expected | {"model": "tiny-qwen3"}
     assert (models.path, models.headers["x-session-id"]) == ("/v1/models", "s1")
     assert (asked.headers["x-session-id"], asked.headers["authorization"]) == ("s1", "Bearer key")
 

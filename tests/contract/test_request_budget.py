@@ -16,7 +16,7 @@ from amplifier_module_provider_vllm._harmony.count import count_input
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary, shared_vocabulary
 from tests.support.recordings import recorded
 from tests.support.replay import ReplayServer, reply
-from tests.support.requests import encoded
+from tests.support.requests import ask_of
 from tests.support.routes import routed_client
 from tests.support.vocabulary import vocabulary_folder
 
@@ -145,12 +145,12 @@ async def test_gpt_oss_is_counted_here_where_the_server_cannot() -> None:
 
     encoding = Vocabulary(vocabulary_folder()).load()
     assert encoding is not None
-    params = encoded(*MESSAGES, request={"tools": REQUEST.tools}, harmony=True).params
+    ask = ask_of(*MESSAGES, request={"tools": REQUEST.tools}, harmony=True)
     assert budget is not None
     assert budget["measurement"] == {
         "kind": "provider_count",
         "source": "openai-harmony",
-        "input_tokens": count_input(encoding, params),
+        "input_tokens": count_input(encoding, ask),
     }
 
 

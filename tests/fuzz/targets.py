@@ -6,19 +6,21 @@ from typing import Any, Final
 
 import h11
 import openai
-from amplifier_core.llm_errors import ConfigurationError, InvalidToolCallError, LLMError
+from amplifier_core.llm_errors import ConfigurationError, LLMError
 from amplifier_core.message_models import ToolSpec
 
+from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
 from amplifier_module_provider_vllm._config import Config
 from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, to_llm_error
-from amplifier_module_provider_vllm._limits import limits_of, pick_model, read_cards, speaks_harmony, window_in_refusal
-from amplifier_module_provider_vllm._response_handling import to_response
+from amplifier_module_provider_vllm._family import FAMILIES, family_of
+from amplifier_module_provider_vllm._limits import limits_of, model_names, pick_model, read_cards, window_in_refusal
+from amplifier_module_provider_vllm._response_handling import BadCall, to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
-from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
+from amplifier_module_provider_vllm._wire.sse import Frame
 from tests.fuzz.stories import events_of
 from tests.support.rounds import framed
 from tests.support.routes import wire
@@ -34,7 +36,7 @@ def stream(data: bytes) -> None:
     size, body = 1 + data[0] % 64 if data else 1, data[1:]
     frames = framed([body])
     assert framed(body[start : start + size] for start in range(0, len(body), size)) == frames
-    _told([(frame.event, frame.data) for frame in frames])
+    _told(frames)
     try:
         _checked([decode_reply(body)])
     except UNREADABLE:
@@ -43,7 +45,7 @@ def stream(data: bytes) -> None:
 
 def story(data: bytes) -> None:
     """Every three bytes are an event: its kind, the item it is about, and its words. So they nearly always decode."""
-    _told(events_of(data))
+    _told([Frame(name, data) for name, data in events_of(data)])
 
 
 def chunks(data: bytes) -> None:
@@ -64,7 +66,7 @@ def cards(data: bytes) -> None:
         limits = limits_of(model, listed, Config())
         assert limits.context_window > 0
         assert 0 < limits.max_output_tokens <= limits.context_window
-        assert isinstance(speaks_harmony(model or "", listed), bool)
+        assert family_of(*model_names(model or "", listed)) in FAMILIES
     try:
         assert pick_model(None, listed, URL).isprintable()
     except ConfigurationError as error:
@@ -100,12 +102,12 @@ HEADS: Final = [
 ]
 
 
-def _told(events: Sequence[tuple[bytes, bytes]]) -> None:
+def _told(events: Sequence[Frame]) -> None:
     """As the transport reads them: what cannot be read ends the round, and costs nothing that was told before."""
     decoded: list[Event] = []
-    for name, data in events:
+    for frame in events:
         try:
-            event = decode_event(name, data)
+            event = decode_event(frame)
         except UNREADABLE:
             break
         decoded += [] if event is None else [event]
@@ -113,12 +115,13 @@ def _told(events: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 def _checked(events: Sequence[Event]) -> None:
-    fold = ResponsesFold()
+    block_space = Blocks()
+    fold = ResponsesFold(block_space)
     blocks: dict[int, list[str] | None] = {}
     for event in events:
         for update in fold.push(event):
             _show(update, blocks)
-    for update in fold.closed():
+    for update in block_space.close():
         _show(update, blocks)
     if fold.error is not None:
         _readable(failed_stream(fold.error, "m", fold.error_code))
@@ -148,9 +151,9 @@ def _answered(turn: Turn) -> None:
         _readable(failed_reply(turn, "m"))
         return
     for offered in ([], ["get_weather"]):
-        try:
-            response = to_response(recover_calls(turn, offered).turn, TOOLS, None)
-        except InvalidToolCallError:
+        response = to_response(recover_calls(turn, offered).turn, TOOLS, None)
+        if isinstance(response, BadCall):
+            _readable(response.error("m"))
             continue
         extras: dict[str, Any] = response.model_extra or {}
         assert len(extras["content_blocks"]) == len(response.content)

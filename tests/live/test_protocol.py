@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from amplifier_core.llm_errors import InvalidRequestError, InvalidToolCallError
+from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 from hypothesis import HealthCheck, given, settings
 
-from amplifier_module_provider_vllm._config import read_config
-from amplifier_module_provider_vllm._options import decide_options
-from amplifier_module_provider_vllm._response_handling import to_response
-from amplifier_module_provider_vllm._responses.encode import Params, encode_request
+from amplifier_module_provider_vllm._ask import to_ask
+from amplifier_module_provider_vllm._response_handling import BadCall, to_response
+from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import Turn
 from tests.rig.vllm_protocol import Protocol, vllm_protocol
 from tests.support.recordings import Recording, cases, recorded
+from tests.support.requests import options
 from tests.support.requests_at_random import ROLES, chat_requests
 from tests.support.rounds import MODELS, turn_of
 
@@ -34,12 +34,9 @@ def model(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def params_of(request: ChatRequest, model: str) -> Params:
-    """What `responses.create` would be called with."""
-    options = decide_options(
-        request, {}, read_config({}, {}), model=model, harmony=model == "tiny-gpt-oss", advertised_output=None
-    )
-    return encode_request(repair_tool_sequence(request.messages).messages, request, options).params
+def body_of(request: ChatRequest, model: str) -> dict[str, Any]:
+    chosen = options(request, harmony=model == "tiny-gpt-oss", model=model)
+    return encode(to_ask(repair_tool_sequence(request.messages).messages, request, chosen))
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -48,24 +45,23 @@ def test_any_request_is_taken_or_refused_with_the_message_and_what_is_wrong_with
     protocol: Protocol, model: str, request: ChatRequest
 ) -> None:
     try:
-        params = params_of(request, model)
+        body = body_of(request, model)
     except InvalidRequestError as refusal:
         said = str(refusal)
         assert any(role in said for role in ROLES) or "image" in said
         return
 
-    assert protocol.objection(params) is None
+    assert protocol.objection(body) is None
 
 
 def test_every_recorded_reply_is_taken_back(protocol: Protocol, model: str) -> None:
     objections = {}
     for group, case, recording in replies_of(model, f"{model}-store", f"{model}-bare"):
-        try:
-            history = stored(recording, turn_of(recording))
-        except InvalidToolCallError:
-            continue  # never reaches a history
-        params = params_of(ChatRequest(messages=history), model)
-        objections[group, case] = protocol.objection(params)
+        history = stored(recording, turn_of(recording))
+        if history is None:
+            continue
+        body = body_of(ChatRequest(messages=history), model)
+        objections[group, case] = protocol.objection(body)
 
     assert len(objections) > 100
     assert {name: objection for name, objection in objections.items() if objection is not None} == {}
@@ -87,14 +83,19 @@ def _is_reply(recording: Recording) -> bool:
     return said.get("object") == "response" and said["status"] in ("completed", "incomplete")
 
 
-def stored(recording: Recording, turn: Turn) -> list[Message]:
-    """The history that a loop keeps of a reply: its calls answered, and the user's next question behind it."""
+def stored(recording: Recording, turn: Turn) -> list[Message] | None:
+    """The history that a loop keeps of a reply: its calls answered, and the user's next question behind it.
+
+    None for a call that cannot be run: it never reaches a history.
+    """
     tools = [
         ToolSpec(name=tool["name"], parameters=tool.get("parameters") or {})
         for tool in recording.request.get("tools") or []
         if tool.get("type") == "function" and tool.get("name")
     ]
-    response: Any = to_response(turn, tools, None)
+    response = to_response(turn, tools, None)
+    if isinstance(response, BadCall):
+        return None
     calls = [{"id": call.id, "tool": call.name, "arguments": call.arguments} for call in response.tool_calls or []]
     dumped = {"role": "assistant", "content": [block.model_dump() for block in response.content], "tool_calls": calls}
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "sunny"} for call in calls]

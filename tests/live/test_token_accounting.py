@@ -9,15 +9,16 @@ from openai_harmony import HarmonyEncoding
 
 import amplifier_module_provider_vllm._harmony.vocabulary as vocabulary
 from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm._endpoints import RESPONSES
 from amplifier_module_provider_vllm._harmony.count import count_usage
-from amplifier_module_provider_vllm._response_handling import to_response
+from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._turn import TokenUsage, Turn
 from amplifier_module_provider_vllm._wire.client import Transport
 from tests.rig.environment import ensure_environment
 from tests.rig.server import LiveServer
 from tests.support.exchange import CITY, GET_WEATHER, answered, user
-from tests.support.requests import encoded
-from tests.support.rounds import folded
+from tests.support.requests import ask_of
+from tests.support.rounds import folded, response_of
 from tests.support.vocabulary import vocabulary_folder
 
 pytestmark = pytest.mark.live
@@ -121,18 +122,19 @@ def encoding() -> HarmonyEncoding:
 
 async def exchanged(server: LiveServer, request: ChatRequest, encoding: HarmonyEncoding) -> tuple[Turn, TokenUsage]:
     """The server's reply with its counts, and our counts of the same."""
-    params = encoded(
+    ask = ask_of(
         *request.messages,
         request=request.model_dump(exclude={"messages"}, exclude_none=True),
         config={"temperature": 0},
         harmony=True,
-    ).params | {"model": server.model}
+        model=server.model,
+    )
     transport = Transport(server.base_url, "", {}, None)
-    async with aclosing(transport.batches(params, idle_timeout=120)) as batches:
+    async with aclosing(transport.batches(RESPONSES, encode(ask), {}, idle_timeout=120)) as batches:
         turn = folded([event async for batch in batches for event in batch]).turn
     await transport.close()
     assert turn is not None
-    return turn, count_usage(encoding, params, turn)
+    return turn, count_usage(encoding, ask, turn)
 
 
 def assert_counted(turn: Turn, ours: TokenUsage) -> None:
@@ -160,7 +162,7 @@ async def test_our_counts_are_the_servers_in_every_step_of_a_tool_loop(
     while request.messages[-1].role != "assistant":
         turn, ours = await exchanged(gpt_oss, request, encoding)
         assert_counted(turn, ours)
-        response = to_response(turn, request.tools or [], None)
+        response = response_of(turn, request.tools or [])
         request = answered(request, response, *(outputs[call.name] for call in response.tool_calls or []))
         steps += 1
 

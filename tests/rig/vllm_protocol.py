@@ -26,21 +26,13 @@ class Protocol:
         self._asked = asked
         self._answered = answered
 
-    def objection(self, params: Mapping[str, Any]) -> str | None:
-        """What vLLM has against `responses.create(**params)`; None if nothing."""
-        self._asked.write(wire_body(params) + "\n")
+    def objection(self, body: Mapping[str, Any]) -> str | None:
+        """What vLLM has against this body of /v1/responses; None if nothing."""
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # as the SDK does; raises for a lone surrogate
+        self._asked.write(json.dumps(body) + "\n")
         self._asked.flush()
         objection: str | None = json.loads(self._answered.readline())
         return objection
-
-
-def wire_body(params: Mapping[str, Any]) -> str:
-    """The body that the SDK sends for these parameters. Raises `UnicodeEncodeError` where it would."""
-    named = {key: value for key, value in params.items() if key not in ("extra_body", "extra_headers")}
-    body = json.dumps({**named, **params.get("extra_body", {})}, ensure_ascii=False, allow_nan=False)
-    body.encode()
-    # The same JSON without line breaks of any kind, since a line is a request here.
-    return json.dumps(json.loads(body))
 
 
 @contextmanager

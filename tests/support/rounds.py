@@ -1,12 +1,16 @@
 """Recorded replies as the package's own stages see them: frames, events, updates and a Turn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from amplifier_core.message_models import ChatResponse, Degradation, ToolSpec
+
+from amplifier_module_provider_vllm._blocks import Blocks, Update
+from amplifier_module_provider_vllm._config import Rates
+from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._turn import Turn
-from amplifier_module_provider_vllm._updates import Update
 from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
 from tests.support.recordings import Recording, cases, recorded
 
@@ -38,12 +42,12 @@ def events_of(recording: Recording) -> list[Event]:
     """The events of a recorded reply; a whole one is a stream of one."""
     if not recording.is_stream:
         return [decode_reply(recording.body)]
-    decoded = (decode_event(frame.event, frame.data) for frame in framed([recording.body]))
+    decoded = (decode_event(frame) for frame in framed([recording.body]))
     return [event for event in decoded if event is not None]
 
 
 def folded(events: Iterable[Event]) -> Folded:
-    fold = ResponsesFold()
+    fold = ResponsesFold(Blocks())
     updates = [update for event in events for update in fold.push(event)]
     return Folded(updates, fold.turn, fold.error)
 
@@ -53,3 +57,15 @@ def turn_of(recording: Recording) -> Turn:
     turn = folded(events_of(recording)).turn
     assert turn is not None
     return turn
+
+
+def response_of(
+    turn: Turn,
+    tools: Sequence[ToolSpec] = (),
+    rates: Rates | None = None,
+    degradations: Sequence[Degradation] = (),
+) -> ChatResponse:
+    """The response to a turn whose calls can all be run."""
+    response = to_response(turn, tools, rates, degradations)
+    assert isinstance(response, ChatResponse), response
+    return response

@@ -7,10 +7,10 @@ from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ChatRequest
 from hypothesis import given, settings
 
-from amplifier_module_provider_vllm._config import read_config
-from amplifier_module_provider_vllm._options import decide_options
-from amplifier_module_provider_vllm._responses.encode import encode_request
+from amplifier_module_provider_vllm._ask import to_ask
+from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
+from tests.support.requests import options
 from tests.support.requests_at_random import chat_requests
 
 
@@ -19,16 +19,15 @@ from tests.support.requests_at_random import chat_requests
 @given(request=chat_requests())
 def test_any_request_is_bytes_that_can_be_sent_or_a_refusal(harmony: bool, request: ChatRequest) -> None:
     before = request.model_copy(deep=True)
-    options = decide_options(request, {}, read_config({}, {}), model="m", harmony=harmony, advertised_output=None)
     repaired = repair_tool_sequence(request.messages)
 
     try:
-        params = encode_request(repaired.messages, request, options).params
+        body = encode(to_ask(repaired.messages, request, options(request, harmony=harmony)))
     except InvalidRequestError:
         return
 
-    calls = [item["call_id"] for item in params["input"] if item["type"] == "function_call"]
-    results = [item["call_id"] for item in params["input"] if item["type"] == "function_call_output"]
-    assert json.dumps(params, ensure_ascii=False, allow_nan=False).encode()
+    calls = [item["call_id"] for item in body["input"] if item["type"] == "function_call"]
+    results = [item["call_id"] for item in body["input"] if item["type"] == "function_call_output"]
+    assert json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     assert set(calls) == set(results)
     assert request == before

@@ -13,6 +13,20 @@ MODULES = {
 
 MAY_IMPORT_OPENAI = {"_wire.http", "_wire.client", "_errors", "_server_text", "_provider"}
 MAY_USE_GETATTR = {"_turn"}
+ENDPOINT_FOLDERS = ("_responses.",)
+SPELLS_COUNTING_ENDPOINTS = "_tokenize"
+WIRE_KEYS = {
+    "call_id", "choices", "delta", "extra_body", "function_call_output", "image_url", "incomplete_details", "input",
+    "input_image", "input_text", "instructions", "max_completion_tokens", "messages", "output", "output_text",
+    "previous_response_id", "reasoning_text", "role",
+}  # fmt: skip
+"""Words of request and reply bodies that mean nothing in a session."""
+SHARED_KEYS = {
+    "max_output_tokens": {"_budget", "_config", "_observability", "_options", "_provider", "_turn"},
+    "parallel_tool_calls": {"_options"},
+    "tool_choice": {"_options"},
+}
+"""Words of both sides, and the modules in which they are Amplifier's: its keywords, config keys and payloads."""
 MOST_LINES_OF_A_MODULE = 300
 MOST_LINES_OF_A_FUNCTION = 40
 DEEPEST_BLOCK = 3
@@ -42,7 +56,7 @@ def test_nothing_asks_what_a_thing_is(name: str) -> None:
 @every_module
 def test_no_module_imports_the_package_itself(name: str) -> None:
     """Its surface is the top layer, which the import contracts cannot name."""
-    siblings = {module.rpartition(".")[2] for module in MODULES} | {"_responses"}
+    siblings = {module.rpartition(".")[2] for module in MODULES} | {path.parent.name for path in MODULES.values()}
     nameless = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.ImportFrom) and node.module is None]
     taken = {alias.name for node in nameless for alias in node.names}
 
@@ -89,6 +103,17 @@ def test_a_module_opens_with_one_sentence(name: str) -> None:
     said = ast.get_docstring(tree) or ""
 
     assert said.rstrip().endswith(".") or not tree.body
+
+
+@every_module
+def test_only_an_endpoint_knows_the_keys_of_its_bodies(name: str) -> None:
+    literals = {node.value for node in ast.walk(tree_of(name)) if isinstance(node, ast.Constant)}
+
+    spelled = {key for key in WIRE_KEYS & literals if not name.startswith(ENDPOINT_FOLDERS)}
+    shared = {key for key, modules in SHARED_KEYS.items() if key in literals and name not in modules}
+
+    assert name == SPELLS_COUNTING_ENDPOINTS or spelled == set()
+    assert name.startswith(ENDPOINT_FOLDERS) or shared == set()
 
 
 def test_a_deep_block_is_noticed() -> None:

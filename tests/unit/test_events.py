@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._responses.events import (
     Ended,
-    ErrorSaid,
+    ErrorEvent,
     Event,
     ItemAdded,
     ItemDone,
@@ -21,7 +21,7 @@ from amplifier_module_provider_vllm._responses.events import (
     decode_event,
     decode_reply,
 )
-from amplifier_module_provider_vllm._responses.output_items import (
+from amplifier_module_provider_vllm._responses.items import (
     WireError,
     WireItem,
     WirePart,
@@ -30,6 +30,7 @@ from amplifier_module_provider_vllm._responses.output_items import (
     to_turn,
 )
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage
+from amplifier_module_provider_vllm._wire.sse import Frame
 from tests.support.recordings import recorded
 from tests.support.rounds import MODELS, events_of, framed, streams_of
 
@@ -43,7 +44,7 @@ def wire(**fields: Any) -> bytes:
 
 
 def ended(**response: Any) -> Ended:
-    event = decode_event(b"response.completed", wire(type="response.completed", response=response))
+    event = decode_event(Frame(b"response.completed", wire(type="response.completed", response=response)))
     assert isinstance(event, Ended)
     return event
 
@@ -59,9 +60,9 @@ def ended(**response: Any) -> Ended:
         ("response.refusal.delta", DELTA | {"delta": "No"}, RefusalDelta("No", 2, 1)),
         ("response.output_item.added", {"item": CALL}, ItemAdded(CALL_ITEM, 0)),
         ("response.output_item.done", {"item": CALL, "output_index": 4}, ItemDone(CALL_ITEM, 4)),
-        ("error", {"message": "engine dead", "code": "x"}, ErrorSaid(None, "engine dead", "x")),
-        ("error", {"error": {"message": "dead", "code": 500}}, ErrorSaid(WireError("dead", 500))),
-        ("error", {"error": "dead"}, ErrorSaid("dead")),
+        ("error", {"message": "engine dead", "code": "x"}, ErrorEvent(None, "engine dead", "x")),
+        ("error", {"error": {"message": "dead", "code": 500}}, ErrorEvent(WireError("dead", 500))),
+        ("error", {"error": "dead"}, ErrorEvent("dead")),
         ("response.created", {"response": {}}, None),
         ("response.content_part.added", {"part": {"type": "output_text"}}, None),
         ("response.function_call_arguments.delta", DELTA | {"delta": "{"}, None),
@@ -78,20 +79,20 @@ def ended(**response: Any) -> Ended:
 def test_every_event_that_is_read(name: str, fields: dict[str, Any], expected: Event | None, named: bool) -> None:
     data = wire(type=name, **fields)
 
-    event = decode_event(name.encode() if named else b"", data)
+    event = decode_event(Frame(name.encode() if named else b"", data))
 
     assert event == expected
 
 
 def test_the_error_of_a_chat_endpoint_needs_no_name() -> None:
-    event = decode_event(b"", wire(error={"message": "EngineCore encountered an issue.", "code": 500}))
+    event = decode_event(Frame(b"", wire(error={"message": "EngineCore encountered an issue.", "code": 500})))
 
-    assert event == ErrorSaid(WireError("EngineCore encountered an issue.", 500))
+    assert event == ErrorEvent(WireError("EngineCore encountered an issue.", 500))
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b"{}", b'{"error":null}', b'{"object":"chunk"}'])
 def test_data_without_a_name_is_skipped(data: bytes) -> None:
-    assert decode_event(b"", data) is None
+    assert decode_event(Frame(b"", data)) is None
 
 
 @pytest.mark.parametrize(
@@ -109,13 +110,13 @@ def test_data_without_a_name_is_skipped(data: bytes) -> None:
 )
 def test_data_that_is_no_such_event_is_a_decode_error_at_the_door(name: bytes, data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        decode_event(name, data)
+        decode_event(Frame(name, data))
 
 
 @given(st.sampled_from([b"response.output_item.done", b"response.completed", b"error", b""]), st.text(max_size=30))
 def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
     try:
-        decode_event(name, text.encode())
+        decode_event(Frame(name, text.encode()))
     except msgspec.DecodeError:
         return
 
@@ -146,7 +147,7 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
         (CALL, [("call", FunctionCall("call_1", "get_weather", "{}"))]),
         (
             CALL | {"type": "mcp_call", "call_id": None},
-            [("call", FunctionCall("fc_1", "get_weather", "{}", doubted=True))],
+            [("call", FunctionCall("fc_1", "get_weather", "{}", unrecognised=True))],
         ),
         (
             {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "Paris"}},
@@ -186,7 +187,7 @@ def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: lis
     ],
 )  # fmt: skip
 def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status) -> None:
-    end = decode_event(f"response.{event}".encode(), wire(type=f"response.{event}", response=response))
+    end = decode_event(Frame(f"response.{event}".encode(), wire(type=f"response.{event}", response=response)))
 
     assert isinstance(end, Ended)
     assert to_turn(end.response, ()).status is status
@@ -237,8 +238,8 @@ def test_an_error_in_words(error: WireError | str | None, said: str | None) -> N
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (wire(error={"message": "harmony", "code": 500}), ErrorSaid(WireError("harmony", 500))),
-        (wire(error="Unauthorized"), ErrorSaid("Unauthorized")),
+        (wire(error={"message": "harmony", "code": 500}), ErrorEvent(WireError("harmony", 500))),
+        (wire(error="Unauthorized"), ErrorEvent("Unauthorized")),
     ],
 )
 def test_an_error_with_status_200_is_an_error(body: bytes, expected: Event) -> None:
@@ -264,6 +265,6 @@ def test_a_part_may_say_only_its_text() -> None:
 def test_every_recorded_event_says_the_same_without_its_event_line(group: str, case: str) -> None:
     frames = framed([recorded(group, case).body])
 
-    unnamed = [decode_event(b"", frame.data) for frame in frames]
+    unnamed = [decode_event(Frame(b"", frame.data)) for frame in frames]
 
     assert [event for event in unnamed if event is not None] == events_of(recorded(group, case))

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._responses.events import (
     Ended,
-    ErrorSaid,
+    ErrorEvent,
     Event,
     ItemAdded,
     ItemDone,
@@ -17,9 +18,8 @@ from amplifier_module_provider_vllm._responses.events import (
     SummaryDelta,
     TextDelta,
 )
-from amplifier_module_provider_vllm._responses.output_items import WireItem, WirePart, WireResponse
+from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, Turn
-from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from tests.support.recordings import recorded
 from tests.support.rounds import MODELS, events_of, folded, streams_of, turn_of
 
@@ -222,7 +222,7 @@ def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
     "late",
     [
         TextDelta("!", 0), TextDelta("new", 7), ItemAdded(call("a"), 8), ItemDone(call("a"), 8),
-        ErrorSaid(message="too late"), ended(message("another reply"), id="resp_2"),
+        ErrorEvent(message="too late"), ended(message("another reply"), id="resp_2"),
     ],
     ids=["delta", "new block", "item added", "item done", "error", "second end"],
 )  # fmt: skip
@@ -247,9 +247,9 @@ def test_refusals_and_summaries_are_blocks_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (ErrorSaid(error="engine dead"), "engine dead"),
-        (ErrorSaid(message="engine dead"), "engine dead"),
-        (ErrorSaid(), "the server reported an error without a message"),
+        (ErrorEvent(error="engine dead"), "engine dead"),
+        (ErrorEvent(message="engine dead"), "engine dead"),
+        (ErrorEvent(), "the server reported an error without a message"),
     ],
 )
 def test_an_error_event_ends_the_round_without_a_turn(event: Event, said: str) -> None:

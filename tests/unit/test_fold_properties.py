@@ -7,9 +7,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
 from amplifier_module_provider_vllm._responses.events import (
     Ended,
-    ErrorSaid,
+    ErrorEvent,
     Event,
     ItemAdded,
     ItemDone,
@@ -19,9 +20,8 @@ from amplifier_module_provider_vllm._responses.events import (
     TextDelta,
 )
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
-from amplifier_module_provider_vllm._responses.output_items import WireItem, WirePart, WireResponse
+from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
-from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from tests.support.recordings import recorded
 from tests.support.rounds import MODELS, Folded, events_of, folded, streams_of
 
@@ -101,7 +101,7 @@ made_events = st.one_of(
     st.builds(RefusalDelta, st.text(max_size=3), indices, indices),
     st.builds(ItemAdded, wire_items, indices),
     st.builds(ItemDone, wire_items, indices),
-    st.builds(ErrorSaid, message=st.one_of(st.none(), st.text(max_size=3))),
+    st.builds(ErrorEvent, message=st.one_of(st.none(), st.text(max_size=3))),
 )
 ends = st.builds(Ended, st.builds(WireResponse, status=st.sampled_from(["completed", "incomplete", "failed", None])),
                  st.lists(wire_items, max_size=5))  # fmt: skip
@@ -195,7 +195,7 @@ def test_the_events_of_a_read_show_what_they_show_one_by_one(
 ) -> None:
     events = [*events, *([] if end is None else [end])]
     bounds = [0, *sorted(cuts), len(events)]
-    fold = ResponsesFold()
+    fold = ResponsesFold(Blocks())
 
     updates = [update for start, stop in pairwise(bounds) for update in fold.push_all(events[start:stop])]
 

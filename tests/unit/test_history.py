@@ -16,7 +16,8 @@ from amplifier_core.message_models import (
     ToolResultBlock,
 )
 
-from tests.support.requests import HELLO, encoded
+from amplifier_module_provider_vllm._responses.encode import encode_items
+from tests.support.requests import HELLO, ask_of, encoded
 
 URL_IMAGE = ImageBlock(source={"type": "url", "url": "https://there/a.png"})
 BASE64_IMAGE = ImageBlock(source={"type": "base64", "media_type": "image/jpeg", "data": "QUJD"})
@@ -56,7 +57,7 @@ def output(told: Any, call_id: str = "call_1") -> dict[str, Any]:
 
 
 def items(*messages: Message, **how: Any) -> list[Any]:
-    sent: list[Any] = encoded(*messages, **how).params["input"]
+    sent: list[Any] = encoded(*messages, **how)["input"]
     return sent
 
 
@@ -217,12 +218,13 @@ def test_an_image_without_a_source_is_named() -> None:
 def test_a_model_that_cannot_see_is_told_that_there_was_an_image(how: dict[str, Any]) -> None:
     pictured = Message(role="user", content=[TextBlock(text="See:"), URL_IMAGE])
 
-    request = encoded(pictured, assistant(CALL), tool([URL_IMAGE]), **how)
+    ask = ask_of(pictured, assistant(CALL), tool([URL_IMAGE]), **how)
+    sent = encode_items(ask)
 
     note = "[An image was here, but this model cannot see images.]"
-    assert request.params["input"][0] == user_item(f"See:\n{note}")
-    assert request.params["input"][-1] == output(note)
-    assert {(one.requested, one.actual) for one in request.degradations} == {("image", "text")}
+    assert sent[0] == user_item(f"See:\n{note}")
+    assert sent[-1] == output(note)
+    assert {(one.requested, one.actual) for one in ask.degradations} == {("image", "text")}
 
 
 @pytest.mark.parametrize(

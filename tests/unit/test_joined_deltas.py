@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._responses.events import (
     Delta,
-    ErrorSaid,
+    ErrorEvent,
     Event,
     ItemDone,
     ReasoningDelta,
@@ -18,7 +18,7 @@ from amplifier_module_provider_vllm._responses.events import (
     TextDelta,
 )
 from amplifier_module_provider_vllm._responses.fold import joined
-from amplifier_module_provider_vllm._responses.output_items import WireItem
+from amplifier_module_provider_vllm._responses.items import WireItem
 
 DONE = ItemDone(WireItem(), 0)
 
@@ -27,7 +27,7 @@ deltas = st.one_of(
     *(st.builds(kind, st.text(max_size=3), places, places) for kind in (TextDelta, ReasoningDelta, RefusalDelta)),
     st.builds(SummaryDelta, st.text(max_size=3), places, places),
 )
-events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(ErrorSaid("no"))), max_size=20)
+events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(ErrorEvent("no"))), max_size=20)
 
 
 def characters(events: Sequence[Event]) -> list[object]:

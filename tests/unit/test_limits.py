@@ -13,7 +13,6 @@ from amplifier_module_provider_vllm._limits import (
     limits_of,
     pick_model,
     read_cards,
-    speaks_harmony,
     window_in_refusal,
 )
 from tests.support.recordings import recorded
@@ -76,23 +75,6 @@ def test_the_limits_to_plan_with(
     model: str | None, cards: list[ModelCard], config: dict[str, Any], expected: Limits
 ) -> None:
     assert limits_of(model, cards, read_config(config, {})) == expected
-
-
-@pytest.mark.parametrize(
-    ("model", "cards", "harmony"),
-    [
-        ("openai/gpt-oss-20b", [], True),
-        ("OpenAI/GPT-OSS-120b", [], True),
-        ("local/gpt_oss", [], True),
-        ("house", [ModelCard("house", root="/models/gpt-oss-20b")], True),
-        ("house", [ModelCard("house", parent="openai/gpt-oss-20b")], True),
-        ("house", [ModelCard("house", root="Qwen/Qwen3-8B"), ModelCard("other", root="gpt-oss-20b")], False),
-        ("Qwen/Qwen3-8B", [], False),
-    ],
-    ids=["its name", "capitals", "an underscore", "its root", "its parent", "another's root", "another model"],
-)
-def test_harmony_is_known_by_name_or_by_what_was_loaded(model: str, cards: list[ModelCard], harmony: bool) -> None:
-    assert speaks_harmony(model, cards) is harmony
 
 
 @pytest.mark.parametrize(

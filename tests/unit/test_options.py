@@ -6,6 +6,7 @@ import pytest
 from amplifier_core.message_models import ChatRequest, Degradation, Message
 
 from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED
 from amplifier_module_provider_vllm._options import CallOptions, decide_options, first_set
 
 HARMONY = "gpt-oss takes only low, medium and high"
@@ -25,7 +26,7 @@ def decided(
         overrides or {},
         read_config(config or {}, {}),
         model="tiny",
-        harmony=harmony,
+        family=GPT_OSS if harmony else TEMPLATED,
         advertised_output=advertised,
     )
 
@@ -35,7 +36,7 @@ def test_nothing_asked_for_is_nothing_sent() -> None:
 
     assert options == CallOptions(
         model="tiny",
-        harmony=False,
+        family=TEMPLATED,
         stream=True,
         temperature=None,
         top_p=None,

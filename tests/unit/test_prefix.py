@@ -16,13 +16,12 @@ from amplifier_core.message_models import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._continuation import replayed
-from amplifier_module_provider_vllm._response_handling import to_response
+from amplifier_module_provider_vllm._ask import as_prompt
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Turn
 from tests.support.recordings import recorded
-from tests.support.requests import encoded
-from tests.support.rounds import MODELS, streams_of, turn_of
+from tests.support.requests import ask_of, encoded
+from tests.support.rounds import MODELS, response_of, streams_of, turn_of
 
 REPLIES = [stream for stream in streams_of(*MODELS) if "cut" not in stream[1]]
 
@@ -38,6 +37,7 @@ contents = st.one_of(
         max_size=3,
     ),
 )
+FIRST = Message(role="user", content="First.")
 arguments = st.dictionaries(st.sampled_from(["a", "b"]), texts, max_size=2)
 
 
@@ -70,8 +70,8 @@ turns = st.one_of(
 
 def items(turns_: Sequence[Sequence[Message]], *, harmony: bool) -> list[dict[str, Any]]:
     """What is sent for a question and these turns after it."""
-    messages = [Message(role="user", content="First."), *(message for turn in turns_ for message in turn)]
-    sent: list[dict[str, Any]] = encoded(*repair_tool_sequence(messages).messages, harmony=harmony).params["input"]
+    messages = [FIRST, *(message for turn in turns_ for message in turn)]
+    sent: list[dict[str, Any]] = encoded(*repair_tool_sequence(messages).messages, harmony=harmony)["input"]
     return sent
 
 
@@ -139,17 +139,18 @@ def as_a_file_keeps_it(reply: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("group", "case"), REPLIES)
 def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: Any, harmony: bool) -> None:
     turn = turn_of(recorded(group, case))
-    stored = Message(**store(to_response(turn, [], None)))
+    stored = Message(**store(response_of(turn)))
 
-    _question, *sent = items([[stored]], harmony=harmony)
+    asked_again = ask_of(*repair_tool_sequence([FIRST, stored]).messages, harmony=harmony)
 
-    assert sent[: len(turn.items)] == list(replayed(turn.items, 1, harmony=harmony))
+    _question, *sent = asked_again.items
+    assert sent[: len(turn.items)] == list(as_prompt(turn.items))
 
 
 @pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_a_file_keeps_it])
 def test_arguments_are_sent_back_in_the_spelling_of_the_model(store: Any) -> None:
     turn = Turn((FunctionCall("call_1", "look", '{"where":"here",  "deep":1}'),), Status.COMPLETED)
-    stored = Message(**store(to_response(turn, [], None)))
+    stored = Message(**store(response_of(turn)))
 
     _question, call, *_result = items([[stored]], harmony=True)
 
@@ -158,7 +159,7 @@ def test_arguments_are_sent_back_in_the_spelling_of_the_model(store: Any) -> Non
 
 def test_arguments_that_a_session_changed_are_sent_as_they_are_now() -> None:
     turn = Turn((FunctionCall("call_1", "look", '{"where":"here"}'),), Status.COMPLETED)
-    stored = as_a_file_keeps_it(to_response(turn, [], None))
+    stored = as_a_file_keeps_it(response_of(turn))
     stored["content"][0]["input"] = {"where": "there"}
 
     _question, call, *_result = items([[Message(**stored)]], harmony=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from amplifier_core.content_models import TextContent, ThinkingContent, ToolCallContent
-from amplifier_core.llm_errors import InvalidToolCallError
 from amplifier_core.message_models import (
     ChatResponse,
     Degradation,
@@ -19,7 +18,7 @@ from amplifier_core.message_models import (
 )
 
 from amplifier_module_provider_vllm._config import Rates
-from amplifier_module_provider_vllm._response_handling import parse_arguments, to_response, to_usage
+from amplifier_module_provider_vllm._response_handling import BadCall, parse_arguments, to_response, to_usage
 from amplifier_module_provider_vllm._turn import (
     FunctionCall,
     Item,
@@ -31,7 +30,7 @@ from amplifier_module_provider_vllm._turn import (
     Turn,
 )
 from tests.support.recordings import recorded
-from tests.support.rounds import MODELS, streams_of, turn_of
+from tests.support.rounds import MODELS, response_of, streams_of, turn_of
 
 SCHEMA = {
     "type": "object",
@@ -51,7 +50,7 @@ def extras(response: ChatResponse, name: str) -> Any:
 
 
 def replied(*items: Item, **fields: Any) -> ChatResponse:
-    return to_response(Turn(items, **({"status": Status.COMPLETED} | fields)), [LOOK], None)
+    return response_of(Turn(items, **({"status": Status.COMPLETED} | fields)), [LOOK])
 
 
 def test_everything_that_a_model_says_is_in_the_reply_in_its_order() -> None:
@@ -63,7 +62,7 @@ def test_everything_that_a_model_says_is_in_the_reply_in_its_order() -> None:
         usage=TokenUsage(9, 5, 3, 4, 2),
     )
 
-    response = to_response(turn, [LOOK], None)
+    response = response_of(turn, [LOOK])
 
     assert response == ChatResponse(
         content=[
@@ -97,7 +96,7 @@ def test_everything_that_a_model_says_is_in_the_reply_in_its_order() -> None:
 def test_the_three_views_of_a_recorded_reply_agree(group: str, case: str) -> None:
     turn = turn_of(recorded(group, case))
 
-    response = to_response(turn, [], None)
+    response = response_of(turn)
 
     blocks = extras(response, "content_blocks")
     calls = [block for block in response.content if isinstance(block, ToolCallBlock)]
@@ -148,7 +147,7 @@ def test_a_call_that_was_cut_off_is_not_run(arguments: str) -> None:
     ("group", "case"), [(group, case) for group, case in streams_of(*MODELS) if "cut_in_call" in case]
 )
 def test_no_recorded_call_that_was_cut_off_is_run(group: str, case: str) -> None:
-    response = to_response(turn_of(recorded(group, case)), [], None)
+    response = response_of(turn_of(recorded(group, case)))
 
     assert (response.tool_calls, response.finish_reason) == (None, "length")
 
@@ -196,11 +195,15 @@ def test_strings_are_opened_only_where_the_schema_wants_what_is_in_them(written:
     ],
 )
 def test_malformed_arguments_are_never_run(arguments: str, said: str) -> None:
-    with pytest.raises(InvalidToolCallError) as raised:
-        replied(FunctionCall("call_1", "look", arguments))
+    call = FunctionCall("call_1", "look", arguments)
 
-    assert str(raised.value).startswith(said)
-    assert (raised.value.tool_name, raised.value.raw_arguments, raised.value.provider) == ("look", arguments, "vllm")
+    bad = to_response(Turn((Text("So:"), call), Status.COMPLETED), [LOOK], None)
+
+    assert isinstance(bad, BadCall)
+    error = bad.error("tiny")
+    assert bad.call is call
+    assert str(error).startswith(said)
+    assert (error.tool_name, error.raw_arguments, error.provider, error.model) == ("look", arguments, "vllm", "tiny")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +240,7 @@ def test_what_could_not_be_done_is_told_once() -> None:
     image = Degradation(requested="image", actual="text", reason="tiny cannot see")
     effort = Degradation(requested="reasoning effort max", actual="reasoning effort high", reason="gpt-oss")
 
-    response = to_response(Turn((Text("Hi"),), Status.COMPLETED), [], None, [image, effort, image])
+    response = response_of(Turn((Text("Hi"),), Status.COMPLETED), degradations=[image, effort, image])
 
     assert response.degradation == Degradation(
         requested="image, reasoning effort max",
@@ -247,7 +250,8 @@ def test_what_could_not_be_done_is_told_once() -> None:
 
 
 def test_a_call_that_was_only_announced_is_not_run() -> None:
-    announced = FunctionCall("call_1", "look", "", whole=False)
+    announced = FunctionCall("call_1", "look", "", complete=False)
 
-    with pytest.raises(InvalidToolCallError, match="'look' and never said with which arguments"):
-        replied(announced)
+    bad = to_response(Turn((announced,), Status.COMPLETED), [LOOK], None)
+
+    assert bad == BadCall(announced, "and never said with which arguments")

@@ -1,5 +1,6 @@
 """What a request and its reply cost, against what a real server counted for the same ones."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,12 +10,23 @@ from hypothesis import strategies as st
 from openai_harmony import Author, Conversation, HarmonyEncoding, RenderConversationConfig, Role
 from openai_harmony import Message as HarmonyMessage
 
-from amplifier_module_provider_vllm._continuation import summed
-from amplifier_module_provider_vllm._harmony.count import count_input, count_usage, is_counted
+from amplifier_module_provider_vllm._ask import Ask
+from amplifier_module_provider_vllm._harmony.count import count_input, count_usage
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
-from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Status, Text, TokenUsage, Turn
+from amplifier_module_provider_vllm._prompt import Prompt, PromptItem, Result, ToolText, User
+from amplifier_module_provider_vllm._turn import (
+    FunctionCall,
+    Item,
+    Reasoning,
+    Status,
+    Text,
+    TokenUsage,
+    Turn,
+    is_counted,
+    total_usage,
+)
 from tests.support.recordings import Recording, cases, recorded
-from tests.support.requests import encoded
+from tests.support.requests import ask_of
 from tests.support.rounds import turn_of
 from tests.support.vocabulary import vocabulary_folder
 
@@ -48,7 +60,9 @@ def _is_comparable(recording: Recording) -> bool:
     request = recording.request
     if recording.status != 200 or "input" not in request or "text" in request or request.get("truncation") == "auto":
         return False
-    ours = all("parameters" in tool for tool in request.get("tools") or []) and all(map(_is_ours, _items(recording)))
+    ours = all(isinstance(tool.get("parameters"), dict) for tool in request.get("tools") or []) and all(
+        map(_is_ours, _items(recording))
+    )
     return ours and bool(turn_of(recording).items)
 
 
@@ -69,8 +83,40 @@ def _items(recording: Recording) -> list[dict[str, Any]]:
     return [{"type": "message", **item} for item in items]
 
 
+def _ask(recording: Recording) -> Ask:
+    """What was asked, in our words."""
+    request = recording.request
+    tools = [
+        ToolSpec(name=tool["name"], description=tool.get("description"), parameters=tool["parameters"])
+        for tool in request.get("tools") or []
+        if tool["type"] == "function"
+    ]
+    ask = ask_of(request={"reasoning_effort": (request.get("reasoning") or {}).get("effort")}, harmony=True)
+    items = tuple(map(_prompt_item, _items(recording)))
+    return replace(ask, prompt=Prompt(items, request.get("instructions"), tuple(tools)))
+
+
+def _prompt_item(item: dict[str, Any]) -> PromptItem:
+    match item:
+        case {"type": "reasoning", "content": [_, *_] as parts}:
+            return Reasoning("\n".join(part["text"] for part in parts))
+        case {"type": "function_call"}:
+            return FunctionCall(item["call_id"], item["name"], item["arguments"])
+        case {"type": "function_call_output"}:
+            return Result(item["call_id"], (ToolText(_text(item["output"])),))
+        case {"role": "assistant"}:
+            return Text(_text(item["content"]))
+        case _:
+            return User((_text(item["content"]),))
+
+
+def _text(content: Any) -> str:
+    """Harmony has no images: vLLM makes an empty text of one."""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 def counted(encoding: HarmonyEncoding, *items: Item, status: Status = Status.COMPLETED) -> TokenUsage:
-    return count_usage(encoding, encoded(harmony=True).params, Turn(items, status))
+    return count_usage(encoding, ask_of(harmony=True), Turn(items, status))
 
 
 @pytest.mark.parametrize("case", comparable())
@@ -78,7 +124,7 @@ def test_the_count_of_an_exchange_is_the_servers(encoding: HarmonyEncoding, case
     recording = recorded(GPT_OSS, case)
     turn = turn_of(recording)
 
-    usage = count_usage(encoding, {**recording.request, "input": _items(recording)}, turn)
+    usage = count_usage(encoding, _ask(recording), turn)
 
     assert turn.usage is not None
     assert usage.input_tokens == turn.usage.input_tokens
@@ -92,12 +138,12 @@ def test_enough_exchanges_are_compared() -> None:
 def test_what_the_encoder_makes_of_a_tool_turn_is_counted_as_the_library_renders_it(encoding: HarmonyEncoding) -> None:
     call = ToolCallBlock(id="call_1", name="get_weather", input={"city": "Saint-Étienne"})
     thinking = ThinkingBlock(thinking="I should look it up.")
-    params = encoded(
+    ask = ask_of(
         QUESTION,
         Message(role="assistant", content=[thinking, call]),
         Message(role="tool", tool_call_id="call_1", content="sunny <|end|>"),
         harmony=True,
-    ).params
+    )
 
     said = [
         HarmonyMessage.from_role_and_content(Role.USER, str(QUESTION.content)),
@@ -110,17 +156,17 @@ def test_what_the_encoder_makes_of_a_tool_turn_is_counted_as_the_library_renders
         .with_channel("commentary")
         .with_recipient("assistant"),
     ]
-    assert count_input(encoding, params) == _preamble(encoding) + _rendered(encoding, said)
+    assert count_input(encoding, ask) == _preamble(encoding) + _rendered(encoding, said)
 
 
 @given(
     texts=st.lists(st.text(st.characters(codec="utf-8")) | st.sampled_from(["<|end|>", "<|start|>user"]), min_size=1)
 )
 def test_any_text_is_counted_as_the_library_renders_it(encoding: HarmonyEncoding, texts: list[str]) -> None:
-    params = {"input": [{"type": "message", "role": "user", "content": text} for text in texts]}
+    ask = ask_of(*(Message(role="user", content=text) for text in texts), harmony=True)
 
     said = [HarmonyMessage.from_role_and_content(Role.USER, text) for text in texts]
-    assert count_input(encoding, params) == _preamble(encoding) + _rendered(encoding, said)
+    assert count_input(encoding, ask) == _preamble(encoding) + _rendered(encoding, said)
 
 
 def test_reasoning_before_the_last_answer_is_not_in_the_prompt(encoding: HarmonyEncoding) -> None:
@@ -129,8 +175,7 @@ def test_reasoning_before_the_last_answer_is_not_in_the_prompt(encoding: Harmony
     curt = Message(role="assistant", content=[answer])
 
     first, second = (
-        count_input(encoding, encoded(QUESTION, message, QUESTION, harmony=True).params)
-        for message in (thoughtful, curt)
+        count_input(encoding, ask_of(QUESTION, message, QUESTION, harmony=True)) for message in (thoughtful, curt)
     )
 
     assert first == second
@@ -139,15 +184,15 @@ def test_reasoning_before_the_last_answer_is_not_in_the_prompt(encoding: Harmony
 def test_effort_instructions_and_tools_are_in_the_prompt(encoding: HarmonyEncoding) -> None:
     system = Message(role="system", content="Be brief.")
 
-    plain = count_input(encoding, encoded(QUESTION, harmony=True).params)
-    instructed = count_input(encoding, encoded(system, QUESTION, harmony=True).params)
-    equipped = count_input(encoding, encoded(system, QUESTION, request={"tools": [WEATHER]}, harmony=True).params)
+    plain = count_input(encoding, ask_of(QUESTION, harmony=True))
+    instructed = count_input(encoding, ask_of(system, QUESTION, harmony=True))
+    equipped = count_input(encoding, ask_of(system, QUESTION, request={"tools": [WEATHER]}, harmony=True))
 
     assert plain < instructed < equipped
-    assert "reasoning" not in encoded(QUESTION, harmony=True).params
+    assert ask_of(QUESTION, harmony=True).options.reasoning_effort is None
     for effort in ("low", "medium", "high"):  # each of them is one word
-        asked = encoded(QUESTION, request={"reasoning_effort": effort}, harmony=True).params
-        assert count_input(encoding, asked) == plain
+        ask = ask_of(QUESTION, request={"reasoning_effort": effort}, harmony=True)
+        assert count_input(encoding, ask) == plain
 
 
 @pytest.mark.parametrize(
@@ -184,7 +229,7 @@ def test_the_output_is_what_the_model_wrote(
 def test_counts_of_ours_say_so() -> None:
     ours, theirs = TokenUsage(10, 5, estimated=True), TokenUsage(10, 5)
 
-    both = summed(theirs, ours)
+    both = total_usage(theirs, ours)
 
     assert both == TokenUsage(20, 10, estimated=True)
 
@@ -204,4 +249,6 @@ def _rendered(encoding: HarmonyEncoding, messages: list[HarmonyMessage]) -> int:
 
 
 def _preamble(encoding: HarmonyEncoding) -> int:
-    return count_input(encoding, {"input": []}) - len(encoding.encode("<|start|>assistant", allowed_special="all"))
+    empty = ask_of(harmony=True)
+    empty = replace(empty, prompt=replace(empty.prompt, items=()))
+    return count_input(encoding, empty) - len(encoding.encode("<|start|>assistant", allowed_special="all"))

@@ -67,10 +67,6 @@ CALL_TYPES: Final = {"function_call", "mcp_call"}
 """gpt-oss calling a tool in a name that vLLM does not know arrives as an `mcp_call` (vLLM 0.32, parser/harmony.py)."""
 
 
-def is_call(item: WireItem) -> bool:
-    return item.type in CALL_TYPES
-
-
 def to_items(item: WireItem) -> list[tuple[str, Item]]:
     """One block for each part of an output item, under the key that its deltas carry."""
     match item.type:
@@ -82,15 +78,15 @@ def to_items(item: WireItem) -> list[tuple[str, Item]]:
             return [*summaries, *contents]
         case kind if kind in CALL_TYPES:
             call_id = item.call_id or item.id or ""
-            doubted = kind != "function_call"
-            return [("call", FunctionCall(call_id, item.name or "", item.arguments or "", doubted))]
+            unrecognised = kind != "function_call"
+            return [("call", FunctionCall(call_id, item.name or "", item.arguments or "", unrecognised))]
         case _:
             return [
                 ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))
             ]
 
 
-def to_turn(response: WireResponse, items: tuple[Item, ...], said: bytes = b"") -> Turn:
+def to_turn(response: WireResponse, items: tuple[Item, ...], raw: bytes = b"") -> Turn:
     reason = response.incomplete_details.reason if response.incomplete_details else None
     return Turn(
         items=items,
@@ -100,7 +96,7 @@ def to_turn(response: WireResponse, items: tuple[Item, ...], said: bytes = b"") 
         usage=_to_usage(response.usage),
         incomplete_reason=reason,
         failure=error_text(response.error),
-        said=said,
+        raw=raw,
     )
 
 

@@ -1,0 +1,139 @@
+"""Ask, the one request that every endpoint can spell, and the pure steps from one Ask to the next."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from amplifier_core.message_models import ChatRequest, Degradation, Message, ToolSpec
+
+from ._messages import to_prompt
+from ._options import CallOptions
+from ._prompt import Image, Prompt, PromptItem, Result, User
+from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text, Turn
+
+IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """A reply that the server keeps, and how many of the prompt's items it has with it."""
+
+    response_id: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a model is asked, in no endpoint's words."""
+
+    prompt: Prompt
+    options: CallOptions
+    reply: tuple[Item, ...] = ()
+    """The items of earlier rounds. The last of them, a text, is still open: the next round goes on with it."""
+    stored: StoredReply | None = None
+    degradations: tuple[Degradation, ...] = ()
+    """What was taken out of the request."""
+
+    @property
+    def items(self) -> tuple[PromptItem, ...]:
+        """The prompt and the reply so far, which is input as it stands."""
+        return (*self.prompt.items, *as_prompt(self.reply)) if self.reply else self.prompt.items
+
+    @property
+    def tools_offered(self) -> bool:
+        """Whether the model may call tools."""
+        return bool(self.prompt.tools) and self.options.tool_choice != "none"
+
+    @property
+    def functions(self) -> list[ToolSpec]:
+        """The tools that the model may call and the session runs."""
+        return [tool for tool in self.prompt.tools if is_function(tool)] if self.tools_offered else []
+
+
+def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptions) -> Ask:
+    """What is asked with this history. Raises `InvalidRequestError` for what no endpoint can spell."""
+    ask = Ask(to_prompt(messages, request), options)
+    if not options.vision:
+        return without_images(ask, f"{options.model} cannot see images") or ask
+    for image in (part for item in ask.prompt.items for part in _images(item)):
+        _ = image.url  # raises
+    return ask
+
+
+def is_function(tool: ToolSpec) -> bool:
+    """Whether the session runs the tool; its spec says so of others, in fields of their own."""
+    return bool((tool.model_extra or {}).get("type", "function") == "function")
+
+
+def as_prompt(items: Sequence[Item]) -> Iterator[PromptItem]:
+    """A reply's items as the prompt has them when the session sends the reply back."""
+    calls = any(isinstance(item, FunctionCall) for item in items)
+    for item in items:
+        match item:
+            case Text(text=text) | OtherItem(text=text):
+                yield Text(text, beside_calls=calls)
+            case FunctionCall(call_id=call_id, name=name, arguments=arguments):
+                yield FunctionCall(call_id, name, arguments)
+            case Reasoning():
+                yield item
+            case _:
+                assert_never(item)
+
+
+def continued(ask: Ask, turn: Turn) -> Ask | None:
+    """The round that goes on with a text that was cut off; None if this round brought nothing."""
+    return None if ask.reply == turn.items else replace(ask, reply=turn.items)
+
+
+def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:
+    """The same round with all the room of the window, in tokens; None if that is no more than it had."""
+    cap = ask.options.max_output_tokens
+    if window is None or turn.usage is None or cap is None:
+        return None
+    room = window - turn.usage.input_tokens
+    return replace(ask, options=replace(ask.options, max_output_tokens=room)) if room > cap else None
+
+
+def corrected(ask: Ask, turn: Turn, bad: FunctionCall, reason: str) -> Ask:
+    """The round after a call that cannot be run: every call of the turn is answered, the bad one with the reason."""
+    results = [Result(call.call_id, (reason if call is bad else _not_run(call),)) for call in turn.calls]
+    items = (*ask.prompt.items, *as_prompt(turn.items), *results)
+    return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), stored=None)
+
+
+def without_format(ask: Ask, reason: str) -> Ask | None:
+    """The request without its response format; None if it has none."""
+    if ask.prompt.format is None:
+        return None
+    asked = "json_object" if ask.prompt.format.schema is None else "json_schema"
+    lost = Degradation(requested=asked, actual="text", reason=reason)
+    return replace(ask, prompt=replace(ask.prompt, format=None), degradations=(*ask.degradations, lost))
+
+
+def without_images(ask: Ask, reason: str) -> Ask | None:
+    """The request with a note in place of each image; None if it has none."""
+    items = tuple(map(_without_images, ask.prompt.items))
+    if all(new is old for new, old in zip(items, ask.prompt.items, strict=True)):
+        return None
+    lost = Degradation(requested="image", actual="text", reason=reason)
+    return replace(ask, prompt=replace(ask.prompt, items=items), degradations=(*ask.degradations, lost))
+
+
+def unstreamed(ask: Ask) -> Ask:
+    return replace(ask, options=replace(ask.options, stream=False))
+
+
+def _not_run(call: FunctionCall) -> str:
+    return f"Not run: the call of {call.name!r} beside it was malformed. Call it again."
+
+
+def _images(item: PromptItem) -> list[Image]:
+    return [part for part in item.parts if isinstance(part, Image)] if isinstance(item, User | Result) else []
+
+
+def _without_images(item: PromptItem) -> PromptItem:
+    match item:
+        case User(parts=parts) | Result(parts=parts) if _images(item):
+            return replace(item, parts=tuple(IMAGE_NOTE if isinstance(part, Image) else part for part in parts))
+        case _:
+            return item

@@ -1,0 +1,209 @@
+"""The content blocks of one round as they grow: each shown once, in order, and ended once.
+
+What the hooks are shown are `Update`s, in the words of Amplifier's streaming contract.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, assert_never
+
+from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text
+
+BlockKind = Literal["text", "thinking", "tool_use"]
+
+UNSEEN = -1
+"""The index of a block that has nothing to show yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStart:
+    index: int
+    kind: BlockKind
+    name: str | None = None
+    """The tool's name, for a `tool_use` block."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDelta:
+    index: int
+    kind: BlockKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEnd:
+    index: int
+    kind: BlockKind
+
+
+Update = BlockStart | BlockDelta | BlockEnd
+
+
+class Blocks:
+    """The blocks of one attempt at a round, by the keys that its endpoint gives them.
+
+    A block starts with its first character that is not white space: vLLM puts a message "\\n\\n" between Qwen's
+    reasoning and its call, and whole replies do not have it.
+
+    `before` are the items of earlier rounds; this round goes on with the last of them, a text. `may_continue` leaves a
+    text open if this round is cut off in turn.
+    """
+
+    def __init__(self, before: Sequence[Item] = (), *, may_continue: bool = False) -> None:
+        self._may_continue = may_continue
+        self._by_key: dict[Hashable, _Block] = {}
+        self._shown = [_Block(item, index, ended=True) for index, item in enumerate(before)]
+        self._continued = _reopened(self._shown[-1]) if before else None
+        self._held: _Block | None = None
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """What was shown, in that order."""
+        return tuple(block.final for block in self._shown)
+
+    def replay(self) -> Iterator[Update]:
+        """The earlier rounds again, for hooks that were told to forget them."""
+        for block in self._shown:
+            yield from _start(block)
+            if block.ended:
+                yield BlockEnd(block.index, block.kind)
+
+    def grow(self, key: Hashable, empty: Item, delta: str) -> Iterator[Update]:
+        """Add a delta to a block; `empty` is what the block is if this is its first."""
+        block = self._by_key.get(key) or self._new(key, empty)
+        block.pieces.append(delta)
+        if block.index == UNSEEN:
+            if delta and not delta.isspace():
+                yield from self._show(block)
+        elif delta and not block.ended and block is not self._held:
+            yield BlockDelta(block.index, block.kind, delta)
+
+    def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
+        """Show a call whose arguments have not arrived."""
+        yield from self._show(self._put(key, replace(call, complete=False)))
+
+    def complete(self, key: Hashable, item: Item, *, last: bool = False) -> Iterator[Update]:
+        """End a block with the server's full copy of its item; `last`: this copy is of the terminal event."""
+        block = self._put(key, item)
+        # Calls and unread kinds have no deltas that are read: their full copy is the first that there is to show.
+        if (last and not block.blank) or isinstance(item, FunctionCall | OtherItem):
+            yield from self._show(block)
+        yield from self._end(block)
+
+    def end(self, *, cut_off: bool) -> Iterator[Update]:
+        """End every block, but for a text that the next round may go on with."""
+        for block in self._shown:
+            yield from self._end(block)
+        if not (self._may_continue and cut_off):
+            yield from self.close()
+
+    def close(self) -> Iterator[Update]:
+        """End the text that was left open, for a reply that is not continued after all."""
+        yield from self._hold(None)
+
+    def _put(self, key: Hashable, item: Item) -> "_Block":
+        block = self._by_key.get(key) or self._new(key, item)
+        # vLLM's reasoning parsers take the rest of a continued text for reasoning: they never see what ended it.
+        block.item = Text(item.text) if block.before and isinstance(item, Reasoning) else item
+        return block
+
+    def _new(self, key: Hashable, item: Item) -> "_Block":
+        """A block of this round; its first text or thought goes on with the text that the last round left open."""
+        block = _Block(item)
+        if self._continued is not None and isinstance(item, Text | Reasoning):
+            block, self._continued = self._continued, None
+        self._by_key[key] = block
+        return block
+
+    def _show(self, block: "_Block") -> Iterator[Update]:
+        if block.index != UNSEEN:
+            return
+        yield from self._hold(None)
+        block.index = len(self._shown)
+        self._shown.append(block)
+        yield from _start(block)
+
+    def _end(self, block: "_Block") -> Iterator[Update]:
+        if block.index == UNSEEN or block.ended:
+            return
+        yield from _rest_at_once(block)
+        if isinstance(block.item, Text) or block is self._held:  # a server may send the same item twice, otherwise
+            yield from self._hold(block)
+        else:
+            block.ended = True
+            yield BlockEnd(block.index, block.kind)
+
+    def _hold(self, block: "_Block | None") -> Iterator[Update]:
+        """Hold back the end of a text until something follows it: a reply that was cut off goes on in its last text."""
+        held, self._held = self._held, block
+        if held is not None and held is not block:
+            held.ended = True
+            yield BlockEnd(held.index, held.kind)
+
+
+def show_whole(items: Sequence[Item]) -> Iterator[Update]:
+    """A reply that is known whole, as if it had been streamed."""
+    for index, item in enumerate(items):
+        block = _Block(item, index)
+        yield from _start(block)
+        yield BlockEnd(index, block.kind)
+
+
+@dataclass(slots=True)
+class _Block:
+    """One block as it grows. It has no index before it has something to show."""
+
+    item: Item
+    index: int = UNSEEN
+    ended: bool = False
+    pieces: list[str] = field(default_factory=list)
+    before: str = ""
+    """The part of a text that earlier rounds brought."""
+
+    @property
+    def kind(self) -> BlockKind:
+        match self.item:
+            case Reasoning():
+                return "thinking"
+            case FunctionCall():
+                return "tool_use"
+            case Text() | OtherItem():
+                return "text"
+            case _:
+                assert_never(self.item)
+
+    @property
+    def final(self) -> Item:
+        """The final item: the server's full copy, or the joined deltas if that copy is empty."""
+        match self.item:
+            case Text(text, refusal):
+                return Text(self.before + (text if text.strip() else "".join(self.pieces) or text), refusal)
+            case Reasoning(text) if not text.strip():
+                return Reasoning("".join(self.pieces) or text)
+            case item:
+                return item
+
+    @property
+    def blank(self) -> bool:
+        item = self.final
+        return isinstance(item, Text | Reasoning) and not item.text.strip()
+
+
+def _reopened(block: _Block) -> _Block:
+    if isinstance(block.item, Text):
+        block.before, block.item, block.ended = block.item.text, Text("", block.item.refusal), False
+    return block
+
+
+def _start(block: _Block) -> Iterator[Update]:
+    item = block.final
+    yield BlockStart(block.index, block.kind, item.name if isinstance(item, FunctionCall) else None)
+    if not isinstance(item, FunctionCall):
+        yield BlockDelta(block.index, block.kind, block.before + "".join(block.pieces) or item.text)
+
+
+def _rest_at_once(block: _Block) -> Iterator[Update]:
+    """The rest of a continued text, if the server sent it without deltas."""
+    if block.before and not block.pieces and isinstance(block.item, Text) and block.item.text:
+        block.pieces.append(block.item.text)
+        yield BlockDelta(block.index, "text", block.item.text)

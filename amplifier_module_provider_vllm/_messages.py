@@ -1,0 +1,227 @@
+"""Amplifier's messages, tools and response format as a Prompt, in the order in which they were produced.
+
+The prompt of a history is a prefix of the prompt of the longer history, so that vLLM finds it in its prefix cache.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import assert_never
+
+import msgspec
+from amplifier_core.llm_errors import InvalidRequestError
+from amplifier_core.message_models import (
+    ChatRequest,
+    ContentBlockUnion,
+    ImageBlock,
+    Message,
+    ReasoningBlock,
+    RedactedThinkingBlock,
+    ResponseFormatJson,
+    ResponseFormatJsonSchema,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+)
+
+from ._constants import PROVIDER
+from ._prompt import Format, Image, Part, Prompt, PromptItem, Reminder, Result, ToolText, User
+from ._turn import FunctionCall, Reasoning, Text
+
+
+def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
+    """The prompt of `messages` (the request's own, repaired). Raises `InvalidRequestError` for what cannot be sent."""
+    leading = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
+    items: list[PromptItem] = []
+    for message in messages[leading:]:
+        _add(items, message)
+    if not items:
+        raise InvalidRequestError(
+            "the request has nothing to answer: no message but system messages", provider=PROVIDER
+        )
+    return Prompt(
+        items=tuple(items),
+        instructions="\n\n".join(map(_system_text, messages[:leading])) if leading else None,
+        tools=tuple(request.tools or ()),
+        format=_format(request),
+    )
+
+
+def call_arguments(arguments: object) -> str:
+    """A call's arguments as JSON; what a string holds is taken as it is."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def output_text(output: object) -> str:
+    """A tool's output as a model reads it: text as it is, the rest as JSON, or as Python prints it."""
+    match output:
+        case str():
+            return output
+        case None:
+            return ""
+    try:
+        return json.dumps(output, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        return str(output)
+
+
+def loop_calls(message: Message) -> Iterator[tuple[str, str, object]]:
+    """Id, name and arguments of the `tool_calls` that Amplifier's loops store beside the content.
+
+    The name stands under "tool" there.
+    """
+    for call in (message.model_extra or {}).get("tool_calls") or ():
+        yield call["id"], call.get("tool") or call.get("name") or "", call.get("arguments") or {}
+
+
+def _add(items: list[PromptItem], message: Message) -> None:
+    match message.role:
+        case "user":
+            items.extend(_user(message))
+        case "assistant":
+            items.extend(_assistant(message))
+        case "tool" | "function":
+            items.extend(_results(message))
+        case "system":
+            _attach(items, "system-reminder", _system_text(message))
+        case "developer":
+            _attach(items, "context_file", _system_text(message))
+        case _:
+            assert_never(message.role)
+
+
+def _user(message: Message) -> Iterator[PromptItem]:
+    if isinstance(message.content, str):
+        yield User((message.content,))
+        return
+    parts: list[Part] = []
+    for block in message.content:
+        if isinstance(block, ToolResultBlock):
+            yield Result(block.tool_call_id, (ToolText(output_text(block.output)),))
+        else:
+            parts.append(_part(message, block))
+    if parts:
+        yield User(tuple(parts))
+
+
+def _assistant(message: Message) -> Iterator[PromptItem]:
+    stored = {call_id: (name, arguments) for call_id, name, arguments in loop_calls(message)}
+    blocks = _blocks(message)
+    calls = bool(stored) or any(isinstance(block, ToolCallBlock) for block in blocks)
+    for block in blocks:
+        match block:
+            case TextBlock(text=text):
+                if text.strip():
+                    yield Text(text, beside_calls=calls)
+            case ThinkingBlock(thinking=text):
+                if text.strip():
+                    yield Reasoning(text)
+            case ToolCallBlock():
+                stored.pop(block.id, None)
+                yield FunctionCall(block.id, block.name, _arguments(block))
+            case ReasoningBlock(content=content, summary=summary):
+                yield from map(Reasoning, _readable(content or summary))
+            case RedactedThinkingBlock():
+                continue  # encrypted by another provider: nothing that vLLM could read
+            case _:
+                raise _unsendable(message, block)
+    for call_id, (name, arguments) in stored.items():
+        yield FunctionCall(call_id, name, call_arguments(arguments))
+
+
+def _results(message: Message) -> Iterator[PromptItem]:
+    blocks = _blocks(message)
+    if message.tool_call_id is not None:
+        yield Result(message.tool_call_id, tuple(_result_part(message, block) for block in blocks))
+        return
+    for block in blocks:
+        if not isinstance(block, ToolResultBlock):
+            raise InvalidRequestError(f"a {message.role!r} message has no tool_call_id", provider=PROVIDER)
+        yield Result(block.tool_call_id, (ToolText(output_text(block.output)),))
+
+
+def _result_part(message: Message, block: ContentBlockUnion) -> Part:
+    match block:
+        case ToolResultBlock(output=output):
+            return ToolText(output_text(output))
+        case TextBlock(text=text):
+            return ToolText(text)
+        case _:
+            return _part(message, block)
+
+
+def _part(message: Message, block: ContentBlockUnion) -> Part:
+    match block:
+        case TextBlock(text=text):
+            return text
+        case ImageBlock(source=source):
+            return Image(source)
+        case _:
+            raise _unsendable(message, block)
+
+
+def _attach(items: list[PromptItem], tag: str, text: str) -> None:
+    """Put a late system or developer message where it costs neither the cache nor the running turn's reasoning.
+
+    Hoisted to the front it changes the prompt before the whole history; as a user turn of its own it makes templates
+    such as Qwen3's forget the reasoning of the running tool turn.
+    """
+    if not text.strip():
+        return
+    reminder = Reminder(text if text.lstrip().startswith(f"<{tag}>") else f"<{tag}>\n{text}\n</{tag}>")
+    match items[-1:]:
+        case [User() | Result() as last]:
+            items[-1] = replace(last, parts=(*last.parts, reminder))
+        case _:
+            items.append(User((reminder,)))
+
+
+def _system_text(message: Message) -> str:
+    texts = []
+    for block in _blocks(message):
+        if not isinstance(block, TextBlock):
+            raise _unsendable(message, block)
+        texts.append(block.text)
+    return "\n\n".join(texts)
+
+
+def _blocks(message: Message) -> Sequence[ContentBlockUnion]:
+    return [TextBlock(text=message.content)] if isinstance(message.content, str) else message.content
+
+
+def _readable(parts: Sequence[object]) -> list[str]:
+    """The thoughts of a block that came from OpenAI, as one text: vLLM reads only the first part of an item."""
+    texts = [text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
+    return ["\n".join(texts)] if any(text.strip() for text in texts) else []
+
+
+def _arguments(block: ToolCallBlock) -> str:
+    """As the model wrote them, if that is still what the block says: sessions may change a stored call."""
+    match (block.model_extra or {}).get("vllm"):
+        case {"arguments": str(written)} if _equals(written, block.input):
+            return written
+        case _:
+            return call_arguments(block.input)
+
+
+def _equals(written: str, arguments: object) -> bool:
+    try:
+        return bool(msgspec.json.decode(written) == arguments)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+
+
+def _format(request: ChatRequest) -> Format | None:
+    match request.response_format:
+        case ResponseFormatJson():
+            return Format()
+        case ResponseFormatJsonSchema(json_schema=given, strict=strict):
+            schema = given["schema"] if isinstance(given.get("schema"), dict) else given
+            return Format(given.get("name") or given.get("title") or "response", schema, strict)
+        case _:
+            return None
+
+
+def _unsendable(message: Message, block: ContentBlockUnion) -> InvalidRequestError:
+    return InvalidRequestError(f"vLLM cannot be sent a {block.type!r} block from the {message.role}", provider=PROVIDER)

@@ -1,0 +1,91 @@
+"""Prompt: a conversation and what the model may answer with, in no endpoint's words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amplifier_core.llm_errors import InvalidRequestError
+from amplifier_core.message_models import ToolSpec
+
+from ._constants import PROVIDER
+from ._turn import FunctionCall, Reasoning, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as Amplifier has it: base64 data or a URL."""
+
+    source: Mapping[str, Any]
+
+    @property
+    def url(self) -> str:
+        """A URL, `data:` for base64. Raises `InvalidRequestError` for a source that is neither."""
+        match self.source:
+            case {"type": "base64", "data": str(data)}:
+                return f"data:{self.source.get('media_type', 'image/png')};base64,{data}"
+            case {"url": str(url)}:
+                return url
+            case _:
+                said = f"an image's source is neither base64 nor url: {sorted(self.source)}"
+                raise InvalidRequestError(said, provider=PROVIDER)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolText:
+    """Text that a tool wrote: what looks like a control token in it is none."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """A late system or developer message, attached to the item that it follows."""
+
+    text: str
+
+
+Part = str | ToolText | Image | Reminder
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a tool answered to the call of this id."""
+
+    call_id: str
+    parts: tuple[Part, ...]
+
+
+PromptItem = User | Result | Reasoning | Text | FunctionCall
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What the reply must be: JSON of a schema, or any JSON object if `schema` is None."""
+
+    name: str = "response"
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The conversation in the order in which it was produced, and what the model may answer with."""
+
+    items: tuple[PromptItem, ...]
+    instructions: str | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    format: Format | None = None
+
+
+def joined_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
+    """The text of parts without images: lines, then each reminder after a blank line; `tool_text` rewrites a tool's."""
+    texts = [part for part in parts if isinstance(part, str | ToolText)]
+    lines = [text if isinstance(text, str) else tool_text(text.text) for text in texts]
+    reminders = [part.text for part in parts if isinstance(part, Reminder)]
+    only_reminders = bool(reminders) and not lines
+    return "\n\n".join(reminders if only_reminders else ["\n".join(lines), *reminders])

@@ -1,0 +1,61 @@
+"""Know which stored reply a request may go on from, for servers that keep replies (`enable_state`)."""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+from ._ask import Ask, StoredReply, as_prompt
+from ._prompt import PromptItem
+from ._turn import FunctionCall, Turn
+
+KEPT_REPLIES = 64
+"""How many conversations of one provider can go on at once before the oldest sends its whole history again."""
+
+MISSES_BEFORE_GIVING_UP = 2
+"""A server without a store (vLLM's default) answers every `previous_response_id` with 404."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    response_id: str
+    model: str
+    instructions: str | None
+    items: tuple[PromptItem, ...]
+    """The prompt as it was sent and the reply as it will be sent back."""
+
+    def begins(self, ask: Ask) -> bool:
+        same = (ask.options.model, ask.prompt.instructions) == (self.model, self.instructions)
+        return same and len(self.items) < len(ask.items) and ask.items[: len(self.items)] == self.items
+
+
+class StoredReplies:
+    """The replies that a server should still have. A history that no longer begins with one is sent whole."""
+
+    def __init__(self) -> None:
+        self._kept: deque[_Kept] = deque(maxlen=KEPT_REPLIES)
+        self._misses = 0
+
+    def remember(self, ask: Ask, turn: Turn) -> None:
+        if turn.response_id is None or self._misses >= MISSES_BEFORE_GIVING_UP:
+            return
+        items = (*ask.prompt.items, *as_prompt(turn.items))
+        if ask.options.family.forgets_stored_calls and any(isinstance(item, FunctionCall) for item in items):
+            return
+        self._kept.append(_Kept(turn.response_id, ask.options.model, ask.prompt.instructions, items))
+
+    def shortened(self, ask: Ask) -> Ask:
+        """The same request with only what is new to the server; itself if the server has nothing of it."""
+        known = [kept for kept in self._kept if kept.begins(ask)]
+        if not known:
+            return ask
+        longest = max(known, key=lambda kept: len(kept.items))
+        return replace(ask, stored=StoredReply(longest.response_id, len(longest.items)))
+
+    def found(self) -> None:
+        self._misses = 0
+
+    def forget(self, stored: StoredReply) -> None:
+        """The server does not have it: it was restarted, or it keeps nothing at all."""
+        self._misses += 1
+        kept = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._kept
+        remaining = (one for one in kept if one.response_id != stored.response_id)
+        self._kept = deque(remaining, maxlen=KEPT_REPLIES)

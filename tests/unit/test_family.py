@@ -1,0 +1,30 @@
+"""A model's family is known by its names, and says all that is different about it."""
+
+import pytest
+
+from amplifier_module_provider_vllm._family import FAMILIES, GPT_OSS, TEMPLATED, Family, family_of
+from amplifier_module_provider_vllm._limits import ModelCard, model_names
+
+
+@pytest.mark.parametrize(
+    ("model", "cards", "family"),
+    [
+        ("openai/gpt-oss-20b", [], GPT_OSS),
+        ("OpenAI/GPT-OSS-120b", [], GPT_OSS),
+        ("local/gpt_oss", [], GPT_OSS),
+        ("house", [ModelCard("house", root="/models/gpt-oss-20b")], GPT_OSS),
+        ("house", [ModelCard("house", parent="openai/gpt-oss-20b")], GPT_OSS),
+        ("house", [ModelCard("house", root="Qwen/Qwen3-8B"), ModelCard("other", root="gpt-oss-20b")], TEMPLATED),
+        ("Qwen/Qwen3-8B", [], TEMPLATED),
+    ],
+    ids=["its name", "capitals", "an underscore", "its root", "its parent", "another's root", "another model"],
+)
+def test_a_family_is_known_by_name_or_by_what_was_loaded(model: str, cards: list[ModelCard], family: Family) -> None:
+    assert family_of(*model_names(model, cards)) is family
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_every_effort_becomes_one_that_the_family_takes(family: Family) -> None:
+    sent = {family.effort(asked) for asked in ("none", "minimal", "low", "medium", "high", "xhigh", "max")}
+
+    assert family.efforts is None or sent <= set(family.efforts)
