@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+import msgspec
 from amplifier_core.message_models import ChatRequest, Degradation, Message, ToolSpec
 
 from ._messages import to_prompt
@@ -55,7 +56,7 @@ def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptio
     ask = Ask(to_prompt(messages, request), options)
     if not options.vision:
         return without_images(ask, f"{options.model} cannot see images") or ask
-    for image in (part for item in ask.prompt.items for part in _images(item)):
+    for image in _images(ask):
         _ = image.url  # raises
     return ask
 
@@ -112,9 +113,9 @@ def without_format(ask: Ask, reason: str) -> Ask | None:
 
 def without_images(ask: Ask, reason: str) -> Ask | None:
     """The request with a note in place of each image; None if it has none."""
-    items = tuple(map(_without_images, ask.prompt.items))
-    if all(new is old for new, old in zip(items, ask.prompt.items, strict=True)):
+    if not _images(ask):
         return None
+    items = tuple(map(_without_images, ask.prompt.items))
     lost = Degradation(requested="image", actual="text", reason=reason)
     return replace(ask, prompt=replace(ask.prompt, items=items), degradations=(*ask.degradations, lost))
 
@@ -127,13 +128,13 @@ def _not_run(call: FunctionCall) -> str:
     return f"Not run: the call of {call.name!r} beside it was malformed. Call it again."
 
 
-def _images(item: PromptItem) -> list[Image]:
-    return [part for part in item.parts if isinstance(part, Image)] if isinstance(item, User | Result) else []
+def _images(ask: Ask) -> list[Image]:
+    pictured = (item for item in ask.prompt.items if isinstance(item, User | Result))
+    return [part for item in pictured for part in item.parts if isinstance(part, Image)]
 
 
 def _without_images(item: PromptItem) -> PromptItem:
-    match item:
-        case User(parts=parts) | Result(parts=parts) if _images(item):
-            return replace(item, parts=tuple(IMAGE_NOTE if isinstance(part, Image) else part for part in parts))
-        case _:
-            return item
+    if not isinstance(item, User | Result):
+        return item
+    parts = tuple(IMAGE_NOTE if isinstance(part, Image) else part for part in item.parts)
+    return msgspec.structs.replace(item, parts=parts)

@@ -4,8 +4,10 @@ What the hooks are shown are `Update`s, in the words of Amplifier's streaming co
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, assert_never
+
+import msgspec
 
 from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text
 
@@ -15,23 +17,20 @@ UNSEEN = -1
 """The index of a block that has nothing to show yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockStart:
+class BlockStart(msgspec.Struct, frozen=True):
     index: int
     kind: BlockKind
     name: str | None = None
     """The tool's name, for a `tool_use` block."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockDelta:
+class BlockDelta(msgspec.Struct, frozen=True):
     index: int
     kind: BlockKind
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockEnd:
+class BlockEnd(msgspec.Struct, frozen=True):
     index: int
     kind: BlockKind
 
@@ -80,7 +79,7 @@ class Blocks:
 
     def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
         """Show a call whose arguments have not arrived."""
-        yield from self._show(self._put(key, replace(call, complete=False)))
+        yield from self._show(self._put(key, msgspec.structs.replace(call, complete=False)))
 
     def complete(self, key: Hashable, item: Item, *, last: bool = False) -> Iterator[Update]:
         """End a block with the server's full copy of its item; `last`: this copy is of the terminal event."""

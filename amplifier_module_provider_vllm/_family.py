@@ -81,4 +81,4 @@ def family_of(*names: str) -> Family:
 
 def defuse(text: str) -> str:
     """The text with `<|im_end|>` and its kind made plain: chat templates would let it end the tool's turn."""
-    return CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text)
+    return CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text) if "<|" in text else text

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ToolSpec
 
@@ -11,8 +12,7 @@ from ._constants import PROVIDER
 from ._turn import FunctionCall, Reasoning, Text
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """An image as Amplifier has it: base64 data or a URL."""
 
     source: Mapping[str, Any]
@@ -30,15 +30,13 @@ class Image:
                 raise InvalidRequestError(said, provider=PROVIDER)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolText:
+class ToolText(msgspec.Struct, frozen=True):
     """Text that a tool wrote: what looks like a control token in it is none."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reminder:
+class Reminder(msgspec.Struct, frozen=True):
     """A late system or developer message, attached to the item that it follows."""
 
     text: str
@@ -47,13 +45,11 @@ class Reminder:
 Part = str | ToolText | Image | Reminder
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What a tool answered to the call of this id."""
 
     call_id: str
@@ -84,8 +80,14 @@ class Prompt:
 
 def joined_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
     """The text of parts without images: lines, then each reminder after a blank line; `tool_text` rewrites a tool's."""
-    texts = [part for part in parts if isinstance(part, str | ToolText)]
-    lines = [text if isinstance(text, str) else tool_text(text.text) for text in texts]
-    reminders = [part.text for part in parts if isinstance(part, Reminder)]
-    only_reminders = bool(reminders) and not lines
-    return "\n\n".join(reminders if only_reminders else ["\n".join(lines), *reminders])
+    lines, reminders = [], []
+    for part in parts:
+        if isinstance(part, str):
+            lines.append(part)
+        elif isinstance(part, ToolText):
+            lines.append(tool_text(part.text))
+        elif isinstance(part, Reminder):
+            reminders.append(part.text)
+    if lines or not reminders:
+        reminders.insert(0, "\n".join(lines))
+    return "\n\n".join(reminders)

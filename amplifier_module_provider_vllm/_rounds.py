@@ -99,8 +99,11 @@ class Rounds:
 
     async def _stream(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream one round to the hooks. Hook time does not count against the read timeout."""
+        await asyncio.sleep(0)  # a long history is encoded here and dumped by the SDK: let others run between the two
+        body = encode(ask)
+        await asyncio.sleep(0)
         batches = self._server.transport.batches(
-            RESPONSES, encode(ask), ask.options.extra_headers, self._config.stream_idle_timeout
+            RESPONSES, body, ask.options.extra_headers, self._config.stream_idle_timeout
         )
         async with aclosing(batches):
             async for events in batches:

@@ -3,10 +3,13 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolCallBlock, ToolResultBlock
+from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolResultBlock
 
 from ._family import defuse
 from ._messages import loop_calls, output_text
+
+_Ids = tuple[list[str], list[str]]
+"""The ids of the calls in a message, those that loops store beside its content too, and of the results in it."""
 
 NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 
@@ -22,45 +25,61 @@ class Repaired:
 
 def repair_tool_sequence(messages: Sequence[Message]) -> Repaired:
     """The history with a result behind every call and a call before every result. The caller's stays as it is."""
+    pairs = [_ids(message) for message in messages]
+    if _is_paired(pairs):
+        return Repaired(list(messages))
     repaired = Repaired([])
     called: set[str] = set()
     waiting: list[str] = []
-    for message, unanswered in zip(messages, _unanswered(messages), strict=True):
-        ids = _result_ids(message)
+    for message, (calls, ids), unanswered in zip(messages, pairs, _unanswered(pairs), strict=True):
         orphans = [call_id for call_id in ids if call_id not in called]
         if len(orphans) == len(ids):  # no result in the message that a call could still wait for
             _answer(repaired, waiting)
         repaired.orphaned.extend(orphans)
         repaired.messages.extend(_without_results(message, orphans) if orphans else [message])
-        called.update(call_ids(message))
+        called.update(calls)
         waiting.extend(unanswered)
     _answer(repaired, waiting)
     return repaired
 
 
-def call_ids(message: Message) -> list[str]:
-    """The ids of the calls in a message, each once, from its blocks and from what loops store beside them."""
-    blocks = [] if isinstance(message.content, str) else message.content
-    ids = [block.id for block in blocks if isinstance(block, ToolCallBlock)]
-    return list(dict.fromkeys([*ids, *(call_id for call_id, _, _ in loop_calls(message))]))
+def _ids(message: Message) -> _Ids:
+    calls: list[str] = []
+    results = [] if message.tool_call_id is None else [message.tool_call_id]
+    if not isinstance(message.content, str):
+        for block in message.content:
+            if block.type == "tool_call":
+                calls.append(block.id)
+            elif block.type == "tool_result" and message.tool_call_id is None:
+                results.append(block.tool_call_id)
+    if stored := loop_calls(message):
+        calls = list(dict.fromkeys([*calls, *(call_id for call_id, _, _ in stored)]))
+    return calls, results
 
 
-def _result_ids(message: Message) -> list[str]:
-    if message.tool_call_id is not None:
-        return [message.tool_call_id]
-    blocks = [] if isinstance(message.content, str) else message.content
-    return [block.tool_call_id for block in blocks if isinstance(block, ToolResultBlock)]
+def _is_paired(pairs: Sequence[_Ids]) -> bool:
+    """Whether every result follows its call, and every call is answered before its id is used again."""
+    called: set[str] = set()
+    waiting: set[str] = set()
+    for calls, results in pairs:
+        if not called.issuperset(results):
+            return False
+        waiting.difference_update(results)
+        if not waiting.isdisjoint(calls):
+            return False
+        called.update(calls)
+        waiting.update(calls)
+    return not waiting
 
 
-def _unanswered(messages: Sequence[Message]) -> list[list[str]]:
+def _unanswered(pairs: Sequence[_Ids]) -> list[list[str]]:
     """For each message its calls that no later message answers; a server may use an id again."""
     unanswered: list[list[str]] = []
     coming: set[str] = set()
-    for message in reversed(messages):
-        calls = call_ids(message)
-        unanswered.append([call_id for call_id in calls if call_id not in coming])
+    for calls, results in reversed(pairs):
+        unanswered.append([call_id for call_id in dict.fromkeys(calls) if call_id not in coming])
         coming.difference_update(calls)
-        coming.update(_result_ids(message))
+        coming.update(results)
     return unanswered[::-1]
 
 
@@ -79,7 +98,7 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
     answers_nothing = message.tool_call_id is not None
     told = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
     kept = [block for block in message.content if block not in told]
-    if kept or call_ids(message):
+    if kept or _ids(message)[0]:
         yield message.model_copy(update={"content": kept})
     yield Message(role="user", content=[TextBlock(text=heading), *map(_as_told, told)])
 

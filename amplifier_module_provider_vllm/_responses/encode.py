@@ -45,19 +45,18 @@ def _items(ask: Ask) -> Iterator[Body]:
     family = ask.options.family
     for place, item in enumerate(ask.items):
         match item:
-            case User(parts):
-                yield {"type": "message", "role": "user", "content": _content(parts, family)}
+            case FunctionCall():
+                yield _call(item)
             case Result(call_id, parts):
                 output = _content(parts, family)
                 yield {"type": "function_call_output", "call_id": wire_text(call_id), "output": output}
-            case Text(text, beside_calls=True) if family.thinks_beside_calls:
-                yield _reasoning(text, place)
-            case Text(text):
-                yield _message(text, place)
             case Reasoning(text):
                 yield _reasoning(text, place)
-            case FunctionCall():
-                yield _call(item)
+            case Text(text, beside_calls=beside_calls):
+                spell = _reasoning if beside_calls and family.thinks_beside_calls else _message
+                yield spell(text, place)
+            case User(parts):
+                yield {"type": "message", "role": "user", "content": _content(parts, family)}
             case _:
                 assert_never(item)
 
@@ -88,9 +87,9 @@ def _call(call: FunctionCall) -> Body:
 
 def _content(parts: Sequence[Part], family: Family) -> str | list[Body]:
     """Text alone as a string, which every path takes; vLLM itself joins text parts with a newline."""
-    if not any(isinstance(part, Image) for part in parts):
-        return wire_text(joined_text(parts, family.tool_text))
-    return [_part(part, family) for part in parts]
+    if any([isinstance(part, Image) for part in parts]):  # noqa: C419 - of one part, mostly
+        return [_part(part, family) for part in parts]
+    return wire_text(joined_text(parts, family.tool_text))
 
 
 def _part(part: Part, family: Family) -> Body:
@@ -175,6 +174,8 @@ def wire_value(value: T) -> T:
 
 def wire_text(text: str) -> str:
     """The text with surrogates paired or replaced: vLLM answers a lone one with 400."""
+    if text.isascii():  # known of every string without a look at it
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -7,7 +7,7 @@ from amplifier_core.message_models import ImageBlock, Message, TextBlock, ToolCa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._tool_repair import NO_RESULT, call_ids, repair_tool_sequence
+from amplifier_module_provider_vllm._tool_repair import NO_RESULT, Repaired, repair_tool_sequence
 
 IMAGE = ImageBlock(source={"type": "url", "url": "http://there/a.png"})
 HELLO = Message(role="user", content="Hello")
@@ -161,14 +161,18 @@ def test_a_call_is_answered_before_the_note_behind_it() -> None:
 def test_a_call_that_is_stored_twice_is_one_call() -> None:
     stored: dict[str, Any] = {"tool_calls": [{"id": "a", "tool": "look"}, {"id": "b", "tool": "look"}]}
 
-    assert call_ids(Message(role="assistant", content=calls("a").content, **stored)) == ["a", "b"]
+    repaired = repair_tool_sequence([Message(role="assistant", content=calls("a").content, **stored)])
+
+    assert repaired.unanswered == ["a", "b"]
 
 
 @pytest.mark.parametrize("stored", [None, []])
 def test_a_loop_that_stores_no_calls_may_say_so(stored: object) -> None:
     extra: dict[str, Any] = {"tool_calls": stored}
 
-    assert call_ids(Message(role="assistant", content="Hi", **extra)) == []
+    history = [Message(role="assistant", content="Hi", **extra)]
+
+    assert repair_tool_sequence(history) == Repaired(history)
 
 
 ids = st.sampled_from(["a", "b", "c"])
