@@ -14,9 +14,12 @@ from amplifier_core.message_models import (
     ContentBlockUnion,
     ImageBlock,
     Message,
+    ReasoningBlock,
+    RedactedThinkingBlock,
     ResponseFormatJson,
     ResponseFormatJsonSchema,
     TextBlock,
+    ThinkingBlock,
     ToolCallBlock,
     ToolResultBlock,
 )
@@ -111,20 +114,22 @@ def _assistant(message: Message) -> Iterator[PromptItem]:
     blocks = _blocks(message)
     calls = bool(stored) or "tool_call" in [block.type for block in blocks]
     for block in blocks:
-        # By the type's name: that a block is not of a class costs pydantic half a microsecond to find out.
-        if block.type == "tool_call":
-            stored.pop(block.id, None)
-            yield FunctionCall(block.id, block.name, _arguments(block))
-        elif block.type == "text":
-            if block.text.strip():
-                yield Text(block.text, beside_calls=calls)
-        elif block.type == "thinking":
-            if block.thinking.strip():
-                yield Reasoning(block.thinking)
-        elif block.type == "reasoning":
-            yield from map(Reasoning, _readable(block.content or block.summary))
-        elif block.type != "redacted_thinking":  # encrypted by another provider: nothing that vLLM could read
-            raise _unsendable(message, block)
+        match block:
+            case ToolCallBlock(id=call_id, name=name):
+                stored.pop(call_id, None)
+                yield FunctionCall(call_id, name, _arguments(block))
+            case TextBlock(text=text):
+                if text.strip():
+                    yield Text(text, beside_calls=calls)
+            case ThinkingBlock(thinking=text):
+                if text.strip():
+                    yield Reasoning(text)
+            case ReasoningBlock(content=content, summary=summary):
+                yield from map(Reasoning, _readable(content or summary))
+            case RedactedThinkingBlock():
+                continue  # encrypted by another provider: nothing that vLLM could read
+            case _:
+                raise _unsendable(message, block)
     for call_id, (name, arguments) in stored.items():
         yield FunctionCall(call_id, name, call_arguments(arguments))
 

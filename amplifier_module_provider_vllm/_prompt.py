@@ -82,12 +82,11 @@ def joined_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
     """The text of parts without images: lines, then each reminder after a blank line; `tool_text` rewrites a tool's."""
     lines, reminders = [], []
     for part in parts:
-        if isinstance(part, str):
-            lines.append(part)
-        elif isinstance(part, ToolText):
-            lines.append(tool_text(part.text))
-        elif isinstance(part, Reminder):
-            reminders.append(part.text)
-    if lines or not reminders:
-        reminders.insert(0, "\n".join(lines))
-    return "\n\n".join(reminders)
+        match part:
+            case str():
+                lines.append(part)
+            case ToolText(text):
+                lines.append(tool_text(text))
+            case Reminder(text):
+                reminders.append(text)
+    return "\n\n".join(["\n".join(lines), *reminders] if lines or not reminders else reminders)

@@ -44,17 +44,13 @@ def repair_tool_sequence(messages: Sequence[Message]) -> Repaired:
 
 
 def _ids(message: Message) -> _Ids:
-    calls: list[str] = []
-    results = [] if message.tool_call_id is None else [message.tool_call_id]
-    if not isinstance(message.content, str):
-        for block in message.content:
-            if block.type == "tool_call":
-                calls.append(block.id)
-            elif block.type == "tool_result" and message.tool_call_id is None:
-                results.append(block.tool_call_id)
+    blocks = () if isinstance(message.content, str) else message.content
+    calls = [block.id for block in blocks if block.type == "tool_call"]
     if stored := loop_calls(message):
         calls = list(dict.fromkeys([*calls, *(call_id for call_id, _, _ in stored)]))
-    return calls, results
+    if message.tool_call_id is not None:
+        return calls, [message.tool_call_id]
+    return calls, [block.tool_call_id for block in blocks if block.type == "tool_result"]
 
 
 def _is_paired(pairs: Sequence[_Ids]) -> bool:

@@ -1,9 +1,9 @@
 """Whatever a server streams folds into blocks whose places are the same in the stream and in the reply."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, BlockStart, Update
@@ -87,11 +87,17 @@ def with_deltas_joined(updates: Sequence[Update]) -> list[Update]:
     return joined
 
 
+def without_id(call: FunctionCall) -> FunctionCall:
+    return msgspec.structs.replace(call, call_id="")
+
+
 def without_ids(turn: Turn) -> tuple[Any, ...]:
     """What two runs of one question have in common."""
-    told = [replace(item, call_id="") if isinstance(item, FunctionCall) else item for item in turn.items]
+    told = [
+        msgspec.structs.replace(item, call_id="") if isinstance(item, FunctionCall) else item for item in turn.items
+    ]
     counts = turn.usage and (turn.usage.input_tokens, turn.usage.output_tokens, turn.usage.reasoning_tokens)
-    return told, turn.status, turn.incomplete_reason, turn.model, counts
+    return items, turn.status, turn.incomplete_reason, turn.model, counts
 
 
 @pytest.mark.parametrize(("group", "case"), PAIRED)
