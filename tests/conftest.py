@@ -1,9 +1,18 @@
-"""The count of live tests that ran, in every summary, and a failure where they were required and did not run."""
+"""The count of live tests in every summary, a failure where they were required, and an environment for the others."""
+
+import os
 
 import pytest
 
 MODELS = ("tiny-qwen3", "tiny-gpt-oss")
 LIVE = ("live", True)
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server, key or proxy of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("VLLM_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .._constants import DEFAULT_BASE_URL
+from .configured import Instance, read_instances
 from .examine import examine
-from .files import Instance, read_instances
 from .findings import Examination
 from .report import JsonReport, PlainReport, Report, works
 

@@ -7,13 +7,12 @@ from amplifier_core.llm_errors import ConfigurationError
 
 from .._config import Config, read_config, unknown_keys
 from .._server import Server
-from .asking import once
-from .files import Instance
+from .configured import Instance, in_effect, without_user
 from .findings import Examination, Finding, Outcome, fail, note
-from .reach import reach, transport_to
+from .model_checks import talk
+from .question import once
+from .reachability import reach, transport_to
 from .report import Report
-from .settings import in_effect, without_user
-from .talk import talk
 
 
 async def examine(instance: Instance, examined: Examination, report: Report) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
+from .configured import DEFAULT
 from .findings import Examination, Finding, Setting
-from .settings import DEFAULT
 
 WIDTH = 15
 ALWAYS_SHOWN = ("base_url", "api_key", "default_model")

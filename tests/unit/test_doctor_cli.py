@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -14,13 +13,9 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor.cli import main
 
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("VLLM_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amplifier_module_provider_vllm._config import read_config, unknown_keys
-from amplifier_module_provider_vllm._doctor.files import read_instances
+from amplifier_module_provider_vllm._doctor.configured import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
 from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS
 from tests.config_table import config_table, written_table

@@ -1,36 +1,20 @@
-"""The doctor before servers that work, servers that do not, and what is no server at all."""
+"""The doctor before servers that let it in, servers that do not, and what is no server at all."""
 
-import os
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from amplifier_module_provider_vllm._doctor import reach
-from amplifier_module_provider_vllm._doctor.findings import fail, note, ok
-from tests.support.doctoring import examined, failures, outcomes, saying
-from tests.support.recordings import Recording, recorded
+from amplifier_module_provider_vllm._doctor import reachability
+from amplifier_module_provider_vllm._doctor.findings import fail, ok
+from tests.support.doctoring import examined, failures, outcomes, replies, saying
+from tests.support.recordings import recorded
 from tests.support.replay import ReplayServer, Reply, json_reply
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 PAGE = {"content-type": "text/html; charset=utf-8"}
 SELF_SIGNED = Path(__file__).parent.parent / "support" / "self_signed.pem"
-SCHEMA_REPLY = recorded("tiny-qwen3", "fmt_json_schema_stream")
-ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
-NOT_STORED = recorded("tiny-qwen3", "st_previous_unknown")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("VLLM_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-
-
-def replies(group: str = "tiny-qwen3", prefix: str = "") -> Iterator[Recording]:
-    """What a server says to the doctor's questions, in their order."""
-    names = ("bare_answer", "bare_tool", "bare_parallel") if prefix else ("r1_answer", "r2_tool", "r4_parallel")
-    yield from (recorded(group, f"{name}_stream") for name in names)
-    yield from (SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED)
 
 
 def page(status: int, title: str) -> Reply:
@@ -39,88 +23,6 @@ def page(status: int, title: str) -> Reply:
 
 def models(*cards: dict[str, object]) -> Reply:
     return json_reply(200, {"object": "list", "data": list(cards)})
-
-
-async def test_a_server_that_does_all_is_found_to_work() -> None:
-    async with ReplayServer(*replies()) as server:
-        found = await examined(server.base_url)
-
-    assert failures(found) == {}
-    assert list(found) == [
-        "reachable", "key", "version", "models", "responses", "round trip", "reasoning",
-        "tool call", "parallel calls", "json schema", "usage", "prefix cache", "store",
-    ]  # fmt: skip
-    assert found["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
-    assert found["tool call"] == ok("tool call", 'get_weather({"city": "Paris"})')
-    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn")
-    assert found["json schema"] == ok("json schema", "the reply keeps to it")
-    assert found["store"] == ok("store", "off, and not needed")
-    assert found["version"].outcome == "note"
-
-
-async def test_flags_that_are_missing_are_named() -> None:
-    async with ReplayServer(*replies("tiny-qwen3-bare", "bare")) as server:
-        found = await examined(server.base_url)
-
-    assert failures(found) == {
-        "reasoning": "start vLLM with `--reasoning-parser qwen3`",
-        "tool call": "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`",
-    }
-    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn, read out of the text")
-
-
-async def test_a_server_that_says_which_flag_it_misses_is_believed() -> None:
-    said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
-    refusal = json_reply(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
-    async with ReplayServer(ANSWER, refusal, refusal, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
-        found = await examined(server.base_url)
-
-    flags = "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
-    assert found["tool call"] == fail("tool call", said, flags)
-    assert found["parallel calls"].outcome == "note"
-
-
-async def test_each_check_that_breaks_is_told_and_ends_no_other() -> None:
-    async with ReplayServer(ANSWER, always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
-        found = await examined(server.base_url)
-
-    assert found["tool call"] == fail("tool call", "ProviderUnavailableError: boom", "look at the end of vLLM's log")
-    assert outcomes(found) | {"version": "note"} == {
-        **dict.fromkeys(("reachable", "key", "models", "responses", "round trip", "reasoning", "usage"), "ok"),
-        **dict.fromkeys(("version", "parallel calls", "json schema", "prefix cache", "store"), "note"),
-        "tool call": "fail",
-    }
-
-
-async def test_nothing_is_tried_again() -> None:
-    async with ReplayServer(always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
-        found = await examined(server.base_url, max_retries=9, startup_timeout=600)
-
-    assert failures(found) == {"round trip": "look at the end of vLLM's log"}
-    assert len(server.asked) == 1
-
-
-async def test_a_store_that_the_config_counts_on_and_the_server_has_not_is_a_failure() -> None:
-    async with ReplayServer(*replies()) as server:
-        found = await examined(server.base_url, enable_state=True)
-
-    assert found["store"] == fail(
-        "store",
-        "off: the server keeps no replies, but `enable_state` counts on them",
-        "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out",
-    )
-    assert [request.get("store") for request in server.asked] == [False] * 6 + [True, True]
-
-
-async def test_a_server_without_the_responses_api_is_told_from_one_without_the_model() -> None:
-    missing = json_reply(404, {"detail": "Not Found"})
-    async with ReplayServer(always=missing) as server:
-        without_api = await examined(server.base_url)
-        without_model = await examined(server.base_url, default_model="llama")
-
-    assert without_api["responses"].said == "the server has no /v1/responses: Not Found"
-    assert without_model["models"].outcome == "note"
-    assert failures(without_model) == {"model": "set `default_model` (here: --model) to one that the server has"}
 
 
 async def test_several_models_need_a_choice() -> None:
@@ -245,7 +147,7 @@ async def test_what_speaks_no_http_is_told(answer: bytes, said: str) -> None:
 
 
 async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(reachability, "CONNECT_TIMEOUT", 0.1)
 
     async with saying(None) as port:
         found = await examined(f"http://127.0.0.1:{port}")
@@ -294,28 +196,3 @@ async def test_a_page_of_a_proxy_is_told_with_the_way_around_it(monkeypatch: pyt
 
     assert "Access denied by policy" in found["reachable"].said
     assert f"NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}" in str(found)
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        pytest.param({"base_url": "localhost:8000"}, "'localhost:8000' is not an http or https URL", id="no scheme"),
-        pytest.param({"base_url": "http://localhost:99999"}, "99999", id="no port"),
-        pytest.param({"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", id="value"),
-    ],
-)
-async def test_a_config_that_cannot_be_meant_is_told_before_anything_is_asked(
-    config: dict[str, str], said: str
-) -> None:
-    found = await examined(**config)
-
-    assert failures(found) == {"config": "correct that key"}
-    assert said in found["config"].said
-
-
-async def test_unknown_keys_are_told() -> None:
-    async with ReplayServer(models=models()) as server:
-        found = await examined(server.base_url, temprature=1)
-
-    assert found["config"] == note("config", "unknown config key 'temprature': did you mean 'temperature'?")
-    assert found["models"].said == "the server has none"

@@ -1,23 +1,23 @@
 """Check what a model and its server do with what a session asks of them."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from amplifier_core.llm_errors import LLMError, NotFoundError
+from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
 from amplifier_core.message_models import ResponseFormatJsonSchema, ToolSpec
 
+from .._ask import StoredReply
+from .._harmony.vocabulary import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
 from .._limits import pick_model
 from .._server import Server
 from .._tool_markup import recover_calls
 from .._turn import FunctionCall, Reasoning
-from .asking import Heard, ask
-from .findings import Finding, fail, note, ok
+from .findings import Finding, fail, note, ok, remedy_for
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
-from .remedies import remedy_for
-from .store import store
-from .vocabulary import vocabulary
+from .question import Heard, ask
 
 WEATHER = ToolSpec(
     name="get_weather",
@@ -31,6 +31,7 @@ CITY: dict[str, Any] = {
     "required": ["city", "population"],
     "additionalProperties": False,
 }
+
 LONG_PROMPT = "\n".join(f"{n}. Answers are short, true and polite." for n in range(1, 41))
 """Longer than a block of any server's prefix cache."""
 
@@ -38,6 +39,7 @@ THOUGHTS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|â—/?thinkâ
 """How models mark reasoning that no parser took out of their text."""
 
 SCHEMA_REMEDY = "correct the findings above first; small models may lose themselves under a schema: ask another"
+SWITCH = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
 
 BURST = 0.05
 """Seconds; what comes within them was not streamed, and says nothing of the server's speed."""
@@ -164,6 +166,36 @@ async def _prefix_cache(server: Server) -> Finding:
         return ok("prefix cache", f"{usage.cached_tokens} of {usage.input_tokens} tokens found on the second call")
     said = "nothing was found in it on the second call"
     return note("prefix cache", said, "start vLLM without `--no-enable-prefix-caching`; behind a gateway, ask one vLLM")
+
+
+async def store(server: Server, *, wanted: bool) -> Finding:
+    """vLLM takes `store: true` without a store too: only a second request tells."""
+    try:
+        heard = await ask(server, "What is the capital of France?", store=True)
+        previous = StoredReply(heard.turn.response_id or "", items=0)
+        await ask(server, "What is the capital of Japan?", store=True, stored=previous)
+    except (NotFoundError, InvalidRequestError):
+        if wanted:
+            return fail("store", "off: the server keeps no replies, but `enable_state` counts on them", SWITCH)
+        return ok("store", "off, and not needed")
+    if not wanted:
+        return ok("store", "on, though nothing uses it: `enable_state` is not set")
+    model = pick_model(server.config.default_model, server.cards, server.transport.url)
+    calls = (
+        ""
+        if not server.family(model).forgets_stored_calls
+        else "; turns with tool calls are sent whole, vLLM forgets those calls"
+    )
+    return ok("store", f"on, and used{calls}")
+
+
+async def vocabulary(kept: Vocabulary) -> Finding:
+    """Looked for where a session looks, but not fetched: that is done when a session needs it."""
+    if await asyncio.to_thread(kept.load) is not None:
+        return ok("vocabulary", "there, for replies that the server does not count")
+    said = "not there; fetched when a reply comes that the server did not count"
+    files = " and ".join(CHECKSUMS)
+    return note("vocabulary", said, f"without internet: put {files} into a folder, and name it in {FOLDER_VARIABLE}")
 
 
 async def _guarded(check: str, asking: Awaitable[Finding], outcome: Callable[[str, str, str], Finding]) -> Finding:

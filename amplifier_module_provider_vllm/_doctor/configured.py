@@ -1,4 +1,4 @@
-"""Every vLLM provider that an Amplifier bundle, settings file or mount plan configures."""
+"""What is configured and where: each vLLM provider of a bundle, settings file or plan, each value with its source."""
 
 import json
 import os
@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .findings import Finding, fail, note
+from amplifier_core.utils.truncate import redact_secrets
+from pydantic import BaseModel, SecretStr
+
+from .._config import ENVIRONMENT, Config
+from .._constants import DEFAULT_BASE_URL, NO_API_KEY
+from .findings import Finding, Setting, fail, note
 
 MODULE = "provider-vllm"
 VARIABLE = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
+DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,20 @@ def read_instances(path: Path) -> list[Instance]:
     found = [entry for entry in _providers(_parsed(path, text)) if _is_ours(entry)]
     names = [_name(entry) for entry in found]
     return [_instance(entry, path.name, names) for entry in found]
+
+
+def in_effect(
+    given: Mapping[str, Any], sources: Mapping[str, str], read: Config, environment: Mapping[str, str]
+) -> Iterator[Setting]:
+    """Every key of the config; `sources` says where the given ones were stated."""
+    for key, value in read:
+        stated = given.get(key) is not None and (given[key] != "" or key == "truncation")
+        yield Setting(key, _shown(key, value), sources[key] if stated else _inherited(key, environment))
+
+
+def without_user(text: str) -> str:
+    """The text without what stands before the `@` of a URL in it."""
+    return re.sub(r"[^\s/@'\"]*@", "…@", text)
 
 
 def _instance(entry: Mapping[str, Any], file: str, names: Sequence[str]) -> Instance:
@@ -138,5 +158,28 @@ def _filled(value: Any) -> Any:
             return {str(key): _filled(inner) for key, inner in value.items()}
         case list():
             return [_filled(inner) for inner in value]
+        case _:
+            return value
+
+
+def _inherited(key: str, environment: Mapping[str, str]) -> str:
+    variable = ENVIRONMENT.get(key)
+    return variable if variable is not None and environment.get(variable) else DEFAULT
+
+
+def _shown(key: str, value: object) -> Any:
+    match key, value:
+        case _, SecretStr():
+            return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"
+        case "base_url", None:
+            return DEFAULT_BASE_URL
+        case "base_url", str():
+            return without_user(value)
+        case "extra_headers", dict():
+            return dict.fromkeys(value, "hidden")
+        case _, BaseModel():
+            return value.model_dump(exclude_none=True)
+        case _, dict():
+            return redact_secrets(value)
         case _:
             return value

@@ -1,0 +1,34 @@
+"""The doctor with configs that need correcting."""
+
+import pytest
+
+from amplifier_module_provider_vllm._doctor.findings import note
+from tests.support.doctoring import examined, failures
+from tests.support.replay import ReplayServer, json_reply
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        pytest.param({"base_url": "localhost:8000"}, "'localhost:8000' is not an http or https URL", id="no scheme"),
+        pytest.param({"base_url": "http://localhost:99999"}, "99999", id="no port"),
+        pytest.param({"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", id="value"),
+    ],
+)
+async def test_a_config_that_cannot_be_meant_is_told_before_anything_is_asked(
+    config: dict[str, str], said: str
+) -> None:
+    found = await examined(**config)
+
+    assert failures(found) == {"config": "correct that key"}
+    assert said in found["config"].said
+
+
+async def test_unknown_keys_are_told() -> None:
+    async with ReplayServer(models=json_reply(200, {"object": "list", "data": []})) as server:
+        found = await examined(server.base_url, temprature=1)
+
+    assert found["config"] == note("config", "unknown config key 'temprature': did you mean 'temperature'?")
+    assert found["models"].said == "the server has none"

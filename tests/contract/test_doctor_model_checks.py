@@ -1,0 +1,113 @@
+"""The doctor with servers that answer: each check of the model, and the flag that it names."""
+
+from pathlib import Path
+
+import pytest
+
+from amplifier_module_provider_vllm._doctor.findings import fail, ok
+from amplifier_module_provider_vllm._doctor.model_checks import vocabulary
+from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
+from tests.support.doctoring import ANSWER, NOT_STORED, SCHEMA_REPLY, examined, failures, outcomes, replies
+from tests.support.replay import ReplayServer, json_reply
+from tests.support.vocabulary import vocabulary_folder
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+async def test_a_server_that_does_all_is_found_to_work() -> None:
+    async with ReplayServer(*replies()) as server:
+        found = await examined(server.base_url)
+
+    assert failures(found) == {}
+    assert list(found) == [
+        "reachable", "key", "version", "models", "responses", "round trip", "reasoning",
+        "tool call", "parallel calls", "json schema", "usage", "prefix cache", "store",
+    ]  # fmt: skip
+    assert found["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
+    assert found["tool call"] == ok("tool call", 'get_weather({"city": "Paris"})')
+    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn")
+    assert found["json schema"] == ok("json schema", "the reply keeps to it")
+    assert found["store"] == ok("store", "off, and not needed")
+    assert found["version"].outcome == "note"
+
+
+async def test_flags_that_are_missing_are_named() -> None:
+    async with ReplayServer(*replies("tiny-qwen3-bare", "bare")) as server:
+        found = await examined(server.base_url)
+
+    assert failures(found) == {
+        "reasoning": "start vLLM with `--reasoning-parser qwen3`",
+        "tool call": "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`",
+    }
+    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn, read out of the text")
+
+
+async def test_a_server_that_says_which_flag_it_misses_is_believed() -> None:
+    said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    refusal = json_reply(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
+    async with ReplayServer(ANSWER, refusal, refusal, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
+        found = await examined(server.base_url)
+
+    flags = "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
+    assert found["tool call"] == fail("tool call", said, flags)
+    assert found["parallel calls"].outcome == "note"
+
+
+async def test_each_check_that_breaks_is_told_and_ends_no_other() -> None:
+    async with ReplayServer(ANSWER, always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
+        found = await examined(server.base_url)
+
+    assert found["tool call"] == fail("tool call", "ProviderUnavailableError: boom", "look at the end of vLLM's log")
+    assert outcomes(found) | {"version": "note"} == {
+        **dict.fromkeys(("reachable", "key", "models", "responses", "round trip", "reasoning", "usage"), "ok"),
+        **dict.fromkeys(("version", "parallel calls", "json schema", "prefix cache", "store"), "note"),
+        "tool call": "fail",
+    }
+
+
+async def test_nothing_is_tried_again() -> None:
+    async with ReplayServer(always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
+        found = await examined(server.base_url, max_retries=9, startup_timeout=600)
+
+    assert failures(found) == {"round trip": "look at the end of vLLM's log"}
+    assert len(server.asked) == 1
+
+
+async def test_a_store_that_the_config_counts_on_and_the_server_has_not_is_a_failure() -> None:
+    async with ReplayServer(*replies()) as server:
+        found = await examined(server.base_url, enable_state=True)
+
+    assert found["store"] == fail(
+        "store",
+        "off: the server keeps no replies, but `enable_state` counts on them",
+        "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out",
+    )
+    assert [request.get("store") for request in server.asked] == [False] * 6 + [True, True]
+
+
+async def test_a_server_without_the_responses_api_is_told_from_one_without_the_model() -> None:
+    missing = json_reply(404, {"detail": "Not Found"})
+    async with ReplayServer(always=missing) as server:
+        without_api = await examined(server.base_url)
+        without_model = await examined(server.base_url, default_model="llama")
+
+    assert without_api["responses"].said == "the server has no /v1/responses: Not Found"
+    assert without_model["models"].outcome == "note"
+    assert failures(without_model) == {"model": "set `default_model` (here: --model) to one that the server has"}
+
+
+async def test_the_files_are_found() -> None:
+    found = await vocabulary(Vocabulary(vocabulary_folder()))
+
+    assert found.outcome == "ok"
+
+
+async def test_where_there_are_none_it_says_where_they_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE", raising=False)
+
+    found = await vocabulary(Vocabulary(tmp_path))
+
+    assert found.outcome == "note"
+    files = "o200k_base.tiktoken and cl100k_base.tiktoken"
+    assert found.remedy == f"without internet: put {files} into a folder, and name it in TIKTOKEN_ENCODINGS_BASE"
+    assert list(tmp_path.iterdir()) == []
