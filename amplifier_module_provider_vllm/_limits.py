@@ -51,7 +51,7 @@ class Limits:
 
 def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> Limits:
     """The limits of a model: what the config wants, as far as the server takes it."""
-    served, output = _served(model, {card.id: card for card in cards})
+    served, output = _served(model or only_model(cards), {card.id: card for card in cards})
     window = _least(config.context_window, served) or FALLBACK_CONTEXT_WINDOW
     half = max(1, window // 2)
     fallback = half if served is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
@@ -63,13 +63,19 @@ def pick_model(asked: str | None, cards: Sequence[ModelCard], url: str) -> str:
     """The model to ask: the one asked for, else the only one served, else `ConfigurationError`, listing them."""
     if asked:
         return asked
-    base_models = [card.id for card in cards if card.parent is None] or [card.id for card in cards]
-    if len(base_models) == 1:
-        return base_models[0]
-    if not base_models:
+    only = only_model(cards)
+    if only is not None:
+        return only
+    if not cards:
         raise ConfigurationError(f"{url} lists no models; set `default_model` to the one to ask", provider=PROVIDER)
     names = ", ".join(card.id for card in cards)
     raise ConfigurationError(f"{url} serves several models; set `default_model` to one of: {names}", provider=PROVIDER)
+
+
+def only_model(cards: Sequence[ModelCard]) -> str | None:
+    """The model served, if there is only one. A LoRA beside the model that it adapts is not a second one."""
+    names = {card.id for card in cards if card.parent is None} or {card.id for card in cards}
+    return names.pop() if len(names) == 1 else None
 
 
 def window_in_refusal(said: str) -> int | None:
@@ -80,8 +86,6 @@ def window_in_refusal(said: str) -> int | None:
 
 def _served(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None, int | None]:
     """Window and output of a model, a LoRA's from the model that it adapts."""
-    if model is None and len(cards) == 1:
-        model = next(iter(cards))
     card = cards.get(model or "")
     seen: set[str] = set()
     while card is not None and card.id not in seen:

@@ -14,6 +14,7 @@ from ._budget import request_budget
 from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
+from ._limits import only_model
 from ._observability import Hooks, NoHooks, ObservedCall, described
 from ._server import Server
 from ._wire.client import Transport
@@ -93,9 +94,7 @@ class VLLMProvider:
 
     def get_model_info(self) -> ModelInfo:
         """The model that a call would ask, with the limits known so far: right once the session is ready."""
-        served = [card.id for card in self._server.cards if card.parent is None]
-        only = served[0] if len(served) == 1 else None
-        return self._model_info(self.default_model or only or PROVIDER)
+        return self._model_info(self.default_model or only_model(self._server.cards) or PROVIDER)
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the server has. Raises `LLMError` if it does not answer: `/provider test` relies on that."""

@@ -11,7 +11,6 @@ from amplifier_core.message_models import ResponseFormatJsonSchema, ToolSpec
 
 from .._ask import StoredReply
 from .._harmony.vocabulary import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
-from .._limits import pick_model
 from .._server import Server
 from .._tool_markup import recover_calls
 from .._turn import FunctionCall, Reasoning
@@ -48,7 +47,7 @@ BURST = 0.05
 async def talk(server: Server, *, store_wanted: bool) -> AsyncIterator[Finding]:
     """A round trip, then tools, formats, counts, cache and store. Ends where not even the round trip works."""
     try:
-        model = pick_model(server.config.default_model, server.cards, server.transport.url)
+        model = await server.model(server.config.default_model)
         heard = await ask(server, "What is the capital of France?")
     except LLMError as error:
         yield _no_reply(server, error)
@@ -180,12 +179,8 @@ async def store(server: Server, *, wanted: bool) -> Finding:
         return ok("store", "off, and not needed")
     if not wanted:
         return ok("store", "on, though nothing uses it: `enable_state` is not set")
-    model = pick_model(server.config.default_model, server.cards, server.transport.url)
-    calls = (
-        ""
-        if not server.family(model).forgets_stored_calls
-        else "; turns with tool calls are sent whole, vLLM forgets those calls"
-    )
+    forgets = server.family(await server.model(server.config.default_model)).forgets_stored_calls
+    calls = "; turns with tool calls are sent whole, vLLM forgets those calls" if forgets else ""
     return ok("store", f"on, and used{calls}")
 
 

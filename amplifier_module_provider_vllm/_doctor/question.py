@@ -9,7 +9,6 @@ from amplifier_core.message_models import ChatRequest, Message
 from .._ask import StoredReply, to_ask
 from .._config import Config
 from .._endpoints import encode
-from .._limits import pick_model
 from .._observability import ObservedCall, described
 from .._options import decide_options
 from .._retries import Retries
@@ -73,7 +72,7 @@ async def ask(
 
     `store`: the server is to keep the reply; `stored`: the kept reply that the question goes on from.
     """
-    model = pick_model(server.config.default_model, server.cards, server.transport.url)
+    model = await server.model(server.config.default_model)
     messages = [Message(role="system", content=system)] if system else []
     request = ChatRequest(
         messages=[*messages, Message(role="user", content=text)],

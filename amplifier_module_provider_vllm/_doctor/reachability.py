@@ -22,7 +22,7 @@ from amplifier_core.llm_errors import (
 
 from .._config import Config
 from .._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, NO_API_KEY
-from .._limits import limits_of
+from .._limits import limits_of, only_model
 from .._server import Server
 from .._wire.client import Transport
 from .._wire.http import proxy_before
@@ -259,9 +259,8 @@ async def _version(server: Server) -> Finding:
 def _models(server: Server) -> Finding:
     described = ", ".join(_described(server, card.id) for card in server.cards) or "none"
     model = server.config.default_model
-    base_models = [card.id for card in server.cards if card.parent is None]
-    if model is None and len(base_models) != 1:
-        return fail("models", f"the server has several: {described}" if base_models else "the server has none", CHOOSE)
+    if model is None and only_model(server.cards) is None:
+        return fail("models", f"the server has several: {described}" if server.cards else "the server has none", CHOOSE)
     if model is not None and model not in [card.id for card in server.cards]:
         return note("models", f"{model} is not listed; the server has {described}", CHOOSE)
     return ok("models", described)

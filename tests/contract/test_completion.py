@@ -123,6 +123,19 @@ async def test_limits_are_known_before_the_first_call_and_asked_for_once() -> No
     assert server.asked[0]["max_output_tokens"] == 2048
 
 
+async def test_the_only_model_is_the_one_that_a_call_asks_even_if_it_is_a_lora() -> None:
+    lora = {"id": "lora", "parent": "somewhere-else", "max_model_len": 8192}
+    served = json_reply(200, {"object": "list", "data": [lora]})
+
+    async with ReplayServer(ANSWER, models=served) as server, provider_at(server.base_url) as provider:
+        await provider.probe()
+        info = provider.get_model_info()
+        await provider.complete(request())
+
+    assert (info.id, info.context_window) == ("lora", 8192)
+    assert server.asked[0]["model"] == "lora"
+
+
 async def test_models_are_listed_with_their_limits() -> None:
     async with ReplayServer() as server, provider_at(server.base_url) as provider:
         (model,) = await provider.list_models()

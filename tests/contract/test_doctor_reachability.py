@@ -38,6 +38,15 @@ async def test_several_models_need_a_choice() -> None:
     assert server.asked == []
 
 
+async def test_the_only_model_needs_no_choice_even_if_it_is_a_lora() -> None:
+    served = models({"id": "lora", "parent": "somewhere-else", "max_model_len": 8192})
+    async with ReplayServer(*replies(), models=served) as server:
+        found = await examined(server.base_url)
+
+    assert found["models"] == ok("models", "lora (8,192 tokens)")
+    assert server.asked[0]["model"] == "lora"
+
+
 async def test_a_key_that_nobody_asked_for_is_told() -> None:
     async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
         found = await examined(server.base_url, api_key="sesame")

@@ -47,6 +47,7 @@ def test_a_body_that_lists_no_models_is_a_decode_error(body: bytes) -> None:
     [
         ("qwen", [QWEN], {}, Limits(40_960, 20_480, known=True)),
         (None, [QWEN], {}, Limits(40_960, 20_480, known=True)),
+        (None, [QWEN, LORA], {}, Limits(40_960, 20_480, known=True)),
         ("gateway", [QWEN, GATEWAY], {}, Limits(32_000, 4_000, known=True)),
         ("lora", [QWEN, LORA], {}, Limits(40_960, 20_480, known=True)),
         ("lora-2", [LORA_OF_LORA, QWEN, LORA], {}, Limits(40_960, 20_480, known=True)),
@@ -65,10 +66,10 @@ def test_a_body_that_lists_no_models_is_a_decode_error(body: bytes) -> None:
         ("tiny", [ModelCard("tiny", max_model_len=1)], {}, Limits(1, 1, known=True)),
     ],
     ids=[
-        "the model's card", "the only card", "a gateway's card", "a LoRA", "a LoRA of a LoRA", "a LoRA without parent",
-        "parents in a circle", "a card that says nothing", "an unknown model", "several models", "no cards",
-        "a smaller window", "a window above the server's", "a smaller output", "an output above half the window",
-        "a window without cards", "an output without cards", "a window of one",
+        "the model's card", "the only card", "the only base model", "a gateway's card", "a LoRA", "a LoRA of a LoRA",
+        "a LoRA without parent", "parents in a circle", "a card that says nothing", "an unknown model",
+        "several models", "no cards", "a smaller window", "a window above the server's", "a smaller output",
+        "an output above half the window", "a window without cards", "an output without cards", "a window of one",
     ],
 )  # fmt: skip
 def test_the_limits_to_plan_with(
@@ -97,8 +98,14 @@ def test_a_refusal_that_names_the_window(said: str, window: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "cards", "picked"),
-    [("other", [QWEN], "other"), (None, [QWEN], "qwen"), (None, [QWEN, LORA], "qwen"), (None, [LORA], "lora")],
-    ids=["the one asked for", "the only one", "the only base model", "the only LoRA"],
+    [
+        ("other", [QWEN], "other"),
+        (None, [QWEN], "qwen"),
+        (None, [QWEN, LORA], "qwen"),
+        (None, [LORA], "lora"),
+        (None, [QWEN, QWEN], "qwen"),
+    ],
+    ids=["the one asked for", "the only one", "the only base model", "the only LoRA", "one that is listed twice"],
 )
 def test_the_model_to_ask(asked: str | None, cards: list[ModelCard], picked: str) -> None:
     assert pick_model(asked, cards, URL) == picked
