@@ -77,13 +77,13 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
                 return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
             return LLMTimeoutError(f"{url} sent nothing for too long: {str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
-            return NetworkError(f"no connection to {url} ({tidy(_root_cause(error))}); {_CHECK_SERVER}", **common)
+            return NetworkError(f"no connection to {url} ({tidy(root_cause(error))}); {_CHECK_SERVER}", **common)
         case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
             return StreamError(tidy(f"{url} sent something that is not a Responses reply: {error}"), **common)
         case openai.APIError():
             return ProviderUnavailableError(tidy(str(error)), **common)
         case _:
-            said = tidy(_root_cause(error))
+            said = tidy(root_cause(error))
             return StreamError(f"the connection to {url} broke before the reply was whole ({said})", **common)
 
 
@@ -134,6 +134,26 @@ def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
         model=error.model,
         status_code=error.status_code,
     )
+
+
+def root_cause(error: BaseException) -> str:
+    """Class and words of the first cause."""
+    root = list(causes(error))[-1]
+    return f"{type(root).__name__}: {root}" if str(root) else type(root).__name__
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, the first cause last.
+
+    httpcore hands on what it wraps as an argument; a connection tried at several addresses fails with a group. An
+    implicit context is no cause: it may be what the caller was about when it called us.
+    """
+    yield error
+    wrapped = next((argument for argument in error.args if isinstance(argument, BaseException)), None)
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for cause in (error.__cause__ or wrapped, *inner):
+        if cause is not None:
+            yield from causes(cause)
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -208,16 +228,4 @@ def _of_text(said: str, common: dict[str, Any]) -> LLMError | None:
 
 
 def _connecting(error: Exception) -> bool:
-    return any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error))
-
-
-def _root_cause(error: Exception) -> str:
-    root = list(_causes(error))[-1]
-    return f"{type(root).__name__}: {root}" if str(root) else type(root).__name__
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return any(type(cause).__name__ == "ConnectTimeout" for cause in causes(error))

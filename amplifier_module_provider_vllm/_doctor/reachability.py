@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,6 +22,7 @@ from amplifier_core.llm_errors import (
 
 from .._config import Config
 from .._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, NO_API_KEY
+from .._errors import causes, root_cause
 from .._limits import limits_of, only_model
 from .._server import Server
 from .._wire.client import Transport
@@ -183,16 +184,15 @@ async def unusable(transport: Transport, way: Way, error: LLMError) -> Finding:
 
 
 def _not_http(way: Way, error: NetworkError) -> tuple[str, str]:
-    causes = list(_causes(error))
-    refused = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    refused = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if refused is not None:
         said = f"the certificate of {way} is not accepted: {refused.verify_message or refused.reason}"
         return said, "let SSL_CERT_FILE name the authority that signed it, or correct the host in `base_url`"
-    broken = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    broken = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLError)), None)
     if broken is not None:
         said = f"{way} does not speak TLS as it should ({broken.reason or broken})"
         return said, "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"
-    said = f"{way} takes connections, but does not answer as an HTTP server does ({_told(causes[-1])})"
+    said = f"{way} takes connections, but does not answer as an HTTP server does ({root_cause(error)})"
     return said, f"{CHECK_PLACE}; one with TLS needs `https://`"
 
 
@@ -205,19 +205,6 @@ async def _no_list(transport: Transport) -> str:
         return f"what {transport.url}/models gives is no list of models: {text.strip()[:80]!r}"
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     return f"a web page answers at {transport.url}/models: {' '.join(title[1].split()) if title else 'untitled'}"
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the first cause last."""
-    yield error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for cause in (*inner, error.__cause__ or error.__context__):
-        if cause is not None:
-            yield from _causes(cause)
 
 
 async def _key(server: Server, key_source: str) -> Finding:

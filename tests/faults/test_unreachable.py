@@ -55,7 +55,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_refused_connection(nobody: str, stream: bool) -> None:
     failure, seen = await refused(nobody, use_streaming=stream)
 
-    assert str(failure).startswith(f"no connection to {nobody} (ConnectError")
+    assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
     assert (failure.provider, failure.model, failure.status_code) == ("vllm", "tiny-qwen3", None)
     assert seen == Told(1, ["error"], retries=2, aborted=0)
 
@@ -63,7 +63,7 @@ async def test_a_refused_connection(nobody: str, stream: bool) -> None:
 async def test_a_refused_connection_before_the_model_is_known_says_how_the_call_ended(nobody: str) -> None:
     failure, seen = await refused(nobody, default_model=None)
 
-    assert str(failure).startswith(f"no connection to {nobody} (ConnectError")
+    assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
     assert seen == Told(0, ["error"], retries=2, aborted=0)
 
 

@@ -1,5 +1,6 @@
 """Every way a server refuses or dies becomes the error that a session can act on, in words that a person can read."""
 
+import socket
 from dataclasses import replace
 
 import httpx
@@ -21,12 +22,14 @@ from amplifier_core.llm_errors import (
     StreamError,
 )
 
+from amplifier_module_provider_vllm import VLLMProvider
 from amplifier_module_provider_vllm._errors import (
     cut_stream,
     empty_reply,
     failed_reply,
     failed_stream,
     failures_as_llm_errors,
+    root_cause,
     to_llm_error,
     unknown_model,
 )
@@ -156,6 +159,26 @@ async def test_a_server_that_cannot_be_reached(raised: Exception, expected: type
 
     assert facts(error) == (expected, True, None)
     assert said in str(error)
+
+
+async def test_what_failed_at_each_address_is_told_and_not_what_the_caller_was_about() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://localhost:{free.getsockname()[1]}"
+    provider = VLLMProvider(url)
+
+    try:
+        raise LookupError("no plan left but to ask")
+    except LookupError:
+        with pytest.raises(NetworkError) as raised:
+            await provider.list_models()
+
+    assert "(ConnectionRefusedError: " in str(raised.value)
+
+
+def test_the_first_cause_of_a_group_is_that_of_its_last_error() -> None:
+    group = ExceptionGroup("attempts", [ConnectionRefusedError("at ::1"), ConnectionRefusedError("at 127.0.0.1")])
+
+    assert root_cause(OSError(group)) == "ConnectionRefusedError: at 127.0.0.1"
 
 
 def test_a_programming_error_passes_as_itself() -> None:
