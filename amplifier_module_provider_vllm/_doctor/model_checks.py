@@ -1,7 +1,6 @@
 """Check what a model and its server do with what a session asks of them."""
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -12,6 +11,7 @@ from amplifier_core.message_models import ResponseFormatJsonSchema, ToolSpec
 from .._ask import StoredReply
 from .._harmony.vocabulary import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
 from .._server import Server
+from .._strict_json import read_json
 from .._tool_markup import recover_calls
 from .._turn import FunctionCall, Reasoning
 from .findings import Finding, fail, note, ok, remedy_for
@@ -121,7 +121,7 @@ async def _tool_call(server: Server, parsers: Parsers) -> Finding:
 
 def _is_sound(call: FunctionCall) -> bool:
     try:
-        arguments = json.loads(call.arguments)
+        arguments = read_json(call.arguments)
     except ValueError:
         return False
     return call.name == WEATHER.name and isinstance(arguments, dict)
@@ -142,7 +142,7 @@ async def _parallel_calls(server: Server) -> Finding:
 async def _json_schema(server: Server) -> Finding:
     heard = await ask(server, "Give me a city as JSON.", response_format=ResponseFormatJsonSchema(json_schema=CITY))
     try:
-        given = json.loads(heard.text)
+        given = read_json(heard.text)
     except ValueError:
         given = None
     if isinstance(given, dict) and given.keys() == CITY["properties"].keys():

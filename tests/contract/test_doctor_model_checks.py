@@ -9,6 +9,7 @@ from amplifier_module_provider_vllm._doctor.model_checks import vocabulary
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
 from tests.support.doctoring import ANSWER, NOT_STORED, SCHEMA_REPLY, examined, failures, outcomes, replies
 from tests.support.replay import ReplayServer, json_reply
+from tests.support.replies import call, whole
 from tests.support.vocabulary import vocabulary_folder
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -63,6 +64,16 @@ async def test_each_check_that_breaks_is_told_and_ends_no_other() -> None:
         **dict.fromkeys(("version", "parallel calls", "json schema", "prefix cache", "store"), "note"),
         "tool call": "fail",
     }
+
+
+@pytest.mark.parametrize("arguments", ['{"city": NaN}', '{"city": ', '["Paris"]'], ids=["NaN", "cut", "no object"])
+async def test_arguments_that_a_session_refuses_are_a_failed_tool_call(arguments: str) -> None:
+    called = whole(call(arguments))
+    async with ReplayServer(ANSWER, called, ANSWER, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
+        found = await examined(server.base_url)
+
+    assert found["tool call"].said == f"get_weather({arguments}) is no call of the tool"
+    assert list(failures(found)) == ["tool call"]
 
 
 async def test_nothing_is_tried_again() -> None:
