@@ -33,12 +33,18 @@ def server_words(error: openai.APIStatusError) -> str:
         return words(message if isinstance(message, str) else json.dumps(body, default=str))
     text = error.response.text[:LONGEST_READ]
     if is_page(error):
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
-        about = title.group(1).strip() if title else warm_up or "untitled"
+        about = page_title(text) or warm_up or "untitled"
         return tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
     # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
     return words((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
+
+
+def page_title(page: str) -> str | None:
+    """The title of a web page, where it has one near its beginning."""
+    # Not one expression over the whole: on a page of nothing but `<title>` that takes seconds.
+    _, *titled = re.split(r"</?title\b", page[:LONGEST_READ], maxsplit=2, flags=re.IGNORECASE)
+    return tidy(titled[0].partition(">")[2]) or None if len(titled) == 2 else None
 
 
 def without_secrets(said: str, error: openai.APIStatusError) -> str:

@@ -1,7 +1,6 @@
 """Check that a server can be reached at all, that it lets us in, and what it serves."""
 
 import asyncio
-import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -25,6 +24,7 @@ from .._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, NO_API_KEY
 from .._errors import causes, root_cause
 from .._limits import limits_of, only_model
 from .._server import Server
+from .._server_text import page_title
 from .._wire.client import Transport
 from .._wire.http import proxy_before
 from .._wire.url import normalized_url
@@ -203,8 +203,7 @@ async def _no_list(transport: Transport) -> str:
         return str(error)
     if not text.lstrip().startswith("<"):
         return f"what {transport.url}/models gives is no list of models: {text.strip()[:80]!r}"
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    return f"a web page answers at {transport.url}/models: {' '.join(title[1].split()) if title else 'untitled'}"
+    return f"a web page answers at {transport.url}/models: {page_title(text) or 'untitled'}"
 
 
 async def _key(server: Server, key_source: str) -> Finding:

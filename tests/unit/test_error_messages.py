@@ -1,5 +1,7 @@
 """What a failure says: the server's own words, when to come back, and nothing that hurts to read."""
 
+import time
+
 import httpx
 import pytest
 import respx
@@ -42,8 +44,10 @@ async def test_an_error_that_is_no_json_is_still_told(text: str, said: str) -> N
         (404, "<html><title>404 Not Found</title></html>", NotFoundError, "404 Not Found"),
         (502, "<!doctype html><title>502\nBad Gateway</title>" + "x" * 90_000, ProviderUnavailableError, "Bad Gateway"),
         (503, "<html><h1>busy</h1></html>", ProviderUnavailableError, "untitled"),
+        (503, "<html><TITLE lang=en>\nBusy\n</TITLE></html>", ProviderUnavailableError, "Busy"),
+        (503, "<html><title> </title>Warming up</html>", ProviderUnavailableError, "warming up"),
     ],
-    ids=["bot challenge", "warm-up", "not found", "long", "untitled"],
+    ids=["bot challenge", "warm-up", "not found", "long", "untitled", "capitals", "empty title"],
 )  # fmt: skip
 async def test_a_web_page_is_never_the_message(status: int, page: str, expected: type[LLMError], said: str) -> None:
     error = await failure(httpx.Response(status, html=page))
@@ -52,6 +56,14 @@ async def test_a_web_page_is_never_the_message(status: int, page: str, expected:
     assert said in str(error)
     assert "<" not in str(error)
     assert len(str(error)) < 200
+
+
+async def test_a_page_of_titles_that_never_end_is_read_at_once() -> None:
+    began = time.process_time()
+
+    await failure(httpx.Response(503, html="<title>" * 14_000))
+
+    assert time.process_time() - began < 1  # an expression with two ends takes seven
 
 
 @pytest.mark.parametrize(
