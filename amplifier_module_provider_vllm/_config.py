@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from amplifier_core.llm_errors import ConfigurationError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from ._constants import NO_API_KEY, PROVIDER
+from ._constants import DEFAULT_BASE_URL, NO_API_KEY, PROVIDER
 
 Effort = Annotated[str, Field(pattern=r"^(none|minimal|low|medium|high|xhigh|max)$")]
 
@@ -64,7 +64,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    base_url: str | None = Field(None, description="Server's URL; without a path `/v1` is added")
+    base_url: str = Field(DEFAULT_BASE_URL, description="Server's URL; without a path `/v1` is added")
     api_key: Annotated[SecretStr, AfterValidator(_sendable_key)] = Field(
         SecretStr(NO_API_KEY), description="Key, where the server was started with `--api-key`"
     )

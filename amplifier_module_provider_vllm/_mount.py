@@ -8,7 +8,8 @@ from typing import Any
 
 from amplifier_core.llm_errors import LLMError
 
-from ._constants import DEFAULT_BASE_URL, PROVIDER
+from ._config import read_config
+from ._constants import PROVIDER
 from ._observability import EVENTS
 from ._provider import VLLMProvider
 
@@ -21,7 +22,7 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
     Raises `ConfigurationError` for a config value that cannot be meant.
     """
     stated = dict(config or {})
-    base_url = stated.get("base_url") or os.environ.get("VLLM_BASE_URL") or DEFAULT_BASE_URL
+    base_url = read_config(stated, os.environ).base_url
     provider = VLLMProvider(base_url, config=stated, coordinator=coordinator)
     await coordinator.mount("providers", provider, name=PROVIDER)
     coordinator.register_contributor("observability.events", PROVIDER, lambda: EVENTS)

@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 class VLLMProvider:
     """A vLLM server as an Amplifier provider.
 
-    `base_url` (here or in `config`) names the server; without a path, `/v1` is added. `client` replaces the SDK client
-    that is otherwise made in the running loop. Raises `ValueError` with neither, and `ConfigurationError` for a config
-    value that cannot be meant.
+    `base_url` names the server, else that of `config`, else VLLM_BASE_URL; without a path, `/v1` is added. `client`
+    replaces the SDK client that is otherwise made in the running loop, and names its server itself. Raises `ValueError`
+    where nothing names one, and `ConfigurationError` for an invalid config value.
     """
 
     name = PROVIDER
@@ -45,15 +45,15 @@ class VLLMProvider:
         self.config: dict[str, Any] = dict(config or {})
         given = {"base_url": base_url, "api_key": api_key}
         stated = self.config | {key: value for key, value in given.items() if value}
-        if not stated.get("base_url") and client is None:
+        read = read_config(stated, os.environ)
+        if "base_url" not in read.model_fields_set and client is None:
             raise ValueError(
                 "VLLMProvider does not know its server: set the config key `base_url` (or VLLM_BASE_URL),"
                 f" for example {DEFAULT_BASE_URL}"
             )
-        read = read_config(stated, os.environ)
         for sentence in unknown_keys(self.config):
             logger.warning("[PROVIDER] vLLM: %s", sentence)
-        url = str(client.base_url).rstrip("/") if client is not None else normalized_url(read.base_url or "")
+        url = str(client.base_url).rstrip("/") if client is not None else normalized_url(read.base_url)
         self.coordinator = coordinator
         self.priority = read.priority
         self.default_model = read.default_model

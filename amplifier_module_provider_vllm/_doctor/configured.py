@@ -13,7 +13,7 @@ from amplifier_core.utils.truncate import redact_secrets
 from pydantic import BaseModel, SecretStr
 
 from .._config import ENVIRONMENT, Config
-from .._constants import DEFAULT_BASE_URL, NO_API_KEY
+from .._constants import NO_API_KEY
 from .findings import Finding, Setting, fail, note
 
 MODULE = "provider-vllm"
@@ -171,8 +171,6 @@ def _shown(key: str, value: object) -> Any:
     match key, value:
         case _, SecretStr():
             return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"
-        case "base_url", None:
-            return DEFAULT_BASE_URL
         case "base_url", str():
             return without_user(value)
         case "extra_headers", dict():

@@ -20,7 +20,7 @@ from amplifier_core.llm_errors import (
 )
 
 from .._config import Config
-from .._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, NO_API_KEY
+from .._constants import CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import causes, root_cause
 from .._limits import limits_of, only_model
 from .._server import Server
@@ -75,7 +75,7 @@ async def reach(server: Server, key_source: str) -> AsyncIterator[Finding]:
 
 def transport_to(config: Config, key: str | None = None) -> Transport:
     """With the configured key, or with another. Raises `ValueError` for a URL that cannot be one."""
-    url = normalized_url(config.base_url or DEFAULT_BASE_URL)
+    url = normalized_url(config.base_url)
     headers = {
         name: value for name, value in config.extra_headers.items() if key is None or name.lower() != "authorization"
     }

@@ -89,6 +89,14 @@ def test_a_provider_without_a_server_says_what_to_set(given: dict[str, Any]) -> 
         VLLMProvider(**given)
 
 
+def test_a_provider_made_by_hand_asks_the_server_of_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_BASE_URL", "http://there:9000")
+
+    assert VLLMProvider().url == "http://there:9000/v1"
+    assert VLLMProvider("http://here:9000").url == "http://here:9000/v1"
+    assert VLLMProvider(config={"base_url": "http://here:9000"}).url == "http://here:9000/v1"
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://there", "http://", "there"])
 def test_a_url_that_is_none_is_named(url: str) -> None:
     with pytest.raises(ValueError, match="is not an http or https URL, such as"):
