@@ -8,21 +8,19 @@ from amplifier_core.llm_errors import LLMError
 
 from ._ask import Ask
 from ._completion import Completion
+from ._constants import PROBE_TIMEOUT
 from ._harmony.count import count_input
 from ._server import Server
 from ._tokenize import count_bodies, is_ascii, read_count
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 3.0
-"""Seconds that a question before a call may delay it."""
-
 
 async def request_budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
     """The budget, in Amplifier's words; None for any failure, and where it is not known in time."""
     outcome: dict[str, Any] | BaseException | None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PROBE_TIMEOUT):
             (outcome,) = await asyncio.gather(_budget(server, completion, context_estimate), return_exceptions=True)
     except TimeoutError as error:
         outcome = error
@@ -64,7 +62,7 @@ async def _measured(server: Server, ask: Ask) -> tuple[str, int] | None:
 async def _by_server(server: Server, ask: Ask) -> tuple[str, int] | None:
     for path, body in count_bodies(ask):
         try:
-            tokens = read_count(await server.transport.post(path, body, PATIENCE))
+            tokens = read_count(await server.transport.post(path, body, PROBE_TIMEOUT))
         except LLMError as error:
             logger.debug("[PROVIDER] vLLM: no count at %s: %s", path, error)
             continue

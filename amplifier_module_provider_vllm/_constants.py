@@ -15,7 +15,10 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds to open a connection, and how long a server that refuses it is tried again."""
 
 PROBE_TIMEOUT: Final = 3.0
-"""Seconds that asking a server for its models may delay a session or a first call."""
+"""Seconds that a question of our own, about models or token counts, may delay a session or a call."""
+
+ANSWER_TIMEOUT: Final = 10.0
+"""Seconds for an answer that somebody sits waiting for, as with `/provider test` and the doctor."""
 
 FALLBACK_CONTEXT_WINDOW: Final = 128_000
 """Advertised in tokens while the server has not said what it takes."""

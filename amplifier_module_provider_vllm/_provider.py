@@ -13,7 +13,7 @@ from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
 from ._budget import request_budget
 from ._completion import Completion
 from ._config import read_config, unknown_keys
-from ._constants import CONNECT_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
+from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._limits import only_model
 from ._observability import Hooks, NoHooks, ObservedCall, described
 from ._server import Server
@@ -98,7 +98,7 @@ class VLLMProvider:
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the server has. Raises `LLMError` if it does not answer: `/provider test` relies on that."""
-        await self._server.probe(CONNECT_TIMEOUT)
+        await self._server.probe(ANSWER_TIMEOUT)
         return [self._model_info(card.id) for card in self._server.cards]
 
     async def complete(self, request: ChatRequest, **kwargs: Any) -> ChatResponse:

@@ -20,7 +20,7 @@ from amplifier_core.llm_errors import (
 )
 
 from .._config import Config
-from .._constants import CONNECT_TIMEOUT, NO_API_KEY
+from .._constants import ANSWER_TIMEOUT, CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import causes, root_cause
 from .._limits import limits_of, only_model
 from .._server import Server
@@ -126,7 +126,7 @@ def _host_and_port(proxy: str) -> tuple[str, int]:
 async def _unlisted(server: Server, way: Way, key_source: str) -> Finding | None:
     """Why the server does not list its models; None where it does."""
     try:
-        await server.probe(CONNECT_TIMEOUT)
+        await server.probe(ANSWER_TIMEOUT)
     except NotFoundError as error:
         return await _elsewhere(server, error)
     except AccessDeniedError as error:
@@ -164,7 +164,7 @@ async def unusable(transport: Transport, way: Way, error: LLMError) -> Finding:
         case NetworkError():
             said, remedy = _not_http(way, error)
         case LLMTimeoutError():
-            said = f"{way} takes connections, but said nothing within {CONNECT_TIMEOUT:.0f} s"
+            said = f"{way} takes connections, but said nothing within {ANSWER_TIMEOUT:.0f} s"
             remedy = f"{SERVER_LOG}: it is overloaded, or stuck. Or {CHECK_PLACE}"
         case StreamError():
             said, remedy = await _no_list(transport), CHECK_PLACE
@@ -198,7 +198,7 @@ def _not_http(way: Way, error: NetworkError) -> tuple[str, str]:
 
 async def _no_list(transport: Transport) -> str:
     try:
-        text = await transport.get_text("/models", CONNECT_TIMEOUT)
+        text = await transport.get_text("/models", ANSWER_TIMEOUT)
     except LLMError as error:
         return str(error)
     if not text.lstrip().startswith("<"):
@@ -217,7 +217,7 @@ async def _key(server: Server, key_source: str) -> Finding:
 async def _lists_models(config: Config, key: str | None = None) -> bool:
     transport = transport_to(config, key)
     try:
-        await transport.model_cards(CONNECT_TIMEOUT)
+        await transport.model_cards(ANSWER_TIMEOUT)
     except LLMError:
         return False
     else:
@@ -233,7 +233,7 @@ def _key_of(config: Config) -> str | None:
 
 async def _version(server: Server) -> Finding:
     try:
-        match await server.transport.get_root("/version", CONNECT_TIMEOUT):
+        match await server.transport.get_root("/version", ANSWER_TIMEOUT):
             case {"version": str(version)}:
                 return ok("version", f"vLLM {version}")
             case _:

@@ -156,7 +156,7 @@ async def test_what_speaks_no_http_is_told(answer: bytes, said: str) -> None:
 
 
 async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reachability, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(reachability, "ANSWER_TIMEOUT", 0.1)
 
     async with saying(None) as port:
         found = await examined(f"http://127.0.0.1:{port}")

@@ -240,7 +240,7 @@ async def test_what_cannot_be_sent_has_no_budget(request_: ChatRequest, options:
 
 
 async def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_budget, "PATIENCE", TOO_LATE)
+    monkeypatch.setattr(_budget, "PROBE_TIMEOUT", TOO_LATE)
     async with silent() as base_url:
         provider = VLLMProvider(base_url)
 
