@@ -16,22 +16,22 @@ from .findings import Examination
 from .report import JsonReport, PlainReport, Report, works
 
 INTERRUPTED = 130
-SENSELESS = 2
+USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 only if a session would work, 1 if not, 2 for a command that makes no sense, 130 if it was interrupted."""
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        instances = _instances(asked)
+        instances = _instances(options)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"amplifier-vllm: cannot read {asked.config}: {error}\n")
-        return SENSELESS
+        sys.stderr.write(f"amplifier-vllm: cannot read {options.config}: {error}\n")
+        return USAGE_ERROR
     if not instances:
-        sys.stderr.write(f"amplifier-vllm: {asked.config} has no provider with `module: provider-vllm`\n")
-        return SENSELESS
-    with _quiet():
-        return _examined(instances, _report(as_json=asked.json))
+        sys.stderr.write(f"amplifier-vllm: {options.config} has no provider with `module: provider-vllm`\n")
+        return USAGE_ERROR
+    with _logging_disabled():
+        return _run(instances, _report(as_json=options.json))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,15 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _instances(asked: argparse.Namespace) -> list[Instance]:
-    found = [Instance("vllm")] if asked.config is None else read_instances(asked.config)
-    given = {"base_url": asked.url, "default_model": asked.model}
-    stated = {key: value for key, value in given.items() if value is not None}
-    return [instance.with_settings(stated, "command line") for instance in found]
+def _instances(options: argparse.Namespace) -> list[Instance]:
+    instances = [Instance("vllm")] if options.config is None else read_instances(options.config)
+    overrides = {"base_url": options.url, "default_model": options.model}
+    stated = {key: value for key, value in overrides.items() if value is not None}
+    return [instance.with_settings(stated, "command line") for instance in instances]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _logging_disabled() -> Iterator[None]:
     """What the provider would log is among the findings."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -84,7 +84,7 @@ def _report(*, as_json: bool) -> Report:
     return RichReport(Console(highlight=False))
 
 
-def _examined(instances: Sequence[Instance], report: Report) -> int:
+def _run(instances: Sequence[Instance], report: Report) -> int:
     examinations: list[Examination] = []
     try:
         asyncio.run(_examine_all(instances, examinations, report))

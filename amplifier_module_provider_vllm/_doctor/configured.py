@@ -23,7 +23,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A vLLM provider as it is configured, and what is to be said of that alone."""
+    """A vLLM provider as it is configured, and what is wrong with that config."""
 
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -42,30 +42,30 @@ def read_instances(path: Path) -> list[Instance]:
     Raises `ValueError` for a file that is none of these, `OSError` for one that cannot be read.
     """
     text = path.read_text(encoding="utf-8")
-    found = [entry for entry in _providers(_parsed(path, text)) if _is_ours(entry)]
+    found = [entry for entry in _providers(_parse(path, text)) if _is_ours(entry)]
     names = [_name(entry) for entry in found]
     return [_instance(entry, path.name, names) for entry in found]
 
 
-def in_effect(
+def effective_settings(
     given: Mapping[str, Any], sources: Mapping[str, str], read: Config, environment: Mapping[str, str]
 ) -> Iterator[Setting]:
     """Every key of the config; `sources` says where the given ones were stated."""
     for key, value in read:
         stated = given.get(key) is not None and (given[key] != "" or key == "truncation")
-        yield Setting(key, _shown(key, value), sources[key] if stated else _inherited(key, environment))
+        yield Setting(key, _display(key, value), sources[key] if stated else _default_source(key, environment))
 
 
-def without_user(text: str) -> str:
+def hide_user(text: str) -> str:
     """The text without what stands before the `@` of a URL in it."""
     return re.sub(r"[^\s/@'\"]*@", "…@", text)
 
 
 def _instance(entry: Mapping[str, Any], file: str, names: Sequence[str]) -> Instance:
-    return Instance(_name(entry), findings=[*_said(entry, names)]).with_settings(_config(entry), file)
+    return Instance(_name(entry), findings=[*_file_findings(entry, names)]).with_settings(_config(entry), file)
 
 
-def _parsed(path: Path, text: str) -> Any:
+def _parse(path: Path, text: str) -> Any:
     match path.suffix:
         case ".toml":
             return tomllib.loads(text)
@@ -120,59 +120,59 @@ def _config(entry: Mapping[str, Any]) -> dict[str, Any]:
         case None:
             return {}
         case Mapping() as config:
-            return {str(key): _filled(value) for key, value in config.items()}
+            return {str(key): _expand(value) for key, value in config.items()}
         case _:
             raise ValueError(f"the `config` of {_name(entry)} is no table of keys and values")
 
 
-def _said(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[Finding]:
+def _file_findings(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[Finding]:
     """What Amplifier itself would not load, and variables that are not there."""
     if entry.get("module") != MODULE:
         yield fail("config", f"Amplifier finds no module called {entry.get('module')}", f"write `module: {MODULE}`")
     if names.count(_name(entry)) > 1:
-        said = f"{names.count(_name(entry))} vLLM providers are called {_name(entry)!r}"
-        yield fail("config", said, "give each an `instance_id` of its own")
-    for variable in sorted(set(_missing(entry.get("config")))):
+        message = f"{names.count(_name(entry))} vLLM providers are called {_name(entry)!r}"
+        yield fail("config", message, "give each an `instance_id` of its own")
+    for variable in sorted(set(_unset_variables(entry.get("config")))):
         yield note("config", f"the variable {variable} is not set: it counts as empty", f"export {variable}=…")
 
 
-def _missing(value: Any) -> Iterator[str]:
+def _unset_variables(value: Any) -> Iterator[str]:
     match value:
         case str():
             found = VARIABLE.finditer(value)
             yield from (one[1] for one in found if one[2] is None and one[1] not in os.environ)
         case Mapping():
             for inner in value.values():
-                yield from _missing(inner)
+                yield from _unset_variables(inner)
         case list():
             for inner in value:
-                yield from _missing(inner)
+                yield from _unset_variables(inner)
 
 
-def _filled(value: Any) -> Any:
+def _expand(value: Any) -> Any:
     """`${NAME}` and `${NAME:default}` from the environment, as Amplifier's applications fill them in."""
     match value:
         case str():
             return VARIABLE.sub(lambda found: os.environ.get(found[1], found[2] or ""), value)
         case Mapping():
-            return {str(key): _filled(inner) for key, inner in value.items()}
+            return {str(key): _expand(inner) for key, inner in value.items()}
         case list():
-            return [_filled(inner) for inner in value]
+            return [_expand(inner) for inner in value]
         case _:
             return value
 
 
-def _inherited(key: str, environment: Mapping[str, str]) -> str:
+def _default_source(key: str, environment: Mapping[str, str]) -> str:
     variable = ENVIRONMENT.get(key)
     return variable if variable is not None and environment.get(variable) else DEFAULT
 
 
-def _shown(key: str, value: object) -> Any:
+def _display(key: str, value: object) -> Any:
     match key, value:
         case _, SecretStr():
             return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"
         case "base_url", str():
-            return without_user(value)
+            return hide_user(value)
         case "extra_headers", dict():
             return dict.fromkeys(value, "hidden")
         case _, BaseModel():

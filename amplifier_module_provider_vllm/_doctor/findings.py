@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 class Finding:
     check: str
     outcome: Outcome
-    said: str
+    message: str
     remedy: str | None = None
     """The server flag, the config key or the step that changes it."""
 
@@ -58,20 +58,20 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def failed(self) -> list[str]:
+    def failed_checks(self) -> list[str]:
         return [finding.check for finding in self.findings if finding.outcome is Outcome.FAIL]
 
 
-def ok(check: str, said: str) -> Finding:
-    return Finding(check, Outcome.OK, said)
+def ok(check: str, message: str) -> Finding:
+    return Finding(check, Outcome.OK, message)
 
 
-def note(check: str, said: str, remedy: str | None = None) -> Finding:
-    return Finding(check, Outcome.NOTE, said, remedy)
+def note(check: str, message: str, remedy: str | None = None) -> Finding:
+    return Finding(check, Outcome.NOTE, message, remedy)
 
 
-def fail(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, Outcome.FAIL, said, remedy)
+def fail(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Outcome.FAIL, message, remedy)
 
 
 def remedy_for(error: LLMError) -> str:

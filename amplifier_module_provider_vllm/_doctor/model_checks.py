@@ -16,7 +16,7 @@ from .._tool_markup import recover_calls
 from .._turn import FunctionCall, Reasoning
 from .findings import Finding, fail, note, ok, remedy_for
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
-from .question import Heard, ask
+from .question import Answer, ask
 
 WEATHER = ToolSpec(
     name="get_weather",
@@ -34,36 +34,36 @@ CITY: dict[str, Any] = {
 LONG_PROMPT = "\n".join(f"{n}. Answers are short, true and polite." for n in range(1, 41))
 """Longer than a block of any server's prefix cache."""
 
-THOUGHTS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?think▷|<\|START_THINKING\|>")
+THINKING_TAGS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?think▷|<\|START_THINKING\|>")
 """How models mark reasoning that no parser took out of their text."""
 
 SCHEMA_REMEDY = "correct the findings above first; small models may lose themselves under a schema: ask another"
-SWITCH = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
+ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
 
 BURST = 0.05
 """Seconds; what comes within them was not streamed, and says nothing of the server's speed."""
 
 
-async def talk(server: Server, *, store_wanted: bool) -> AsyncIterator[Finding]:
+async def check_model(server: Server, *, store_wanted: bool) -> AsyncIterator[Finding]:
     """A round trip, then tools, formats, counts, cache and store. Ends where not even the round trip works."""
     try:
         model = await server.model(server.config.default_model)
-        heard = await ask(server, "What is the capital of France?")
+        answer = await ask(server, "What is the capital of France?")
     except LLMError as error:
         yield _no_reply(server, error)
         return
     parsers = parsers_of(model, server.cards)
     yield ok("responses", "the server speaks /v1/responses")
-    yield _round_trip(heard)
-    yield _reasoning(heard, parsers)
-    yield await _guarded("tool call", _tool_call(server, parsers), fail)
-    yield await _guarded("parallel calls", _parallel_calls(server), note)
-    yield await _guarded("json schema", _json_schema(server), note)
-    yield _usage(heard)
-    yield await _guarded("prefix cache", _prefix_cache(server), note)
-    yield await _guarded("store", store(server, wanted=store_wanted), note)
+    yield _round_trip(answer)
+    yield _reasoning(answer, parsers)
+    yield await _run_check("tool call", _tool_call(server, parsers), fail)
+    yield await _run_check("parallel calls", _parallel_calls(server), note)
+    yield await _run_check("json schema", _json_schema(server), note)
+    yield _usage(answer)
+    yield await _run_check("prefix cache", _prefix_cache(server), note)
+    yield await _run_check("store", check_store(server, wanted=store_wanted), note)
     if server.family(model).counts == "harmony":
-        yield await vocabulary(server.vocabulary)
+        yield await check_vocabulary(server.vocabulary)
 
 
 def _no_reply(server: Server, error: LLMError) -> Finding:
@@ -79,23 +79,23 @@ def _no_reply(server: Server, error: LLMError) -> Finding:
             return fail("round trip", f"{type(error).__name__}: {error}", remedy_for(error))
 
 
-def _round_trip(heard: Heard) -> Finding:
-    usage, first = heard.turn.usage, heard.seconds_to_first
+def _round_trip(answer: Answer) -> Finding:
+    usage, first = answer.turn.usage, answer.seconds_to_first
     tokens = f"{usage.output_tokens} tokens" if usage is not None and usage.output_tokens else "the reply"
-    if first is None or heard.seconds - first < BURST or usage is None:
-        return ok("round trip", f"{tokens} after {heard.seconds:.2f} s")
-    speed = usage.output_tokens / (heard.seconds - first)
+    if first is None or answer.seconds - first < BURST or usage is None:
+        return ok("round trip", f"{tokens} after {answer.seconds:.2f} s")
+    speed = usage.output_tokens / (answer.seconds - first)
     return ok("round trip", f"first token after {first:.2f} s, then {speed:,.0f} tokens/s")
 
 
-def _reasoning(heard: Heard, parsers: Parsers) -> Finding:
-    if THOUGHTS.search(heard.text):
+def _reasoning(answer: Answer, parsers: Parsers) -> Finding:
+    if THINKING_TAGS.search(answer.text):
         return fail("reasoning", "the model's reasoning arrives as text", reasoning_flag(parsers))
-    if not any(isinstance(item, Reasoning) for item in heard.turn.items):
+    if not any(isinstance(item, Reasoning) for item in answer.turn.items):
         return note("reasoning", "none: the model did not reason, or does so without marking it")
-    if heard.turn.cut_off:
-        return ok("reasoning", f"arrives as reasoning; it was not over after {heard.quoted.removeprefix('nothing ')}")
-    if not heard.text:
+    if answer.turn.cut_off:
+        return ok("reasoning", f"arrives as reasoning; it was not over after {answer.excerpt.removeprefix('nothing ')}")
+    if not answer.text:
         remedy = f"leave it out for a model that does not reason, else {reasoning_flag(parsers)}"
         return fail("reasoning", "the whole answer arrives as reasoning: the `--reasoning-parser` is wrong", remedy)
     return ok("reasoning", "arrives as reasoning")
@@ -104,22 +104,24 @@ def _reasoning(heard: Heard, parsers: Parsers) -> Finding:
 async def _tool_call(server: Server, parsers: Parsers) -> Finding:
     flags = tool_flags(parsers)
     try:
-        heard = await ask(server, "What is the weather in Paris?", tools=[WEATHER])
+        answer = await ask(server, "What is the weather in Paris?", tools=[WEATHER])
     except LLMError as error:
         if "--enable-auto-tool-choice" in str(error):
             return fail("tool call", str(error), flags)
         raise
-    if heard.turn.calls:
-        call = heard.turn.calls[0]
-        said = f"{call.name}({call.arguments})"
-        return ok("tool call", said) if _is_sound(call) else fail("tool call", f"{said} is no call of the tool", flags)
-    if recover_calls(heard.turn, [WEATHER.name]).warning is not None:
+    if answer.turn.calls:
+        call = answer.turn.calls[0]
+        shown = f"{call.name}({call.arguments})"
+        if _is_valid(call):
+            return ok("tool call", shown)
+        return fail("tool call", f"{shown} is no call of the tool", flags)
+    if recover_calls(answer.turn, [WEATHER.name]).warning is not None:
         return fail("tool call", "the model's calls arrive as text", flags)
-    said = f"the model did not call the tool that it was offered; it said {heard.quoted}"
-    return note("tool call", said, f"if that should have been a call, {flags}")
+    message = f"the model did not call the tool that it was offered; it said {answer.excerpt}"
+    return note("tool call", message, f"if that should have been a call, {flags}")
 
 
-def _is_sound(call: FunctionCall) -> bool:
+def _is_valid(call: FunctionCall) -> bool:
     try:
         arguments = read_json(call.arguments)
     except ValueError:
@@ -128,31 +130,31 @@ def _is_sound(call: FunctionCall) -> bool:
 
 
 async def _parallel_calls(server: Server) -> Finding:
-    heard = await ask(server, "Compare the weather in Paris and London.", tools=[WEATHER])
-    recovered = recover_calls(heard.turn, [WEATHER.name])
+    answer = await ask(server, "Compare the weather in Paris and London.", tools=[WEATHER])
+    recovered = recover_calls(answer.turn, [WEATHER.name])
     calls = len(recovered.turn.calls)
     if calls > 1:
         found = ", read out of the text" if recovered.warning is not None else ""
         return ok("parallel calls", f"{calls} calls in one turn{found}")
     if calls:
         return note("parallel calls", "the model calls one tool at a time")
-    return note("parallel calls", f"the model called no tool; it said {heard.quoted}")
+    return note("parallel calls", f"the model called no tool; it said {answer.excerpt}")
 
 
 async def _json_schema(server: Server) -> Finding:
-    heard = await ask(server, "Give me a city as JSON.", response_format=ResponseFormatJsonSchema(json_schema=CITY))
+    answer = await ask(server, "Give me a city as JSON.", response_format=ResponseFormatJsonSchema(json_schema=CITY))
     try:
-        given = read_json(heard.text)
+        reply = read_json(answer.text)
     except ValueError:
-        given = None
-    if isinstance(given, dict) and given.keys() == CITY["properties"].keys():
+        reply = None
+    if isinstance(reply, dict) and reply.keys() == CITY["properties"].keys():
         return ok("json schema", "the reply keeps to it")
-    cut = " and was cut off" if heard.turn.cut_off else ""
-    return note("json schema", f"the reply does not keep to it{cut}: {heard.quoted}", SCHEMA_REMEDY)
+    cut = " and was cut off" if answer.turn.cut_off else ""
+    return note("json schema", f"the reply does not keep to it{cut}: {answer.excerpt}", SCHEMA_REMEDY)
 
 
-def _usage(heard: Heard) -> Finding:
-    usage = heard.turn.usage
+def _usage(answer: Answer) -> Finding:
+    usage = answer.turn.usage
     if usage is None or usage.input_tokens == 0:
         return note("usage", "the server counts no tokens; for gpt-oss the provider estimates them", "update vLLM")
     return ok("usage", f"{usage.input_tokens} tokens in, {usage.output_tokens} out")
@@ -163,19 +165,19 @@ async def _prefix_cache(server: Server) -> Finding:
     usage = (await ask(server, "What is the capital of Japan?", system=LONG_PROMPT)).turn.usage
     if usage is not None and usage.cached_tokens:
         return ok("prefix cache", f"{usage.cached_tokens} of {usage.input_tokens} tokens found on the second call")
-    said = "nothing was found in it on the second call"
-    return note("prefix cache", said, "start vLLM without `--no-enable-prefix-caching`; behind a gateway, ask one vLLM")
+    remedy = "start vLLM without `--no-enable-prefix-caching`; behind a gateway, ask one vLLM"
+    return note("prefix cache", "nothing was found in it on the second call", remedy)
 
 
-async def store(server: Server, *, wanted: bool) -> Finding:
+async def check_store(server: Server, *, wanted: bool) -> Finding:
     """vLLM takes `store: true` without a store too: only a second request tells."""
     try:
-        heard = await ask(server, "What is the capital of France?", store=True)
-        previous = StoredReply(heard.turn.response_id or "", items=0)
+        answer = await ask(server, "What is the capital of France?", store=True)
+        previous = StoredReply(answer.turn.response_id or "", items=0)
         await ask(server, "What is the capital of Japan?", store=True, stored=previous)
     except (NotFoundError, InvalidRequestError):
         if wanted:
-            return fail("store", "off: the server keeps no replies, but `enable_state` counts on them", SWITCH)
+            return fail("store", "off: the server keeps no replies, but `enable_state` counts on them", ENABLE_STORE)
         return ok("store", "off, and not needed")
     if not wanted:
         return ok("store", "on, though nothing uses it: `enable_state` is not set")
@@ -184,18 +186,18 @@ async def store(server: Server, *, wanted: bool) -> Finding:
     return ok("store", f"on, and used{calls}")
 
 
-async def vocabulary(kept: Vocabulary) -> Finding:
+async def check_vocabulary(vocabulary: Vocabulary) -> Finding:
     """Looked for where a session looks, but not fetched: that is done when a session needs it."""
-    if await asyncio.to_thread(kept.load) is not None:
+    if await asyncio.to_thread(vocabulary.load) is not None:
         return ok("vocabulary", "there, for replies that the server does not count")
-    said = "not there; fetched when a reply comes that the server did not count"
+    message = "not there; fetched when a reply comes that the server did not count"
     files = " and ".join(CHECKSUMS)
-    return note("vocabulary", said, f"without internet: put {files} into a folder, and name it in {FOLDER_VARIABLE}")
+    return note("vocabulary", message, f"without internet: put {files} into a folder, and name it in {FOLDER_VARIABLE}")
 
 
-async def _guarded(check: str, asking: Awaitable[Finding], outcome: Callable[[str, str, str], Finding]) -> Finding:
+async def _run_check(check: str, question: Awaitable[Finding], outcome: Callable[[str, str, str], Finding]) -> Finding:
     """The finding, or the error as one: one check that fails ends no other."""
     try:
-        return await asking
+        return await question
     except LLMError as error:
         return outcome(check, f"{type(error).__name__}: {error}", remedy_for(error))

@@ -6,7 +6,7 @@ from typing import Any
 
 from amplifier_core.message_models import ChatRequest, Message
 
-from .._ask import StoredReply, to_ask
+from .._ask import Ask, StoredReply, to_ask
 from .._config import Config
 from .._endpoints import encode
 from .._observability import ObservedCall, described
@@ -16,20 +16,20 @@ from .._rounds import Rounds
 from .._server import Server
 from .._turn import Text, Turn
 
-MOST_TOKENS = 1024
-MOST_PATIENCE = 60.0
+MAX_TOKENS = 1024
+MAX_IDLE_TIMEOUT = 60.0
 """Seconds without a byte; a session would wait longer, but somebody is looking at this."""
 
 
-def once(config: Config) -> Config:
+def without_retries(config: Config) -> Config:
     """The same config without retries, continuations and stored replies: what fails is to be seen."""
-    patience = min(config.stream_idle_timeout, MOST_PATIENCE)
-    once = {"max_retries": 0, "startup_timeout": 0, "max_continuations": 0, "enable_state": False}
-    return config.model_copy(update={**once, "stream_idle_timeout": patience})
+    idle_timeout = min(config.stream_idle_timeout, MAX_IDLE_TIMEOUT)
+    unused = {"max_retries": 0, "startup_timeout": 0, "max_continuations": 0, "enable_state": False}
+    return config.model_copy(update={**unused, "stream_idle_timeout": idle_timeout})
 
 
 @dataclass(slots=True)
-class _Clock:
+class _Stopwatch:
     """Stands where a session's hooks stand, and notes when the first of the reply was seen."""
 
     started: float = field(default_factory=time.monotonic)
@@ -41,7 +41,7 @@ class _Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Answer:
     turn: Turn
     seconds: float
     seconds_to_first: float | None
@@ -52,10 +52,10 @@ class Heard:
         return "".join(item.text for item in self.turn.items if isinstance(item, Text)).strip()
 
     @property
-    def quoted(self) -> str:
+    def excerpt(self) -> str:
         """The beginning of the text, or that it was cut off before there was any."""
         if self.turn.cut_off and not self.text:
-            return f"nothing within {MOST_TOKENS} tokens"
+            return f"nothing within {MAX_TOKENS} tokens"
         return repr(self.text if len(self.text) <= 80 else f"{self.text[:80]}…")
 
 
@@ -67,7 +67,7 @@ async def ask(
     store: bool = False,
     stored: StoredReply | None = None,
     **fields: Any,
-) -> Heard:
+) -> Answer:
     """The reply to one question, with further `fields` of Amplifier's request.
 
     `store`: the server is to keep the reply; `stored`: the kept reply that the question goes on from.
@@ -76,17 +76,21 @@ async def ask(
     messages = [Message(role="system", content=system)] if system else []
     request = ChatRequest(
         messages=[*messages, Message(role="user", content=text)],
-        max_output_tokens=min(MOST_TOKENS, server.limits(model).max_output_tokens),
+        max_output_tokens=min(MAX_TOKENS, server.limits(model).max_output_tokens),
         temperature=0.0,
         **fields,
     )
     options = decide_options(
         request, {}, server.config, model=model, family=server.family(model), advertised_output=None
     )
-    asked = replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored)
-    clock = _Clock()
-    async with ObservedCall(clock, server.config, described("doctor", server.transport.url)) as call:
-        await call.requested(asked, lambda: encode(asked))
-        turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(asked)
-    first = None if clock.first is None else clock.first - clock.started
-    return Heard(turn, time.monotonic() - clock.started, first)
+    question = replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored)
+    return await _send(server, question)
+
+
+async def _send(server: Server, question: Ask) -> Answer:
+    stopwatch = _Stopwatch()
+    async with ObservedCall(stopwatch, server.config, described("doctor", server.transport.url)) as call:
+        await call.requested(question, lambda: encode(question))
+        turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(question)
+    first = None if stopwatch.first is None else stopwatch.first - stopwatch.started
+    return Answer(turn, time.monotonic() - stopwatch.started, first)

@@ -31,18 +31,20 @@ from .._wire.url import normalized_url
 from .findings import KEY, SERVER_LOG, Finding, Outcome, fail, note, ok, remedy_for
 
 CHOOSE = "set `default_model` (here: --model) to the one to ask"
-RIGHT_PLACE = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server"
+V1_URL = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server"
 START_VLLM = (
     "start it with `vllm serve MODEL`, or set `base_url` (VLLM_BASE_URL) to where it runs; a vLLM that is still loading"
     " its model does not listen yet: wait, or set `startup_timeout`"
 )
-CHECK_PLACE = "see that scheme, host and port of `base_url` (VLLM_BASE_URL) are vLLM's own"
+CHECK_URL = "see that scheme, host and port of `base_url` (VLLM_BASE_URL) are vLLM's own"
 WAIT = "wait until the model is loaded; with `startup_timeout: 600` sessions wait by themselves"
-FRONT = "ask whoever runs what stands in front of it (a log-in, a bot check); `extra_headers` can carry what it wants"
+ASK_GATEWAY = (
+    "ask whoever runs what stands in front of it (a log-in, a bot check); `extra_headers` can carry what it wants"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """How requests get to a server."""
 
     host: str
@@ -51,26 +53,26 @@ class Way:
     """Host and port of the proxy that the environment names for it."""
 
     def __str__(self) -> str:
-        return _place(self.host, self.port) + (f" through the proxy {self.proxy}" if self.proxy else "")
+        return _address(self.host, self.port) + (f" through the proxy {self.proxy}" if self.proxy else "")
 
     @property
-    def around(self) -> str:
-        """What to do if the proxy is the trouble."""
+    def bypass(self) -> str:
+        """What to do if the proxy is at fault."""
         return f"set NO_PROXY={self.host} if the server can be reached without the proxy {self.proxy}"
 
 
-async def reach(server: Server, key_source: str) -> AsyncIterator[Finding]:
+async def check_reachability(server: Server, key_source: str) -> AsyncIterator[Finding]:
     """The connection, the key, the version and the models. Ends at the first that fails."""
-    way = way_to(server.transport)
-    trouble = await disconnected(way) or await _unlisted(server, way, key_source)
-    if trouble is None or trouble.check != "reachable":
-        yield ok("reachable", f"{way} answers")
-    if trouble is not None and trouble.outcome is Outcome.FAIL:
-        yield trouble
+    route = route_to(server.transport)
+    failure = await _connection_failure(route) or await _listing_failure(server, route, key_source)
+    if failure is None or failure.check != "reachable":
+        yield ok("reachable", f"{route} answers")
+    if failure is not None and failure.outcome is Outcome.FAIL:
+        yield failure
         return
-    yield await _key(server, key_source)
-    yield await _version(server)
-    yield trouble or _models(server)
+    yield await _check_key(server, key_source)
+    yield await _check_version(server)
+    yield failure or _check_models(server)
 
 
 def transport_to(config: Config, key: str | None = None) -> Transport:
@@ -82,71 +84,71 @@ def transport_to(config: Config, key: str | None = None) -> Transport:
     return Transport(url, config.api_key.get_secret_value() if key is None else key, headers, None)
 
 
-def way_to(transport: Transport) -> Way:
+def route_to(transport: Transport) -> Route:
     parts = urlsplit(transport.url)
     proxy = None if transport.is_local else proxy_before(transport.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Way(parts.hostname or "", port, None if proxy is None else _place(*_host_and_port(proxy)))
+    return Route(parts.hostname or "", port, None if proxy is None else _address(*_host_and_port(proxy)))
 
 
-async def disconnected(way: Way) -> Finding | None:
+async def _connection_failure(route: Route) -> Finding | None:
     """Why there is no connection; None where there is one."""
-    host, port = (way.host, way.port) if way.proxy is None else _host_and_port(way.proxy)
-    place = _place(host, port)
+    host, port = (route.host, route.port) if route.proxy is None else _host_and_port(route.proxy)
+    address = _address(host, port)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, writer = await asyncio.open_connection(host, port)
     except socket.gaierror as error:
-        said, remedy = f"no such host: {host} ({error.strerror})", "correct the host in `base_url` (VLLM_BASE_URL)"
+        message, remedy = f"no such host: {host} ({error.strerror})", "correct the host in `base_url` (VLLM_BASE_URL)"
     except ConnectionRefusedError:
-        said, remedy = f"nothing listens on {place}", START_VLLM
+        message, remedy = f"nothing listens on {address}", START_VLLM
     except TimeoutError:
-        said = f"{place} does not answer within {CONNECT_TIMEOUT:.0f} s"
+        message = f"{address} does not answer within {CONNECT_TIMEOUT:.0f} s"
         remedy = "check host and port, and what stands between here and there: firewall, VPN, security group"
     except (OSError, UnicodeError) as error:  # a host such as "a..b" is no name at all
-        said, remedy = f"{place} cannot be reached: {error}", "check host and port, and the network between"
+        message, remedy = f"{address} cannot be reached: {error}", "check host and port, and the network between"
     else:
         writer.close()
         return None
-    if way.proxy is not None:
-        return fail("reachable", f"the proxy in front of the server: {said}", way.around)
-    return fail("reachable", said, remedy)
+    if route.proxy is not None:
+        return fail("reachable", f"the proxy in front of the server: {message}", route.bypass)
+    return fail("reachable", message, remedy)
 
 
-def _place(host: str, port: int) -> str:
+def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _host_and_port(proxy: str) -> tuple[str, int]:
-    """Of a proxy as the environment names it: a URL, or only its place."""
+    """Of a proxy as the environment names it: a URL, or only its address."""
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-async def _unlisted(server: Server, way: Way, key_source: str) -> Finding | None:
+async def _listing_failure(server: Server, route: Route, key_source: str) -> Finding | None:
     """Why the server does not list its models; None where it does."""
     try:
         await server.probe(ANSWER_TIMEOUT)
     except NotFoundError as error:
-        return await _elsewhere(server, error)
+        return await _path_failure(server, error)
     except AccessDeniedError as error:
         return fail("key", f"the server does not let us in: {error}", remedy_for(error))
     except AuthenticationError as error:
-        return _locked(server.config, error, key_source)
+        return _key_failure(server.config, error, key_source)
     except LLMError as error:
-        return await unusable(server.transport, way, error)
+        return await _answer_failure(server.transport, route, error)
     return None
 
 
-def _locked(config: Config, error: AuthenticationError, key_source: str) -> Finding:
+def _key_failure(config: Config, error: AuthenticationError, key_source: str) -> Finding:
     if "web page" in str(error):
-        return fail("key", f"something in front of the server wants a log-in: {error}", FRONT)
+        return fail("key", f"something in front of the server wants a log-in: {error}", ASK_GATEWAY)
     if _key_of(config) is None:
         return fail("key", "the server wants a key; none is set", KEY)
     return fail("key", f"the server refuses the key (from {key_source})", KEY)
 
 
-async def _elsewhere(server: Server, error: NotFoundError) -> Finding:
+async def _path_failure(server: Server, error: NotFoundError) -> Finding:
     """A wrong path, or a gateway that lists nothing and answers all the same."""
     url = server.transport.url
     usual = urlunsplit(urlsplit(url)._replace(path="/v1"))
@@ -154,49 +156,49 @@ async def _elsewhere(server: Server, error: NotFoundError) -> Finding:
         return fail("reachable", f"no API at {url}", f"set `base_url` (VLLM_BASE_URL) to {usual}")
     if server.config.default_model is not None:
         return note("models", f"{url} does not list its models ({error}), so that their limits are not known")
-    said = f"no list of models at {url}/models ({error})"
-    return fail("reachable", said, f"{RIGHT_PLACE}; one that lists no models needs `default_model`")
+    message = f"no list of models at {url}/models ({error})"
+    return fail("reachable", message, f"{V1_URL}; one that lists no models needs `default_model`")
 
 
-async def unusable(transport: Transport, way: Way, error: LLMError) -> Finding:
+async def _answer_failure(transport: Transport, route: Route, error: LLMError) -> Finding:
     """For a connection that came about, and an answer that was not what it should be."""
     match error:
         case NetworkError():
-            said, remedy = _not_http(way, error)
+            message, remedy = _protocol_failure(route, error)
         case LLMTimeoutError():
-            said = f"{way} takes connections, but said nothing within {ANSWER_TIMEOUT:.0f} s"
-            remedy = f"{SERVER_LOG}: it is overloaded, or stuck. Or {CHECK_PLACE}"
+            message = f"{route} takes connections, but said nothing within {ANSWER_TIMEOUT:.0f} s"
+            remedy = f"{SERVER_LOG}: it is overloaded, or stuck. Or {CHECK_URL}"
         case StreamError():
-            said, remedy = await _no_list(transport), CHECK_PLACE
+            message, remedy = await _unexpected_answer(transport), CHECK_URL
         case ProviderUnavailableError(status_code=403):
-            said, remedy = f"something in front of the server turned us away: {error}", FRONT
+            message, remedy = f"something in front of the server turned us away: {error}", ASK_GATEWAY
         case ProviderUnavailableError(status_code=502 | 504):
-            said, remedy = f"a gateway answers, but no vLLM behind it: {error}", f"start vLLM behind it, or {WAIT}"
+            message, remedy = f"a gateway answers, but no vLLM behind it: {error}", f"start vLLM behind it, or {WAIT}"
         case ProviderUnavailableError(status_code=500):
-            said, remedy = f"the server answers with an error: {error}", SERVER_LOG
+            message, remedy = f"the server answers with an error: {error}", SERVER_LOG
         case ProviderUnavailableError():
-            said, remedy = f"the server is not ready: {error}", WAIT
+            message, remedy = f"the server is not ready: {error}", WAIT
         case InvalidRequestError():
-            said, remedy = f"{way} answers, but not as vLLM does: {error}", CHECK_PLACE
+            message, remedy = f"{route} answers, but not as vLLM does: {error}", CHECK_URL
         case _:
-            said, remedy = str(error), remedy_for(error)
-    return fail("reachable", said, remedy if way.proxy is None else f"{remedy}. Or {way.around}")
+            message, remedy = str(error), remedy_for(error)
+    return fail("reachable", message, remedy if route.proxy is None else f"{remedy}. Or {route.bypass}")
 
 
-def _not_http(way: Way, error: NetworkError) -> tuple[str, str]:
-    refused = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
-    if refused is not None:
-        said = f"the certificate of {way} is not accepted: {refused.verify_message or refused.reason}"
-        return said, "let SSL_CERT_FILE name the authority that signed it, or correct the host in `base_url`"
-    broken = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLError)), None)
-    if broken is not None:
-        said = f"{way} does not speak TLS as it should ({broken.reason or broken})"
-        return said, "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"
-    said = f"{way} takes connections, but does not answer as an HTTP server does ({root_cause(error)})"
-    return said, f"{CHECK_PLACE}; one with TLS needs `https://`"
+def _protocol_failure(route: Route, error: NetworkError) -> tuple[str, str]:
+    rejected = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if rejected is not None:
+        message = f"the certificate of {route} is not accepted: {rejected.verify_message or rejected.reason}"
+        return message, "let SSL_CERT_FILE name the authority that signed it, or correct the host in `base_url`"
+    failed = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLError)), None)
+    if failed is not None:
+        message = f"{route} does not speak TLS as it should ({failed.reason or failed})"
+        return message, "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"
+    message = f"{route} takes connections, but does not answer as an HTTP server does ({root_cause(error)})"
+    return message, f"{CHECK_URL}; one with TLS needs `https://`"
 
 
-async def _no_list(transport: Transport) -> str:
+async def _unexpected_answer(transport: Transport) -> str:
     try:
         text = await transport.get_text("/models", ANSWER_TIMEOUT)
     except LLMError as error:
@@ -206,7 +208,7 @@ async def _no_list(transport: Transport) -> str:
     return f"a web page answers at {transport.url}/models: {page_title(text) or 'untitled'}"
 
 
-async def _key(server: Server, key_source: str) -> Finding:
+async def _check_key(server: Server, key_source: str) -> Finding:
     if _key_of(server.config) is None:
         return ok("key", "none asked for")
     if await _lists_models(server.config, NO_API_KEY):
@@ -231,7 +233,7 @@ def _key_of(config: Config) -> str | None:
     return None if key in ("", NO_API_KEY) else key
 
 
-async def _version(server: Server) -> Finding:
+async def _check_version(server: Server) -> Finding:
     try:
         match await server.transport.get_root("/version", ANSWER_TIMEOUT):
             case {"version": str(version)}:
@@ -242,16 +244,16 @@ async def _version(server: Server) -> Finding:
         return note("version", f"not told: a gateway answers, or no vLLM ({error})")
 
 
-def _models(server: Server) -> Finding:
-    described = ", ".join(_described(server, card.id) for card in server.cards) or "none"
+def _check_models(server: Server) -> Finding:
+    summaries = ", ".join(_summary(server, card.id) for card in server.cards) or "none"
     model = server.config.default_model
     if model is None and only_model(server.cards) is None:
-        return fail("models", f"the server has several: {described}" if server.cards else "the server has none", CHOOSE)
+        return fail("models", f"the server has several: {summaries}" if server.cards else "the server has none", CHOOSE)
     if model is not None and model not in [card.id for card in server.cards]:
-        return note("models", f"{model} is not listed; the server has {described}", CHOOSE)
-    return ok("models", described)
+        return note("models", f"{model} is not listed; the server has {summaries}", CHOOSE)
+    return ok("models", summaries)
 
 
-def _described(server: Server, model: str) -> str:
+def _summary(server: Server, model: str) -> str:
     limits = limits_of(model, server.cards, server.config)
     return f"{model} ({limits.context_window:,} tokens)" if limits.known else f"{model} (window not told)"

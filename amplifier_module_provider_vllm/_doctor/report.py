@@ -10,29 +10,29 @@ from .configured import DEFAULT
 from .findings import Examination, Finding, Setting
 
 WIDTH = 15
-ALWAYS_SHOWN = ("base_url", "api_key", "default_model")
+ALWAYS_VISIBLE = ("base_url", "api_key", "default_model")
 
 
 class Report(Protocol):
-    def opened(self, examined: Examination) -> None:
+    def begin(self, examination: Examination) -> None:
         """An examination begins: what it is of, and how that is configured."""
 
-    def found(self, finding: Finding) -> None: ...
+    def add(self, finding: Finding) -> None: ...
 
     def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
-        """All is found out, or whoever asked has `stopped` it."""
+        """Everything was checked, or the user stopped it."""
 
 
 class PlainReport:
-    def opened(self, examined: Examination) -> None:
-        _line(f"\n{title(examined)}\n")
-        for label, value, source in shown_settings(examined.settings):
+    def begin(self, examination: Examination) -> None:
+        _line(f"\n{title(examination)}\n")
+        for label, value, source in visible_settings(examination.settings):
             _line(f"        {label:<{WIDTH}} {value}  ({source})")
-        if examined.settings:
+        if examination.settings:
             _line("")
 
-    def found(self, finding: Finding) -> None:
-        _line(f"  {finding.outcome:<5} {finding.check:<{WIDTH}} {one_line(finding.said)}")
+    def add(self, finding: Finding) -> None:
+        _line(f"  {finding.outcome:<5} {finding.check:<{WIDTH}} {one_line(finding.message)}")
         if finding.remedy is not None:
             _line(f"        {'':<{WIDTH}} -> {one_line(finding.remedy)}")
 
@@ -43,18 +43,18 @@ class PlainReport:
 class JsonReport:
     """One object at the end, also where nothing works."""
 
-    def opened(self, examined: Examination) -> None: ...
+    def begin(self, examination: Examination) -> None: ...
 
-    def found(self, finding: Finding) -> None: ...
+    def add(self, finding: Finding) -> None: ...
 
     def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
-        providers = [{"works": not examined.failed and not stopped, **asdict(examined)} for examined in examinations]
+        providers = [{"works": works([one], stopped=stopped), **asdict(one)} for one in examinations]
         whole = {"works": works(examinations, stopped=stopped), "stopped": stopped, "providers": providers}
         _line(json.dumps(whole, indent=2, default=str))
 
 
 def works(examinations: Sequence[Examination], *, stopped: bool) -> bool:
-    return bool(examinations) and not stopped and not any(examined.failed for examined in examinations)
+    return bool(examinations) and not stopped and not any(one.failed_checks for one in examinations)
 
 
 def verdict(examinations: Sequence[Examination], *, stopped: bool) -> str:
@@ -63,19 +63,19 @@ def verdict(examinations: Sequence[Examination], *, stopped: bool) -> str:
     if works(examinations, stopped=False):
         return "A session would work."
     several = len(examinations) > 1
-    failed = [f"{examined.name}: {', '.join(examined.failed)}" for examined in examinations if examined.failed]
-    what = "; ".join(failed) if several else ", ".join(name for examined in examinations for name in examined.failed)
+    lists = [(one.name, ", ".join(one.failed_checks)) for one in examinations if one.failed_checks]
+    what = "; ".join(f"{name}: {checks}" if several else checks for name, checks in lists)
     return f"A session would not work as it should. To correct: {what}."
 
 
-def title(examined: Examination) -> str:
-    return one_line(examined.name if examined.url is None else f"{examined.name}: {examined.url}")
+def title(examination: Examination) -> str:
+    return one_line(examination.name if examination.url is None else f"{examination.name}: {examination.url}")
 
 
-def shown_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, str]]:
+def visible_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, str]]:
     """Key, value and source of what somebody set, and of what everybody wants to know."""
     for setting in settings:
-        if setting.source != DEFAULT or setting.key in ALWAYS_SHOWN:
+        if setting.source != DEFAULT or setting.key in ALWAYS_VISIBLE:
             value = "unset" if setting.value is None else one_line(str(setting.value))
             yield setting.key, value, setting.source
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .findings import Examination, Finding, Outcome
-from .report import WIDTH, one_line, shown_settings, title, verdict, works
+from .report import WIDTH, one_line, title, verdict, visible_settings, works
 
 MARKS = {Outcome.OK: ("✓", "green"), Outcome.NOTE: ("·", "yellow"), Outcome.FAIL: ("✗", "bold red")}
 
@@ -17,18 +17,18 @@ class RichReport:
         self._console = console
         self._status = console.status("asking the server …")
 
-    def opened(self, examined: Examination) -> None:
+    def begin(self, examination: Examination) -> None:
         self._status.stop()
-        self._console.print(Text(f"\n{title(examined)}\n", style="bold"))
-        for key, value, source in shown_settings(examined.settings):
+        self._console.print(Text(f"\n{title(examination)}\n", style="bold"))
+        for key, value, source in visible_settings(examination.settings):
             self._row(Text(""), Text(key, style="dim"), Text.assemble((value, "dim"), (f"  ({source})", "dim italic")))
-        if examined.settings:
+        if examination.settings:
             self._console.print()
         self._status.start()
 
-    def found(self, finding: Finding) -> None:
+    def add(self, finding: Finding) -> None:
         mark, style = MARKS[finding.outcome]
-        self._row(Text(mark, style=style), Text(finding.check, style="bold"), Text(one_line(finding.said)))
+        self._row(Text(mark, style=style), Text(finding.check, style="bold"), Text(one_line(finding.message)))
         if finding.remedy is not None:
             remedy = Text(one_line(finding.remedy), style="italic")
             self._row(Text(""), Text("→", style=style, justify="right"), remedy)
@@ -38,11 +38,11 @@ class RichReport:
         style = "bold green" if works(examinations, stopped=stopped) else "bold red"
         self._console.print(Text(f"\n{verdict(examinations, stopped=stopped)}", style=style))
 
-    def _row(self, mark: Text, label: Text, said: Text) -> None:
+    def _row(self, mark: Text, label: Text, message: Text) -> None:
         """Long texts go on below their own beginning."""
         row = Table.grid(padding=(0, 1, 0, 0))
         row.add_column(width=3, justify="right", no_wrap=True)
         row.add_column(width=WIDTH, no_wrap=True)
         row.add_column(ratio=1, overflow="fold")
-        row.add_row(mark, label, said)
+        row.add_row(mark, label, message)
         self._console.print(row)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from amplifier_module_provider_vllm._doctor.findings import fail, ok
-from amplifier_module_provider_vllm._doctor.model_checks import vocabulary
+from amplifier_module_provider_vllm._doctor.model_checks import check_vocabulary
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
 from tests.support.doctoring import ANSWER, NOT_STORED, SCHEMA_REPLY, examined, failures, outcomes, replies
 from tests.support.replay import ReplayServer, json_reply
@@ -72,7 +72,7 @@ async def test_arguments_that_a_session_refuses_are_a_failed_tool_call(arguments
     async with ReplayServer(ANSWER, called, ANSWER, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
         found = await examined(server.base_url)
 
-    assert found["tool call"].said == f"get_weather({arguments}) is no call of the tool"
+    assert found["tool call"].message == f"get_weather({arguments}) is no call of the tool"
     assert list(failures(found)) == ["tool call"]
 
 
@@ -102,13 +102,13 @@ async def test_a_server_without_the_responses_api_is_told_from_one_without_the_m
         without_api = await examined(server.base_url)
         without_model = await examined(server.base_url, default_model="llama")
 
-    assert without_api["responses"].said == "the server has no /v1/responses: Not Found"
+    assert without_api["responses"].message == "the server has no /v1/responses: Not Found"
     assert without_model["models"].outcome == "note"
     assert failures(without_model) == {"model": "set `default_model` (here: --model) to one that the server has"}
 
 
 async def test_the_files_are_found() -> None:
-    found = await vocabulary(Vocabulary(vocabulary_folder()))
+    found = await check_vocabulary(Vocabulary(vocabulary_folder()))
 
     assert found.outcome == "ok"
 
@@ -116,7 +116,7 @@ async def test_the_files_are_found() -> None:
 async def test_where_there_are_none_it_says_where_they_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE", raising=False)
 
-    found = await vocabulary(Vocabulary(tmp_path))
+    found = await check_vocabulary(Vocabulary(tmp_path))
 
     assert found.outcome == "note"
     files = "o200k_base.tiktoken and cl100k_base.tiktoken"

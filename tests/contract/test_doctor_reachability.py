@@ -73,7 +73,7 @@ async def test_a_log_in_in_front_of_the_server_is_told_from_its_key() -> None:
     async with ReplayServer(models=page(401, "Authorization Required")) as server:
         found = await examined(server.base_url)
 
-    assert "something in front of the server wants a log-in" in found["key"].said
+    assert "something in front of the server wants a log-in" in found["key"].message
     assert "`extra_headers`" in failures(found)["key"]
 
 
@@ -98,9 +98,9 @@ async def test_what_answers_instead_of_vllm_is_named(answer: Reply, said: str, r
         found = await examined(server.base_url)
 
     assert list(found) == ["reachable"]
-    assert said in found["reachable"].said
+    assert said in found["reachable"].message
     assert remedy in failures(found)["reachable"]
-    assert "secret" not in found["reachable"].said
+    assert "secret" not in found["reachable"].message
 
 
 async def test_a_wrong_path_is_corrected() -> None:
@@ -127,7 +127,7 @@ async def test_nothing_there_is_told_with_what_to_start() -> None:
     found = await examined(f"http://127.0.0.1:{port}")
 
     assert outcomes(found) == {"reachable": "fail"}
-    assert found["reachable"].said == f"nothing listens on 127.0.0.1:{port}"
+    assert found["reachable"].message == f"nothing listens on 127.0.0.1:{port}"
     assert "`vllm serve MODEL`" in failures(found)["reachable"]
     assert "`startup_timeout`" in failures(found)["reachable"]
 
@@ -137,7 +137,7 @@ async def test_a_host_that_is_none_is_told(host: str) -> None:
     found = await examined(f"http://{host}:8000")
 
     assert outcomes(found) == {"reachable": "fail"}
-    assert host in found["reachable"].said
+    assert host in found["reachable"].message
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ async def test_what_speaks_no_http_is_told(answer: bytes, said: str) -> None:
     async with saying(answer) as port:
         found = await examined(f"http://127.0.0.1:{port}")
 
-    assert said in found["reachable"].said
+    assert said in found["reachable"].message
     assert "`https://`" in failures(found)["reachable"]
 
 
@@ -161,7 +161,7 @@ async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     async with saying(None) as port:
         found = await examined(f"http://127.0.0.1:{port}")
 
-    assert "takes connections, but said nothing" in found["reachable"].said
+    assert "takes connections, but said nothing" in found["reachable"].message
 
 
 async def test_tls_where_there_is_none_is_told() -> None:
@@ -179,7 +179,7 @@ async def test_a_certificate_that_nobody_knows_is_told(monkeypatch: pytest.Monke
         monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
         known = await examined(server.base_url)
 
-    assert "self-signed certificate" in unknown["reachable"].said
+    assert "self-signed certificate" in unknown["reachable"].message
     assert "SSL_CERT_FILE" in failures(unknown)["reachable"]
     assert failures(known) == {}
 
@@ -203,5 +203,5 @@ async def test_a_page_of_a_proxy_is_told_with_the_way_around_it(monkeypatch: pyt
         monkeypatch.setenv("http_proxy", f"127.0.0.1:{port}")
         found = await examined("http://vllm.test:8000")
 
-    assert "Access denied by policy" in found["reachable"].said
+    assert "Access denied by policy" in found["reachable"].message
     assert f"NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}" in str(found)

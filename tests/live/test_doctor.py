@@ -69,7 +69,7 @@ class Doctor:
         return {check: one["remedy"] for check, one in self.found.items() if one["outcome"] == "fail"}
 
     def said(self, check: str) -> tuple[str, str]:
-        return self.found[check]["outcome"], self.found[check]["said"]
+        return self.found[check]["outcome"], self.found[check]["message"]
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_model_that_is_not_served_is_told(server: LiveServer, doctor: Doctor) 
     doctor.ask(server.base_url, default_model="llama")
 
     assert doctor.failures == {"model": "set `default_model` (here: --model) to one that the server has"}
-    assert server.model in doctor.found["model"]["said"]
+    assert server.model in doctor.found["model"]["message"]
 
 
 def test_nothing_at_all_is_told(doctor: Doctor) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amplifier_module_provider_vllm._config import Config, read_config
-from amplifier_module_provider_vllm._doctor.configured import Instance, in_effect, read_instances, without_user
+from amplifier_module_provider_vllm._doctor.configured import Instance, effective_settings, hide_user, read_instances
 from amplifier_module_provider_vllm._doctor.findings import Setting, fail, note
 
 YAML = """
@@ -151,7 +151,7 @@ def test_a_setting_of_the_command_line_stands_above_the_file() -> None:
 
 def settings_of(environment: dict[str, str], **given: object) -> dict[str, Setting]:
     sources = dict.fromkeys(given, "bundle.yaml")
-    found = in_effect(given, sources, read_config(given, environment), environment)
+    found = effective_settings(given, sources, read_config(given, environment), environment)
     return {setting.key: setting for setting in found}
 
 
@@ -202,6 +202,6 @@ def test_no_key_is_said_to_be_none() -> None:
 
 
 def test_user_and_password_leave_a_text_wherever_they_stand() -> None:
-    said = without_user("base_url 'me:hunter2@gpu:8000' is not an http URL, https://me:hunter2@gpu is")
+    said = hide_user("base_url 'me:hunter2@gpu:8000' is not an http URL, https://me:hunter2@gpu is")
 
     assert said == "base_url '…@gpu:8000' is not an http URL, https://…@gpu is"

@@ -23,9 +23,9 @@ def an_examination(*findings: Finding, name: str = "vllm") -> Examination:
 
 
 def show(report: Report, examined: Examination) -> None:
-    report.opened(examined)
+    report.begin(examined)
     for finding in examined.findings:
-        report.found(finding)
+        report.add(finding)
     report.end([examined], stopped=False)
 
 
