@@ -20,7 +20,7 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 only if a session would work, 1 if not, 2 for a command that makes no sense, 130 if it was interrupted."""
+    """0 only if a session would work, 1 if not, 2 for an invalid command, 130 if interrupted."""
     options = _parser().parse_args(arguments)
     try:
         instances = _instances(options)
@@ -40,14 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="find out why a session with a vLLM server does not work",
-        description="Ask a vLLM server all that a session would ask of it, and say which flag or key to change.",
-        epilog="The key is read from VLLM_API_KEY. Exit status: 0 if a session would work, 1 if not, 2 for a command"
-        " that makes no sense, 130 if interrupted.",
+        description="Ask a vLLM server everything that a session would, and say which flag or key to change.",
+        epilog="The key is read from VLLM_API_KEY. Exit status: 0 if a session would work, 1 if not, 2 for an"
+        " invalid command, 130 if interrupted.",
     )
     subject = doctor.add_mutually_exclusive_group()
     subject.add_argument("url", nargs="?", metavar="URL", help=f"else VLLM_BASE_URL, else {DEFAULT_BASE_URL}")
     subject.add_argument("--config", type=Path, metavar="FILE", help="check every vLLM provider of an Amplifier file")
-    doctor.add_argument("--model", metavar="NAME", help="ask this one; needed where the server has several")
+    doctor.add_argument("--model", metavar="NAME", help="the model to ask; required if the server has several")
     doctor.add_argument("--json", action="store_true", help="print everything as one JSON object")
     return parser
 
@@ -61,7 +61,7 @@ def _instances(options: argparse.Namespace) -> list[Instance]:
 
 @contextmanager
 def _logging_disabled() -> Iterator[None]:
-    """What the provider would log is among the findings."""
+    """No log lines: the findings say the same."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

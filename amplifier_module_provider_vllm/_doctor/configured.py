@@ -57,7 +57,7 @@ def effective_settings(
 
 
 def hide_user(text: str) -> str:
-    """The text without what stands before the `@` of a URL in it."""
+    """The text without the user and password of any URL in it."""
     return re.sub(r"[^\s/@'\"]*@", "…@", text)
 
 
@@ -76,11 +76,11 @@ def _parse(path: Path, text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    """YAML, or what stands before the text of a bundle."""
+    """The file as YAML, or the front matter of a bundle."""
     try:
         import yaml  # an extra
     except ModuleNotFoundError as error:
-        raise ValueError("this needs PyYAML: `pip install pyyaml`") from error
+        raise ValueError("reading YAML needs PyYAML: `pip install pyyaml`") from error
     front_matter = re.match(r"---\r?\n(.*?)\r?\n---\s*$", text, re.DOTALL | re.MULTILINE)
     try:
         return yaml.safe_load(front_matter[1] if front_matter else text)
@@ -122,18 +122,18 @@ def _config(entry: Mapping[str, Any]) -> dict[str, Any]:
         case Mapping() as config:
             return {str(key): _expand(value) for key, value in config.items()}
         case _:
-            raise ValueError(f"the `config` of {_name(entry)} is no table of keys and values")
+            raise ValueError(f"the `config` of {_name(entry)} is not a table of keys and values")
 
 
 def _file_findings(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[Finding]:
-    """What Amplifier itself would not load, and variables that are not there."""
+    """What Amplifier would not load, and variables that are not set."""
     if entry.get("module") != MODULE:
         yield fail("config", f"Amplifier finds no module called {entry.get('module')}", f"write `module: {MODULE}`")
     if names.count(_name(entry)) > 1:
         message = f"{names.count(_name(entry))} vLLM providers are called {_name(entry)!r}"
         yield fail("config", message, "give each an `instance_id` of its own")
     for variable in sorted(set(_unset_variables(entry.get("config")))):
-        yield note("config", f"the variable {variable} is not set: it counts as empty", f"export {variable}=…")
+        yield note("config", f"the variable {variable} is not set and is read as empty", f"export {variable}=…")
 
 
 def _unset_variables(value: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ async def examine(instance: Instance, examination: Examination, report: Report) 
         transport = transport_to(config)
     except (ConfigurationError, ValueError) as error:
         report.begin(examination)
-        _record(fail("config", hide_user(str(error)), "correct that key"), examination, report)
+        _record(fail("config", hide_user(str(error)), "correct this key"), examination, report)
         return
     examination.url = transport.url
     examination.settings = list(effective_settings(instance.config, instance.sources, config, os.environ))

@@ -25,9 +25,9 @@ KEY = "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"
 class Outcome(StrEnum):
     OK = "ok"
     NOTE = "note"
-    """Worth knowing; a session works all the same."""
+    """Worth knowing; a session works anyway."""
     FAIL = "fail"
-    """A session would not work, or would be far from what the model can do."""
+    """A session would not work, or would work far below what the model can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Finding:
     outcome: Outcome
     message: str
     remedy: str | None = None
-    """The server flag, the config key or the step that changes it."""
+    """The server flag, config key or step that fixes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of the config as it is in effect, fit to be shown."""
+    """One config key with its effective value, secrets hidden."""
 
     key: str
     value: Any
@@ -50,7 +50,7 @@ class Setting:
 
 @dataclass(slots=True)
 class Examination:
-    """All that is known of one vLLM provider so far."""
+    """Everything found about one vLLM provider so far."""
 
     name: str
     url: str | None = None
@@ -77,7 +77,7 @@ def fail(check: str, message: str, remedy: str) -> Finding:
 def remedy_for(error: LLMError) -> str:
     match error:
         case AccessDeniedError():
-            return "ask whoever runs the server what this key may do; a gateway may want something in `extra_headers`"
+            return "ask the server's operator what this key may do; a gateway may require something in `extra_headers`"
         case AuthenticationError():
             return KEY
         case ContextLengthError():
@@ -85,12 +85,12 @@ def remedy_for(error: LLMError) -> str:
         case InvalidRequestError() | ContentFilterError():
             return "change what it names in the config: `extra_request_params`, `reasoning`, `truncation`, `max_tokens`"
         case QuotaExceededError() | RateLimitError():
-            return "wait, or ask whoever runs the gateway for a higher limit"
+            return "wait, or ask the gateway's operator for a higher limit"
         case LLMTimeoutError():
             return f"{SERVER_LOG}: it is overloaded, or stuck"
         case NetworkError():
-            return f"{SERVER_LOG}: it went away"
+            return f"{SERVER_LOG}: the connection was lost"
         case ConfigurationError():
-            return "correct that key"
+            return "correct this key"
         case _:
             return SERVER_LOG

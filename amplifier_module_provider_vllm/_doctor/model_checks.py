@@ -1,4 +1,4 @@
-"""Check what a model and its server do with what a session asks of them."""
+"""Check a model and its server with the requests that a session sends."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from .._tool_markup import recover_calls
 from .._turn import FunctionCall, Reasoning
 from .findings import Finding, fail, note, ok, remedy_for
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
-from .question import Answer, ask
+from .question import MAX_TOKENS, Answer, ask
 
 WEATHER = ToolSpec(
     name="get_weather",
@@ -35,17 +35,17 @@ LONG_PROMPT = "\n".join(f"{n}. Answers are short, true and polite." for n in ran
 """Longer than a block of any server's prefix cache."""
 
 THINKING_TAGS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?think▷|<\|START_THINKING\|>")
-"""How models mark reasoning that no parser took out of their text."""
+"""How models mark reasoning in their text; a reasoning parser removes these tags."""
 
-SCHEMA_REMEDY = "correct the findings above first; small models may lose themselves under a schema: ask another"
+SCHEMA_REMEDY = "correct the findings above first; small models may fail under a schema: try another model"
 ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
 
 BURST = 0.05
-"""Seconds; what comes within them was not streamed, and says nothing of the server's speed."""
+"""Seconds; a reply that arrives within them was not streamed, and does not tell the server's speed."""
 
 
 async def check_model(server: Server, *, store_wanted: bool) -> AsyncIterator[Finding]:
-    """A round trip, then tools, formats, counts, cache and store. Ends where not even the round trip works."""
+    """A round trip, then tools, formats, counts, cache and store. Ends if the round trip fails."""
     try:
         model = await server.model(server.config.default_model)
         answer = await ask(server, "What is the capital of France?")
@@ -53,7 +53,7 @@ async def check_model(server: Server, *, store_wanted: bool) -> AsyncIterator[Fi
         yield _no_reply(server, error)
         return
     parsers = parsers_of(model, server.cards)
-    yield ok("responses", "the server speaks /v1/responses")
+    yield ok("responses", "the server has /v1/responses")
     yield _round_trip(answer)
     yield _reasoning(answer, parsers)
     yield await _run_check("tool call", _tool_call(server, parsers), fail)
@@ -92,9 +92,9 @@ def _reasoning(answer: Answer, parsers: Parsers) -> Finding:
     if THINKING_TAGS.search(answer.text):
         return fail("reasoning", "the model's reasoning arrives as text", reasoning_flag(parsers))
     if not any(isinstance(item, Reasoning) for item in answer.turn.items):
-        return note("reasoning", "none: the model did not reason, or does so without marking it")
+        return note("reasoning", "none: the model did not reason, or does not mark its reasoning")
     if answer.turn.cut_off:
-        return ok("reasoning", f"arrives as reasoning; it was not over after {answer.excerpt.removeprefix('nothing ')}")
+        return ok("reasoning", f"arrives as reasoning; cut off at {MAX_TOKENS} tokens")
     if not answer.text:
         remedy = f"leave it out for a model that does not reason, else {reasoning_flag(parsers)}"
         return fail("reasoning", "the whole answer arrives as reasoning: the `--reasoning-parser` is wrong", remedy)
@@ -114,10 +114,10 @@ async def _tool_call(server: Server, parsers: Parsers) -> Finding:
         shown = f"{call.name}({call.arguments})"
         if _is_valid(call):
             return ok("tool call", shown)
-        return fail("tool call", f"{shown} is no call of the tool", flags)
+        return fail("tool call", f"{shown} is not a valid call of the tool", flags)
     if recover_calls(answer.turn, [WEATHER.name]).warning is not None:
         return fail("tool call", "the model's calls arrive as text", flags)
-    message = f"the model did not call the tool that it was offered; it said {answer.excerpt}"
+    message = f"the model did not call the tool it was offered; it answered {answer.excerpt}"
     return note("tool call", message, f"if that should have been a call, {flags}")
 
 
@@ -134,11 +134,11 @@ async def _parallel_calls(server: Server) -> Finding:
     recovered = recover_calls(answer.turn, [WEATHER.name])
     calls = len(recovered.turn.calls)
     if calls > 1:
-        found = ", read out of the text" if recovered.warning is not None else ""
+        found = ", recovered from the text" if recovered.warning is not None else ""
         return ok("parallel calls", f"{calls} calls in one turn{found}")
     if calls:
         return note("parallel calls", "the model calls one tool at a time")
-    return note("parallel calls", f"the model called no tool; it said {answer.excerpt}")
+    return note("parallel calls", f"the model called no tool; it answered {answer.excerpt}")
 
 
 async def _json_schema(server: Server) -> Finding:
@@ -148,9 +148,9 @@ async def _json_schema(server: Server) -> Finding:
     except ValueError:
         reply = None
     if isinstance(reply, dict) and reply.keys() == CITY["properties"].keys():
-        return ok("json schema", "the reply keeps to it")
+        return ok("json schema", "the reply matches the schema")
     cut = " and was cut off" if answer.turn.cut_off else ""
-    return note("json schema", f"the reply does not keep to it{cut}: {answer.excerpt}", SCHEMA_REMEDY)
+    return note("json schema", f"the reply does not match the schema{cut}: {answer.excerpt}", SCHEMA_REMEDY)
 
 
 def _usage(answer: Answer) -> Finding:
@@ -164,39 +164,39 @@ async def _prefix_cache(server: Server) -> Finding:
     await ask(server, "What is the capital of France?", system=LONG_PROMPT)
     usage = (await ask(server, "What is the capital of Japan?", system=LONG_PROMPT)).turn.usage
     if usage is not None and usage.cached_tokens:
-        return ok("prefix cache", f"{usage.cached_tokens} of {usage.input_tokens} tokens found on the second call")
+        return ok("prefix cache", f"{usage.cached_tokens} of {usage.input_tokens} tokens cached on the second call")
     remedy = "start vLLM without `--no-enable-prefix-caching`; behind a gateway, ask one vLLM"
-    return note("prefix cache", "nothing was found in it on the second call", remedy)
+    return note("prefix cache", "no tokens cached on the second call", remedy)
 
 
 async def check_store(server: Server, *, wanted: bool) -> Finding:
-    """vLLM takes `store: true` without a store too: only a second request tells."""
+    """vLLM accepts `store: true` without a store: only a second request tells."""
     try:
         answer = await ask(server, "What is the capital of France?", store=True)
         previous = StoredReply(answer.turn.response_id or "", items=0)
         await ask(server, "What is the capital of Japan?", store=True, stored=previous)
     except (NotFoundError, InvalidRequestError):
         if wanted:
-            return fail("store", "off: the server keeps no replies, but `enable_state` counts on them", ENABLE_STORE)
+            return fail("store", "off: the server stores no replies, but `enable_state` needs them", ENABLE_STORE)
         return ok("store", "off, and not needed")
     if not wanted:
-        return ok("store", "on, though nothing uses it: `enable_state` is not set")
+        return ok("store", "on, but unused: `enable_state` is not set")
     forgets = server.family(await server.model(server.config.default_model)).forgets_stored_calls
-    calls = "; turns with tool calls are sent whole, vLLM forgets those calls" if forgets else ""
+    calls = "; turns with tool calls are sent in full: vLLM does not store the calls" if forgets else ""
     return ok("store", f"on, and used{calls}")
 
 
 async def check_vocabulary(vocabulary: Vocabulary) -> Finding:
-    """Looked for where a session looks, but not fetched: that is done when a session needs it."""
+    """Only looks where a session would look: a session downloads it when it needs it."""
     if await asyncio.to_thread(vocabulary.load) is not None:
-        return ok("vocabulary", "there, for replies that the server does not count")
-    message = "not there; fetched when a reply comes that the server did not count"
+        return ok("vocabulary", "found, for replies that come without token counts")
+    message = "not found; downloaded when a reply comes without token counts"
     files = " and ".join(CHECKSUMS)
     return note("vocabulary", message, f"without internet: put {files} into a folder, and name it in {FOLDER_VARIABLE}")
 
 
 async def _run_check(check: str, question: Awaitable[Finding], outcome: Callable[[str, str, str], Finding]) -> Finding:
-    """The finding, or the error as one: one check that fails ends no other."""
+    """The finding, or the error as one: a check that fails does not end the others."""
     try:
         return await question
     except LLMError as error:

@@ -1,4 +1,4 @@
-"""Which of vLLM's parsers a model needs, told from its name or from what it was loaded from."""
+"""Which of vLLM's parsers a model needs, known from its name or from what it was loaded from."""
 
 import re
 from dataclasses import dataclass

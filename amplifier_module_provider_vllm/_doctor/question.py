@@ -18,11 +18,11 @@ from .._turn import Text, Turn
 
 MAX_TOKENS = 1024
 MAX_IDLE_TIMEOUT = 60.0
-"""Seconds without a byte; a session would wait longer, but somebody is looking at this."""
+"""Seconds without a byte; a session waits longer, but here a user sits in front of the terminal."""
 
 
 def without_retries(config: Config) -> Config:
-    """The same config without retries, continuations and stored replies: what fails is to be seen."""
+    """The same config without retries, continuations and stored replies: a failure must show."""
     idle_timeout = min(config.stream_idle_timeout, MAX_IDLE_TIMEOUT)
     unused = {"max_retries": 0, "startup_timeout": 0, "max_continuations": 0, "enable_state": False}
     return config.model_copy(update={**unused, "stream_idle_timeout": idle_timeout})
@@ -30,7 +30,7 @@ def without_retries(config: Config) -> Config:
 
 @dataclass(slots=True)
 class _Stopwatch:
-    """Stands where a session's hooks stand, and notes when the first of the reply was seen."""
+    """Hooks that note when the first part of the reply arrived."""
 
     started: float = field(default_factory=time.monotonic)
     first: float | None = None
@@ -45,7 +45,7 @@ class Answer:
     turn: Turn
     seconds: float
     seconds_to_first: float | None
-    """None where nothing was streamed."""
+    """None if nothing was streamed."""
 
     @property
     def text(self) -> str:
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def excerpt(self) -> str:
-        """The beginning of the text, or that it was cut off before there was any."""
+        """The beginning of the text, or a note that the reply was cut off before any text."""
         if self.turn.cut_off and not self.text:
             return f"nothing within {MAX_TOKENS} tokens"
         return repr(self.text if len(self.text) <= 80 else f"{self.text[:80]}…")

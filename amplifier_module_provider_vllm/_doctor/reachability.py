@@ -1,4 +1,4 @@
-"""Check that a server can be reached at all, that it lets us in, and what it serves."""
+"""Check that a server can be reached, that it accepts the key, and which models it serves."""
 
 import asyncio
 import socket
@@ -36,16 +36,16 @@ START_VLLM = (
     "start it with `vllm serve MODEL`, or set `base_url` (VLLM_BASE_URL) to where it runs; a vLLM that is still loading"
     " its model does not listen yet: wait, or set `startup_timeout`"
 )
-CHECK_URL = "see that scheme, host and port of `base_url` (VLLM_BASE_URL) are vLLM's own"
-WAIT = "wait until the model is loaded; with `startup_timeout: 600` sessions wait by themselves"
+CHECK_URL = "check that scheme, host and port in `base_url` (VLLM_BASE_URL) are those of vLLM"
+WAIT = "wait until the model is loaded; with `startup_timeout: 600` a session waits by itself"
 ASK_GATEWAY = (
-    "ask whoever runs what stands in front of it (a log-in, a bot check); `extra_headers` can carry what it wants"
+    "ask the operator of the gateway in front of it (login, bot check); `extra_headers` can carry what it requires"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How requests get to a server."""
+    """The way to a server: directly, or through a proxy."""
 
     host: str
     port: int
@@ -76,7 +76,7 @@ async def check_reachability(server: Server, key_source: str) -> AsyncIterator[F
 
 
 def transport_to(config: Config, key: str | None = None) -> Transport:
-    """With the configured key, or with another. Raises `ValueError` for a URL that cannot be one."""
+    """The transport with the configured key, or with `key`. Raises `ValueError` for an invalid URL."""
     url = normalized_url(config.base_url)
     headers = {
         name: value for name, value in config.extra_headers.items() if key is None or name.lower() != "authorization"
@@ -92,7 +92,7 @@ def route_to(transport: Transport) -> Route:
 
 
 async def _connection_failure(route: Route) -> Finding | None:
-    """Why there is no connection; None where there is one."""
+    """Why there is no connection; None if there is one."""
     host, port = (route.host, route.port) if route.proxy is None else _host_and_port(route.proxy)
     address = _address(host, port)
     try:
@@ -104,7 +104,7 @@ async def _connection_failure(route: Route) -> Finding | None:
         message, remedy = f"nothing listens on {address}", START_VLLM
     except TimeoutError:
         message = f"{address} does not answer within {CONNECT_TIMEOUT:.0f} s"
-        remedy = "check host and port, and what stands between here and there: firewall, VPN, security group"
+        remedy = "check host and port, and the network between: firewall, VPN, security group"
     except (OSError, UnicodeError) as error:  # a host such as "a..b" is no name at all
         message, remedy = f"{address} cannot be reached: {error}", "check host and port, and the network between"
     else:
@@ -120,19 +120,19 @@ def _address(host: str, port: int) -> str:
 
 
 def _host_and_port(proxy: str) -> tuple[str, int]:
-    """Of a proxy as the environment names it: a URL, or only its address."""
+    """Of a proxy in the environment, which may be a URL or only an address."""
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def _listing_failure(server: Server, route: Route, key_source: str) -> Finding | None:
-    """Why the server does not list its models; None where it does."""
+    """Why the server does not list its models; None if it does."""
     try:
         await server.probe(ANSWER_TIMEOUT)
     except NotFoundError as error:
         return await _path_failure(server, error)
     except AccessDeniedError as error:
-        return fail("key", f"the server does not let us in: {error}", remedy_for(error))
+        return fail("key", f"the server denies access: {error}", remedy_for(error))
     except AuthenticationError as error:
         return _key_failure(server.config, error, key_source)
     except LLMError as error:
@@ -142,44 +142,45 @@ async def _listing_failure(server: Server, route: Route, key_source: str) -> Fin
 
 def _key_failure(config: Config, error: AuthenticationError, key_source: str) -> Finding:
     if "web page" in str(error):
-        return fail("key", f"something in front of the server wants a log-in: {error}", ASK_GATEWAY)
+        return fail("key", f"a gateway in front of the server requires a login: {error}", ASK_GATEWAY)
     if _key_of(config) is None:
-        return fail("key", "the server wants a key; none is set", KEY)
-    return fail("key", f"the server refuses the key (from {key_source})", KEY)
+        return fail("key", "the server requires a key; none is set", KEY)
+    return fail("key", f"the server rejects the key (from {key_source})", KEY)
 
 
 async def _path_failure(server: Server, error: NotFoundError) -> Finding:
-    """A wrong path, or a gateway that lists nothing and answers all the same."""
+    """A wrong path, or a gateway that does not list its models but serves them."""
     url = server.transport.url
     usual = urlunsplit(urlsplit(url)._replace(path="/v1"))
     if url != usual and await _lists_models(server.config.model_copy(update={"base_url": usual})):
         return fail("reachable", f"no API at {url}", f"set `base_url` (VLLM_BASE_URL) to {usual}")
     if server.config.default_model is not None:
-        return note("models", f"{url} does not list its models ({error}), so that their limits are not known")
+        return note("models", f"{url} does not list its models ({error}); their limits are unknown")
     message = f"no list of models at {url}/models ({error})"
-    return fail("reachable", message, f"{V1_URL}; one that lists no models needs `default_model`")
+    return fail("reachable", message, f"{V1_URL}; a server that lists no models needs `default_model`")
 
 
 async def _answer_failure(transport: Transport, route: Route, error: LLMError) -> Finding:
-    """For a connection that came about, and an answer that was not what it should be."""
+    """Why a server that accepts connections does not list its models."""
     match error:
         case NetworkError():
             message, remedy = _protocol_failure(route, error)
         case LLMTimeoutError():
-            message = f"{route} takes connections, but said nothing within {ANSWER_TIMEOUT:.0f} s"
+            message = f"{route} accepts connections, but sent nothing within {ANSWER_TIMEOUT:.0f} s"
             remedy = f"{SERVER_LOG}: it is overloaded, or stuck. Or {CHECK_URL}"
         case StreamError():
             message, remedy = await _unexpected_answer(transport), CHECK_URL
         case ProviderUnavailableError(status_code=403):
-            message, remedy = f"something in front of the server turned us away: {error}", ASK_GATEWAY
+            message, remedy = f"a gateway in front of the server rejected the request: {error}", ASK_GATEWAY
         case ProviderUnavailableError(status_code=502 | 504):
-            message, remedy = f"a gateway answers, but no vLLM behind it: {error}", f"start vLLM behind it, or {WAIT}"
+            message = f"a gateway answers, but vLLM behind it does not: {error}"
+            remedy = f"start vLLM behind it, or {WAIT}"
         case ProviderUnavailableError(status_code=500):
             message, remedy = f"the server answers with an error: {error}", SERVER_LOG
         case ProviderUnavailableError():
             message, remedy = f"the server is not ready: {error}", WAIT
         case InvalidRequestError():
-            message, remedy = f"{route} answers, but not as vLLM does: {error}", CHECK_URL
+            message, remedy = f"{route} answers, but not like vLLM: {error}", CHECK_URL
         case _:
             message, remedy = str(error), remedy_for(error)
     return fail("reachable", message, remedy if route.proxy is None else f"{remedy}. Or {route.bypass}")
@@ -192,10 +193,10 @@ def _protocol_failure(route: Route, error: NetworkError) -> tuple[str, str]:
         return message, "let SSL_CERT_FILE name the authority that signed it, or correct the host in `base_url`"
     failed = next((cause for cause in causes(error) if isinstance(cause, ssl.SSLError)), None)
     if failed is not None:
-        message = f"{route} does not speak TLS as it should ({failed.reason or failed})"
+        message = f"the TLS handshake with {route} failed ({failed.reason or failed})"
         return message, "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"
-    message = f"{route} takes connections, but does not answer as an HTTP server does ({root_cause(error)})"
-    return message, f"{CHECK_URL}; one with TLS needs `https://`"
+    message = f"{route} accepts connections, but does not speak HTTP ({root_cause(error)})"
+    return message, f"{CHECK_URL}; a server with TLS needs `https://`"
 
 
 async def _unexpected_answer(transport: Transport) -> str:
@@ -204,15 +205,15 @@ async def _unexpected_answer(transport: Transport) -> str:
     except LLMError as error:
         return str(error)
     if not text.lstrip().startswith("<"):
-        return f"what {transport.url}/models gives is no list of models: {text.strip()[:80]!r}"
+        return f"{transport.url}/models returned no list of models: {text.strip()[:80]!r}"
     return f"a web page answers at {transport.url}/models: {page_title(text) or 'untitled'}"
 
 
 async def _check_key(server: Server, key_source: str) -> Finding:
     if _key_of(server.config) is None:
-        return ok("key", "none asked for")
+        return ok("key", "not required")
     if await _lists_models(server.config, NO_API_KEY):
-        return ok("key", f"set (from {key_source}), but not asked for")
+        return ok("key", f"set (from {key_source}), but not required")
     return ok("key", f"accepted (from {key_source})")
 
 
@@ -239,16 +240,18 @@ async def _check_version(server: Server) -> Finding:
             case {"version": str(version)}:
                 return ok("version", f"vLLM {version}")
             case _:
-                return note("version", "not told: a gateway answers, or no vLLM")
+                return note("version", "unknown: a gateway, or not vLLM")
     except LLMError as error:
-        return note("version", f"not told: a gateway answers, or no vLLM ({error})")
+        return note("version", f"unknown: a gateway, or not vLLM ({error})")
 
 
 def _check_models(server: Server) -> Finding:
+    if not server.cards and server.config.default_model is None:
+        return fail("models", "the server has no models", CHOOSE)
     summaries = ", ".join(_summary(server, card.id) for card in server.cards) or "none"
     model = server.config.default_model
     if model is None and only_model(server.cards) is None:
-        return fail("models", f"the server has several: {summaries}" if server.cards else "the server has none", CHOOSE)
+        return fail("models", f"the server has several models: {summaries}", CHOOSE)
     if model is not None and model not in [card.id for card in server.cards]:
         return note("models", f"{model} is not listed; the server has {summaries}", CHOOSE)
     return ok("models", summaries)
@@ -256,4 +259,4 @@ def _check_models(server: Server) -> Finding:
 
 def _summary(server: Server, model: str) -> str:
     limits = limits_of(model, server.cards, server.config)
-    return f"{model} ({limits.context_window:,} tokens)" if limits.known else f"{model} (window not told)"
+    return f"{model} ({limits.context_window:,} tokens)" if limits.known else f"{model} (window unknown)"

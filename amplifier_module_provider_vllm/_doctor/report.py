@@ -15,7 +15,7 @@ ALWAYS_VISIBLE = ("base_url", "api_key", "default_model")
 
 class Report(Protocol):
     def begin(self, examination: Examination) -> None:
-        """An examination begins: what it is of, and how that is configured."""
+        """Show the title and the settings of an examination that begins."""
 
     def add(self, finding: Finding) -> None: ...
 
@@ -41,7 +41,7 @@ class PlainReport:
 
 
 class JsonReport:
-    """One object at the end, also where nothing works."""
+    """One JSON object at the end, even if every check fails."""
 
     def begin(self, examination: Examination) -> None: ...
 
@@ -65,7 +65,7 @@ def verdict(examinations: Sequence[Examination], *, stopped: bool) -> str:
     several = len(examinations) > 1
     lists = [(one.name, ", ".join(one.failed_checks)) for one in examinations if one.failed_checks]
     what = "; ".join(f"{name}: {checks}" if several else checks for name, checks in lists)
-    return f"A session would not work as it should. To correct: {what}."
+    return f"A session would not work correctly. To fix: {what}."
 
 
 def title(examination: Examination) -> str:
@@ -73,7 +73,7 @@ def title(examination: Examination) -> str:
 
 
 def visible_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, str]]:
-    """Key, value and source of what somebody set, and of what everybody wants to know."""
+    """Key, value and source of each setting that is not a default, and of those that are always shown."""
     for setting in settings:
         if setting.source != DEFAULT or setting.key in ALWAYS_VISIBLE:
             value = "unset" if setting.value is None else one_line(str(setting.value))
@@ -81,7 +81,7 @@ def visible_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, st
 
 
 def one_line(text: str) -> str:
-    """Servers and models say what they like; this is fit for a terminal."""
+    """The text without line breaks and control characters, which servers and models may send."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 

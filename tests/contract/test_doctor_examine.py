@@ -22,7 +22,7 @@ async def test_a_config_that_cannot_be_meant_is_told_before_anything_is_asked(
 ) -> None:
     found = await examined(**config)
 
-    assert failures(found) == {"config": "correct that key"}
+    assert failures(found) == {"config": "correct this key"}
     assert said in found["config"].message
 
 
@@ -31,4 +31,4 @@ async def test_unknown_keys_are_told() -> None:
         found = await examined(server.base_url, temprature=1)
 
     assert found["config"] == note("config", "unknown config key 'temprature': did you mean 'temperature'?")
-    assert found["models"].message == "the server has none"
+    assert found["models"].message == "the server has no models"

@@ -27,7 +27,7 @@ async def test_a_server_that_does_all_is_found_to_work() -> None:
     assert found["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
     assert found["tool call"] == ok("tool call", 'get_weather({"city": "Paris"})')
     assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn")
-    assert found["json schema"] == ok("json schema", "the reply keeps to it")
+    assert found["json schema"] == ok("json schema", "the reply matches the schema")
     assert found["store"] == ok("store", "off, and not needed")
     assert found["version"].outcome == "note"
 
@@ -40,7 +40,7 @@ async def test_flags_that_are_missing_are_named() -> None:
         "reasoning": "start vLLM with `--reasoning-parser qwen3`",
         "tool call": "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`",
     }
-    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn, read out of the text")
+    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn, recovered from the text")
 
 
 async def test_a_server_that_says_which_flag_it_misses_is_believed() -> None:
@@ -72,7 +72,7 @@ async def test_arguments_that_a_session_refuses_are_a_failed_tool_call(arguments
     async with ReplayServer(ANSWER, called, ANSWER, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
         found = await examined(server.base_url)
 
-    assert found["tool call"].message == f"get_weather({arguments}) is no call of the tool"
+    assert found["tool call"].message == f"get_weather({arguments}) is not a valid call of the tool"
     assert list(failures(found)) == ["tool call"]
 
 
@@ -90,7 +90,7 @@ async def test_a_store_that_the_config_counts_on_and_the_server_has_not_is_a_fai
 
     assert found["store"] == fail(
         "store",
-        "off: the server keeps no replies, but `enable_state` counts on them",
+        "off: the server stores no replies, but `enable_state` needs them",
         "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out",
     )
     assert [request.get("store") for request in server.asked] == [False] * 6 + [True, True]

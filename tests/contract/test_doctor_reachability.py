@@ -32,7 +32,7 @@ async def test_several_models_need_a_choice() -> None:
 
     assert found["models"] == fail(
         "models",
-        "the server has several: a (8,192 tokens), b (window not told)",
+        "the server has several models: a (8,192 tokens), b (window unknown)",
         "set `default_model` (here: --model) to the one to ask",
     )
     assert server.asked == []
@@ -51,14 +51,14 @@ async def test_a_key_that_nobody_asked_for_is_told() -> None:
     async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
         found = await examined(server.base_url, api_key="sesame")
 
-    assert found["key"] == ok("key", "set (from bundle.yaml), but not asked for")
+    assert found["key"] == ok("key", "set (from bundle.yaml), but not required")
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        pytest.param({}, "the server wants a key; none is set", id="none"),
-        pytest.param({"api_key": "wrong"}, "the server refuses the key (from bundle.yaml)", id="wrong"),
+        pytest.param({}, "the server requires a key; none is set", id="none"),
+        pytest.param({"api_key": "wrong"}, "the server rejects the key (from bundle.yaml)", id="wrong"),
     ],
 )
 async def test_a_key_that_is_missing_is_told_from_one_that_is_wrong(config: dict[str, str], said: str) -> None:
@@ -73,7 +73,7 @@ async def test_a_log_in_in_front_of_the_server_is_told_from_its_key() -> None:
     async with ReplayServer(models=page(401, "Authorization Required")) as server:
         found = await examined(server.base_url)
 
-    assert "something in front of the server wants a log-in" in found["key"].message
+    assert "a gateway in front of the server requires a login" in found["key"].message
     assert "`extra_headers`" in failures(found)["key"]
 
 
@@ -82,13 +82,13 @@ async def test_a_log_in_in_front_of_the_server_is_told_from_its_key() -> None:
     [
         pytest.param(page(503, "Starting up"), "the server is not ready", "startup_timeout: 600", id="503 page"),
         pytest.param(page(404, "Model is loading"), "the server is not ready", "startup_timeout: 600", id="404 page"),
-        pytest.param(page(502, "Bad Gateway"), "a gateway answers, but no vLLM behind it", "start vLLM", id="502 page"),
-        pytest.param(page(403, "Just a moment..."), "turned us away", "`extra_headers`", id="bot check"),
-        pytest.param(page(200, "Log in"), "a web page answers at", "are vLLM's own", id="log-in page"),
+        pytest.param(page(502, "Bad Gateway"), "but vLLM behind it does not", "start vLLM", id="502 page"),
+        pytest.param(page(403, "Just a moment..."), "rejected the request", "`extra_headers`", id="bot check"),
+        pytest.param(page(200, "Log in"), "a web page answers at", "are those of vLLM", id="log-in page"),
         pytest.param(
-            json_reply(200, {"ok": True}), "is no list of models: '{\"ok\": true}'", "base_url", id="other API"
+            json_reply(200, {"ok": True}), "returned no list of models: '{\"ok\": true}'", "base_url", id="other API"
         ),
-        pytest.param(page(400, "Plain HTTP to HTTPS"), "answers, but not as vLLM does", "scheme", id="400 page"),
+        pytest.param(page(400, "Plain HTTP to HTTPS"), "answers, but not like vLLM", "scheme", id="400 page"),
         pytest.param(json_reply(500, {"error": "boom"}), "answers with an error: boom", "vLLM's log", id="500"),
         pytest.param(json_reply(429, {"error": "slow down"}), "slow down", "higher limit", id="429"),
     ],
@@ -161,7 +161,7 @@ async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     async with saying(None) as port:
         found = await examined(f"http://127.0.0.1:{port}")
 
-    assert "takes connections, but said nothing" in found["reachable"].message
+    assert "accepts connections, but sent nothing" in found["reachable"].message
 
 
 async def test_tls_where_there_is_none_is_told() -> None:

@@ -88,7 +88,7 @@ def test_a_server_with_the_right_flags_is_found_to_work(server: LiveServer, doct
     assert doctor.said("models") == ("ok", f"{server.model} (4,096 tokens)")
     assert doctor.said("reasoning") == ("ok", "arrives as reasoning")
     assert doctor.said("tool call") == ("ok", 'get_weather({"city": "Paris"})')
-    assert doctor.said("json schema") == ("ok", "the reply keeps to it")
+    assert doctor.said("json schema") == ("ok", "the reply matches the schema")
     assert doctor.said("prefix cache")[0] == "ok"
     assert doctor.said("store") == ("ok", "off, and not needed")
     assert ("vocabulary" in doctor.found) == (server.model == "tiny-gpt-oss")
@@ -108,7 +108,7 @@ def test_without_any_parser_both_flags_are_named_on_tiny_qwen3(locked_and_bare: 
     assert doctor.failures == {"reasoning": REASONING_FLAG, "tool call": TOOL_FLAGS}
     assert doctor.status == 1
     assert doctor.said("key") == ("ok", "accepted (from VLLM_API_KEY)")
-    assert doctor.said("prefix cache") == ("note", "nothing was found in it on the second call")
+    assert doctor.said("prefix cache") == ("note", "no tokens cached on the second call")
     assert "--no-enable-prefix-caching" in doctor.found["prefix cache"]["remedy"]
 
 
@@ -131,8 +131,8 @@ def test_without_the_tool_parser_its_flags_are_named_on_tiny_qwen3(
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        pytest.param(None, "the server wants a key; none is set", id="none"),
-        pytest.param("wrong", "the server refuses the key (from VLLM_API_KEY)", id="wrong"),
+        pytest.param(None, "the server requires a key; none is set", id="none"),
+        pytest.param("wrong", "the server rejects the key (from VLLM_API_KEY)", id="wrong"),
     ],
 )
 def test_a_key_is_asked_for_on_tiny_qwen3(
@@ -157,7 +157,7 @@ def test_a_store_is_found(storing_server: LiveServer, doctor: Doctor) -> None:
     assert doctor.said("store")[1].startswith("on, and used")
 
     doctor.ask(storing_server.base_url)
-    assert doctor.said("store") == ("ok", "on, though nothing uses it: `enable_state` is not set")
+    assert doctor.said("store") == ("ok", "on, but unused: `enable_state` is not set")
 
 
 def test_a_wrong_path_is_corrected(server: LiveServer, doctor: Doctor) -> None:

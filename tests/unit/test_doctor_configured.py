@@ -94,7 +94,7 @@ providers:
 
     assert found.config == {"base_url": "http://gpu-7:8000", "api_key": "", "extra_headers": {"X-Team": "gpu-7"}}
     assert found.findings == [
-        note("config", "the variable GPU_KEY is not set: it counts as empty", "export GPU_KEY=…"),
+        note("config", "the variable GPU_KEY is not set and is read as empty", "export GPU_KEY=…"),
     ]
 
 

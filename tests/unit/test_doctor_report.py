@@ -43,7 +43,7 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
         "  fail  tool call       calls arrive as text: [31m[bold] two lines\n"
         "                        -> start vLLM with `--tool-call-parser hermes`\n"
         "\n"
-        "A session would not work as it should. To correct: tool call.\n"
+        "A session would not work correctly. To fix: tool call.\n"
     )
 
 
@@ -58,7 +58,7 @@ def test_a_terminal_shows_the_same_with_marks_and_keeps_long_texts_in_their_colu
     assert "  ✗ tool call       calls arrive as text: [31m[bold] two" in lines
     assert "                    lines" in lines
     assert "                  → start vLLM with `--tool-call-parser" in lines
-    assert "To correct: tool call." in " ".join(lines)
+    assert "To fix: tool call." in " ".join(lines)
 
 
 def test_scripts_get_one_object(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,5 +83,5 @@ def test_a_session_would_work_only_if_nothing_failed_and_something_was_examined(
     assert not works([good, bad], stopped=False)
     assert not works([], stopped=False)
     assert verdict([good], stopped=False) == "A session would work."
-    assert verdict([good, bad], stopped=False) == "A session would not work as it should. To correct: large: tool call."
+    assert verdict([good, bad], stopped=False) == "A session would not work correctly. To fix: large: tool call."
     assert verdict([good], stopped=True) == "Stopped before everything was checked."
