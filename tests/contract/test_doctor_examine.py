@@ -17,16 +17,14 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
         pytest.param({"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", id="value"),
     ],
 )
-async def test_a_config_that_cannot_be_meant_is_told_before_anything_is_asked(
-    config: dict[str, str], said: str
-) -> None:
+async def test_an_invalid_config_is_reported_before_any_request(config: dict[str, str], said: str) -> None:
     found = await examined(**config)
 
     assert failures(found) == {"config": "correct this key"}
     assert said in found["config"].message
 
 
-async def test_unknown_keys_are_told() -> None:
+async def test_unknown_keys_are_reported() -> None:
     async with ReplayServer(models=json_reply(200, {"object": "list", "data": []})) as server:
         found = await examined(server.base_url, temprature=1)
 

@@ -15,7 +15,7 @@ from tests.support.vocabulary import vocabulary_folder
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
-async def test_a_server_that_does_all_is_found_to_work() -> None:
+async def test_a_complete_server_passes_every_check() -> None:
     async with ReplayServer(*replies()) as server:
         found = await examined(server.base_url)
 
@@ -32,7 +32,7 @@ async def test_a_server_that_does_all_is_found_to_work() -> None:
     assert found["version"].outcome == "note"
 
 
-async def test_flags_that_are_missing_are_named() -> None:
+async def test_missing_flags_are_named() -> None:
     async with ReplayServer(*replies("tiny-qwen3-bare", "bare")) as server:
         found = await examined(server.base_url)
 
@@ -43,7 +43,7 @@ async def test_flags_that_are_missing_are_named() -> None:
     assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn, recovered from the text")
 
 
-async def test_a_server_that_says_which_flag_it_misses_is_believed() -> None:
+async def test_a_refusal_that_names_a_missing_flag_is_repeated() -> None:
     said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
     refusal = json_reply(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
     async with ReplayServer(ANSWER, refusal, refusal, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
@@ -54,7 +54,7 @@ async def test_a_server_that_says_which_flag_it_misses_is_believed() -> None:
     assert found["parallel calls"].outcome == "note"
 
 
-async def test_each_check_that_breaks_is_told_and_ends_no_other() -> None:
+async def test_a_check_that_fails_is_reported_and_does_not_end_the_others() -> None:
     async with ReplayServer(ANSWER, always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
         found = await examined(server.base_url)
 
@@ -67,7 +67,7 @@ async def test_each_check_that_breaks_is_told_and_ends_no_other() -> None:
 
 
 @pytest.mark.parametrize("arguments", ['{"city": NaN}', '{"city": ', '["Paris"]'], ids=["NaN", "cut", "no object"])
-async def test_arguments_that_a_session_refuses_are_a_failed_tool_call(arguments: str) -> None:
+async def test_arguments_that_a_session_refuses_fail_the_tool_call(arguments: str) -> None:
     called = whole(call(arguments))
     async with ReplayServer(ANSWER, called, ANSWER, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
         found = await examined(server.base_url)
@@ -76,7 +76,7 @@ async def test_arguments_that_a_session_refuses_are_a_failed_tool_call(arguments
     assert list(failures(found)) == ["tool call"]
 
 
-async def test_nothing_is_tried_again() -> None:
+async def test_no_request_is_retried() -> None:
     async with ReplayServer(always=json_reply(500, {"error": {"message": "boom", "code": 500}})) as server:
         found = await examined(server.base_url, max_retries=9, startup_timeout=600)
 
@@ -84,7 +84,7 @@ async def test_nothing_is_tried_again() -> None:
     assert len(server.asked) == 1
 
 
-async def test_a_store_that_the_config_counts_on_and_the_server_has_not_is_a_failure() -> None:
+async def test_a_missing_store_fails_if_the_config_needs_it() -> None:
     async with ReplayServer(*replies()) as server:
         found = await examined(server.base_url, enable_state=True)
 
@@ -96,7 +96,7 @@ async def test_a_store_that_the_config_counts_on_and_the_server_has_not_is_a_fai
     assert [request.get("store") for request in server.asked] == [False] * 6 + [True, True]
 
 
-async def test_a_server_without_the_responses_api_is_told_from_one_without_the_model() -> None:
+async def test_a_missing_responses_api_is_distinguished_from_a_missing_model() -> None:
     missing = json_reply(404, {"detail": "Not Found"})
     async with ReplayServer(always=missing) as server:
         without_api = await examined(server.base_url)
@@ -107,13 +107,15 @@ async def test_a_server_without_the_responses_api_is_told_from_one_without_the_m
     assert failures(without_model) == {"model": "set `default_model` (here: --model) to one that the server has"}
 
 
-async def test_the_files_are_found() -> None:
+async def test_vocabulary_files_are_found() -> None:
     found = await check_vocabulary(Vocabulary(vocabulary_folder()))
 
     assert found.outcome == "ok"
 
 
-async def test_where_there_are_none_it_says_where_they_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_vocabulary_files_are_reported_with_their_folder_and_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE", raising=False)
 
     found = await check_vocabulary(Vocabulary(tmp_path))

@@ -47,7 +47,7 @@ async def test_the_only_model_needs_no_choice_even_if_it_is_a_lora() -> None:
     assert server.asked[0]["model"] == "lora"
 
 
-async def test_a_key_that_nobody_asked_for_is_told() -> None:
+async def test_a_key_that_is_not_required_is_reported() -> None:
     async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
         found = await examined(server.base_url, api_key="sesame")
 
@@ -61,7 +61,7 @@ async def test_a_key_that_nobody_asked_for_is_told() -> None:
         pytest.param({"api_key": "wrong"}, "the server rejects the key (from bundle.yaml)", id="wrong"),
     ],
 )
-async def test_a_key_that_is_missing_is_told_from_one_that_is_wrong(config: dict[str, str], said: str) -> None:
+async def test_a_missing_key_is_distinguished_from_a_wrong_one(config: dict[str, str], said: str) -> None:
     async with ReplayServer(models=recorded("tiny-qwen3-auth", "auth_models_wrong")) as server:
         found = await examined(server.base_url, **config)
 
@@ -69,7 +69,7 @@ async def test_a_key_that_is_missing_is_told_from_one_that_is_wrong(config: dict
     assert outcomes(found) == {"reachable": "ok", "key": "fail"}
 
 
-async def test_a_log_in_in_front_of_the_server_is_told_from_its_key() -> None:
+async def test_a_login_in_front_of_the_server_is_distinguished_from_its_key() -> None:
     async with ReplayServer(models=page(401, "Authorization Required")) as server:
         found = await examined(server.base_url)
 
@@ -110,7 +110,7 @@ async def test_a_wrong_path_is_corrected() -> None:
     assert failures(found) == {"reachable": f"set `base_url` (VLLM_BASE_URL) to {server.base_url}"}
 
 
-async def test_a_gateway_that_lists_no_models_is_asked_all_the_same() -> None:
+async def test_a_gateway_that_lists_no_models_is_checked_anyway() -> None:
     async with ReplayServer(*replies(), models=json_reply(404, {"detail": "Not Found"})) as server:
         unnamed = await examined(server.base_url)
         named = await examined(server.base_url, default_model="tiny-qwen3")
@@ -120,7 +120,7 @@ async def test_a_gateway_that_lists_no_models_is_asked_all_the_same() -> None:
     assert named["models"].outcome == "note"
 
 
-async def test_nothing_there_is_told_with_what_to_start() -> None:
+async def test_a_closed_port_is_reported_with_the_command_that_starts_vllm() -> None:
     async with saying(b"") as port:
         pass
 
@@ -133,7 +133,7 @@ async def test_nothing_there_is_told_with_what_to_start() -> None:
 
 
 @pytest.mark.parametrize("host", ["nothing.invalid", "a..b"])
-async def test_a_host_that_is_none_is_told(host: str) -> None:
+async def test_an_invalid_host_is_reported(host: str) -> None:
     found = await examined(f"http://{host}:8000")
 
     assert outcomes(found) == {"reachable": "fail"}
@@ -147,7 +147,7 @@ async def test_a_host_that_is_none_is_told(host: str) -> None:
         pytest.param(b"", "RemoteProtocolError", id="nothing"),
     ],
 )
-async def test_what_speaks_no_http_is_told(answer: bytes, said: str) -> None:
+async def test_a_server_without_http_is_reported(answer: bytes, said: str) -> None:
     async with saying(answer) as port:
         found = await examined(f"http://127.0.0.1:{port}")
 
@@ -155,7 +155,7 @@ async def test_what_speaks_no_http_is_told(answer: bytes, said: str) -> None:
     assert "`https://`" in failures(found)["reachable"]
 
 
-async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachability, "ANSWER_TIMEOUT", 0.1)
 
     async with saying(None) as port:
@@ -164,14 +164,14 @@ async def test_what_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "accepts connections, but sent nothing" in found["reachable"].message
 
 
-async def test_tls_where_there_is_none_is_told() -> None:
+async def test_https_to_a_server_without_tls_is_reported() -> None:
     async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         found = await examined(f"https://127.0.0.1:{port}")
 
     assert failures(found) == {"reachable": "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"}
 
 
-async def test_a_certificate_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_certificate_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(SELF_SIGNED)
     async with ReplayServer(*replies(), tls=context) as server:
@@ -184,7 +184,7 @@ async def test_a_certificate_that_nobody_knows_is_told(monkeypatch: pytest.Monke
     assert failures(known) == {}
 
 
-async def test_a_proxy_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async with saying(b"") as port:
         pass
     monkeypatch.setenv("http_proxy", f"http://me:hunter2@127.0.0.1:{port}")
@@ -196,7 +196,7 @@ async def test_a_proxy_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch
     assert found == {"reachable": fail("reachable", said, remedy)}
 
 
-async def test_a_page_of_a_proxy_is_told_with_the_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_a_proxy_is_reported_with_how_to_bypass_it(monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"<html><title>Access denied by policy</title>"
     head = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
     async with saying(head % len(body) + body) as port:

@@ -78,7 +78,7 @@ providers:
     ]
 
 
-def test_variables_are_filled_in_and_missing_ones_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_expanded_and_unset_ones_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU", "gpu-7")
     monkeypatch.delenv("GPU_KEY", raising=False)
     text = """
@@ -98,14 +98,14 @@ providers:
     ]
 
 
-def test_a_name_that_amplifier_does_not_find_is_told(tmp_path: Path) -> None:
+def test_a_module_name_that_amplifier_does_not_find_is_reported(tmp_path: Path) -> None:
     (found,) = read_instances(written(tmp_path, "a.yaml", "providers: [{module: amplifier-module-provider-vllm}]"))
 
     said = "Amplifier finds no module called amplifier-module-provider-vllm"
     assert found.findings == [fail("config", said, "write `module: provider-vllm`")]
 
 
-def test_two_of_the_same_name_are_told(tmp_path: Path) -> None:
+def test_two_providers_of_the_same_name_are_reported(tmp_path: Path) -> None:
     text = "providers: [{module: provider-vllm}, {module: provider-vllm}]"
 
     first, second = read_instances(written(tmp_path, "a.yaml", text))
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, text: st
         read_instances(written(tmp_path, name, text))
 
 
-def test_a_setting_of_the_command_line_stands_above_the_file() -> None:
+def test_the_command_line_overrides_the_file() -> None:
     stated = Instance("vllm", {"default_model": "a", "top_p": 1}, {"default_model": "f.yaml", "top_p": "f.yaml"})
 
     assert stated.with_settings({"default_model": "b"}, "command line") == Instance(
@@ -155,7 +155,7 @@ def settings_of(environment: dict[str, str], **given: object) -> dict[str, Setti
     return {setting.key: setting for setting in found}
 
 
-def test_every_key_is_there_with_where_it_came_from() -> None:
+def test_every_key_is_listed_with_its_source() -> None:
     found = settings_of(ENVIRONMENT, temperature=0, default_model="")
 
     assert found.keys() == Config.model_fields.keys()
@@ -165,17 +165,17 @@ def test_every_key_is_there_with_where_it_came_from() -> None:
     assert found["default_model"] == Setting("default_model", None, "default")
 
 
-def test_a_stated_key_stands_above_the_environment() -> None:
+def test_a_configured_key_overrides_the_environment() -> None:
     found = settings_of(ENVIRONMENT, base_url="http://other:8000")
 
     assert found["base_url"] == Setting("base_url", "http://other:8000", "bundle.yaml")
 
 
-def test_an_empty_truncation_is_stated() -> None:
+def test_an_empty_truncation_counts_as_configured() -> None:
     assert settings_of({}, truncation="")["truncation"] == Setting("truncation", None, "bundle.yaml")
 
 
-def test_the_usual_place_is_named_where_nobody_names_one() -> None:
+def test_the_default_url_is_shown_if_none_is_configured() -> None:
     assert settings_of({})["base_url"] == Setting("base_url", "http://localhost:8000/v1", "default")
 
 
@@ -196,12 +196,12 @@ def test_no_secret_is_shown() -> None:
     assert found["extra_request_params"].value == {"api_key": "[REDACTED]", "top_k": 20}
 
 
-def test_no_key_is_said_to_be_none() -> None:
+def test_a_missing_key_is_shown_as_none() -> None:
     assert settings_of({})["api_key"].value == "none"
     assert settings_of({}, api_key="EMPTY")["api_key"].value == "none"
 
 
-def test_user_and_password_leave_a_text_wherever_they_stand() -> None:
+def test_user_and_password_are_removed_from_a_text() -> None:
     said = hide_user("base_url 'me:hunter2@gpu:8000' is not an http URL, https://me:hunter2@gpu is")
 
     assert said == "base_url '…@gpu:8000' is not an http URL, https://…@gpu is"

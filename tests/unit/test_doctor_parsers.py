@@ -38,7 +38,7 @@ def test_a_model_served_under_another_name_is_known_by_what_it_was_loaded_from()
     assert parsers_of("fast", cards) == parsers_of("mine", cards) == Parsers("hermes", "qwen3")
 
 
-def test_flags_are_whole_commands_or_say_where_the_names_are() -> None:
+def test_flags_are_complete_or_say_where_the_names_are_listed() -> None:
     known, unknown = Parsers("hermes", "qwen3"), Parsers()
 
     assert tool_flags(known) == "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
