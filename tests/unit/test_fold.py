@@ -93,11 +93,9 @@ def without_id(call: FunctionCall) -> FunctionCall:
 
 def without_ids(turn: Turn) -> tuple[Any, ...]:
     """What two runs of one question have in common."""
-    told = [
-        msgspec.structs.replace(item, call_id="") if isinstance(item, FunctionCall) else item for item in turn.items
-    ]
+    bare = [without_id(item) if isinstance(item, FunctionCall) else item for item in turn.items]
     counts = turn.usage and (turn.usage.input_tokens, turn.usage.output_tokens, turn.usage.reasoning_tokens)
-    return items, turn.status, turn.incomplete_reason, turn.model, counts
+    return bare, turn.status, turn.incomplete_reason, turn.model, counts
 
 
 @pytest.mark.parametrize(("group", "case"), PAIRED)
