@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from amplifier_core.message_models import ChatResponse, Message, TextBlock, ThinkingBlock, ToolCallBlock
+from amplifier_core.message_models import ChatResponse
 
 from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._response_handling import to_response
@@ -19,6 +19,7 @@ from amplifier_module_provider_vllm._responses.events import decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from bench.alone import BrokenRunError, alone
 from bench.contenders import FLOOR, OURS, SDK, named
+from bench.conversation import amplifier_messages, conversation
 from bench.replay_server import replaying
 from tests.support.requests import encoded
 
@@ -55,29 +56,11 @@ def measure_figures(repetitions: int) -> Figures:
     return Figures(*alone(_pure_ms, repetitions), _import_ms(repetitions), ours, sdk, raw, memory, growth)
 
 
-def history(messages: int) -> list[Message]:
-    """A session that thinks, calls a tool and answers, over and over."""
-    return [_message(n) for n in range(messages)]
-
-
 def reply_of(items: int) -> bytes:
     """A whole reply with so many output items: reasoning, text and calls in turn."""
     usage = {"input_tokens": 10, "output_tokens": items}
     output = [_item(n) for n in range(items)]
     return json.dumps({"id": "resp_1", "status": "completed", "output": output, "usage": usage}).encode()
-
-
-def _message(n: int) -> Message:
-    match n % 4:
-        case 0:
-            return Message(role="user", content=f"Question {n}: what is the weather in Paris, and what should I wear?")
-        case 1:
-            call = ToolCallBlock(id=f"call_{n}", name="get_weather", input={"city": "Paris", "day": n})
-            return Message(role="assistant", content=[ThinkingBlock(thinking="I should look it up. " * 10), call])
-        case 2:
-            return Message(role="tool", tool_call_id=f"call_{n - 1}", content="sunny, 21 C, light wind. " * 10)
-        case _:
-            return Message(role="assistant", content=[TextBlock(text="It is sunny: no coat is needed. " * 10)])
 
 
 def _item(n: int) -> dict[str, Any]:
@@ -93,7 +76,9 @@ def _item(n: int) -> dict[str, Any]:
 
 def _pure_ms(repetitions: int) -> tuple[float, float, float, float]:
     """The parts that only compute, in the order of the figures."""
-    short, middle, long = (_best_ms(repetitions, encoded, *history(count)) for count in (1000, 2000, 4000))
+    short, middle, long = (
+        _best_ms(repetitions, encoded, *amplifier_messages(conversation(count))) for count in (1000, 2000, 4000)
+    )
     return short, middle, long, _best_ms(repetitions, _converted, reply_of(1000))
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.alone import BrokenRunError, alone
-from bench.contenders import FLOOR, MODEL, OURS, named
+from bench.contender import MODEL
+from bench.contenders import FLOOR, OURS, named
 from tests.rig.server import serving
 
 

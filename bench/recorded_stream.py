@@ -9,6 +9,8 @@ from typing import Any
 from tests.support.recordings import recorded
 
 RECORDING = "tiny-qwen3", "r5_long_whole_stream"
+WITHOUT_REASONING = "tiny-qwen3", "thinking_off_kwargs_stream"
+CHAT = "tiny-qwen3-chat", "thinking_off_stream"
 
 STAMP = "0000000000.000000 "
 """The text of every delta of a stamped stream; the server writes the time of sending in its place."""
@@ -29,8 +31,12 @@ class RecordedStream:
 
 @cache
 def scaled(tokens: int, *, stamped: bool = False) -> RecordedStream:
-    """The recording with about this many deltas, its reasoning and its answer in their recorded proportions."""
-    recorded_events = [_parsed(block) for block in recorded(*RECORDING).body.split(b"\n\n") if block]
+    """The recording with about this many deltas, its reasoning and its answer in their recorded proportions.
+
+    A reply of one token is cut from a recording without reasoning: the other would keep a token of each.
+    """
+    recording = WITHOUT_REASONING if tokens == 1 else RECORDING
+    recorded_events = [_parsed(block) for block in recorded(*recording).body.split(b"\n\n") if block]
     factor = tokens / sum(_is_delta(event) for event in recorded_events)
     events: list[Json] = []
     texts: dict[str, str] = {}
@@ -45,6 +51,13 @@ def scaled(tokens: int, *, stamped: bool = False) -> RecordedStream:
         events += longer
     rendered = (_rendered(_told(event | {"sequence_number": n}, texts)) for n, event in enumerate(events))
     return RecordedStream(tuple(rendered), count, answer)
+
+
+def chat_token() -> RecordedStream:
+    """The same token from /v1/chat/completions: the chunk with the role, the token, the finish reason, the end."""
+    role, token, *_, finish, done = (block + b"\n\n" for block in recorded(*CHAT).body.split(b"\n\n") if block)
+    answer = json.loads(token.removeprefix(b"data: "))["choices"][0]["delta"]["content"]
+    return RecordedStream((role, token, finish, done), 1, answer)
 
 
 def _parsed(block: bytes) -> Json:

@@ -1,7 +1,8 @@
 """A server in a process of its own that sends one recorded reply to every request, as vLLM frames it.
 
-`python -m bench.replay_server TOKENS [PACE]` prints its port and serves until its standard input ends. With a pace, in
-tokens per second, every token is sent in its time, and its text is the second of sending on the monotonic clock.
+Requests to /v1/chat/completions get a single token. `python -m bench.replay_server TOKENS [PACE]` prints its port and
+serves until its standard input ends. With a pace, in tokens per second, every token is sent in its time, and its text
+is the second of sending on the monotonic clock.
 """
 
 import asyncio
@@ -9,11 +10,12 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
-from bench.recorded_stream import STAMP, RecordedStream, scaled
+from bench.recorded_stream import STAMP, RecordedStream, chat_token, scaled
 from tests.support.recordings import recorded
 
 WRITE = 256 * 1024
@@ -37,28 +39,40 @@ def replaying(tokens: int, pace: float | None = None) -> Iterator[str]:
             server.stdin.close()
 
 
+def received(base_url: str) -> int:
+    """How many bytes the body of the last question had."""
+    with urllib.request.urlopen(f"{base_url}/received") as answer:  # noqa: S310
+        return int(answer.read())
+
+
 class Replay:
-    """The reply of every request to /v1/responses; the card of a model to every other."""
+    """The reply of every question; the card of a model to every other request."""
 
     def __init__(self, stream: RecordedStream, pace: float | None) -> None:
         self._stream = stream
         self._pace = pace
         self._whole = b"".join(map(_chunk, stream.events))
+        self._chat = b"".join(map(_chunk, chat_token().events))
+        self._received = 0
         self._chunks = [(_chunk(event), b".delta\ndata: " in event) for event in stream.events]
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                path = await _asked(reader)
-                await self._answer(path, writer)
+                path, length = await _asked(reader)
+                if path.endswith(("/responses", "/chat/completions")):
+                    self._received = length
+                    await self._stream_to(writer, is_chat=path.endswith("/chat/completions"))
+                else:
+                    told = b"%d" % self._received if path.endswith("/received") else _card()
+                    writer.write(_head("application/json") + _chunk(told) + LAST_CHUNK)
         writer.close()
 
-    async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
-        if not path.endswith("/responses"):
-            writer.write(_head("application/json") + _chunk(_card()) + LAST_CHUNK)
-            return
+    async def _stream_to(self, writer: asyncio.StreamWriter, *, is_chat: bool) -> None:
         writer.write(_head("text/event-stream; charset=utf-8"))
-        if self._pace is None:
+        if is_chat:
+            writer.write(self._chat)
+        elif self._pace is None:
             await self._send_all(writer)
         else:
             await self._send_paced(writer, self._pace)
@@ -79,13 +93,14 @@ class Replay:
             writer.write(chunk.replace(STAMP.encode(), f"{time.monotonic():017.6f} ".encode()) if is_token else chunk)
 
 
-async def _asked(reader: asyncio.StreamReader) -> str:
-    """The path of the next request, once it is here whole."""
+async def _asked(reader: asyncio.StreamReader) -> tuple[str, int]:
+    """The path of the next request and the length of its body, once it is here whole."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     start, *lines = head.strip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    await reader.readexactly(int(headers.get("content-length", 0)))
-    return start.split(" ")[1]
+    length = int(headers.get("content-length", 0))
+    await reader.readexactly(length)
+    return start.split(" ")[1], length
 
 
 def _head(kind: str) -> bytes:

@@ -1,0 +1,49 @@
+"""What is compared: anything that streams the reply to a history, behind one small interface."""
+
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from bench.conversation import Step
+
+MODEL: Final = "tiny-qwen3"
+KEY: Final = "EMPTY"
+ANSWER: Final = "response.output_text.delta"
+
+Heard = Callable[[str], None]
+"""Called with each piece of the answer as soon as a program that uses the contender can have it."""
+
+Ask = Callable[[], Awaitable[None]]
+"""Streams one reply from its beginning to its end."""
+
+
+class Open(Protocol):
+    """Makes a contender ready to ask: the history is in its own types, its connections stay open."""
+
+    def __call__(
+        self, base_url: str, heard: Heard, steps: Sequence[Step] = ..., /
+    ) -> AbstractAsyncContextManager[Ask]: ...
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    open: Open
+    package: str | None = None
+    """What must be installed for it, besides what this package needs itself."""
+    environment: Path | None = None
+    """The virtual environment in which it runs, if not in this one."""
+
+    @property
+    def installed(self) -> bool:
+        if self.environment is not None:
+            return (self.environment / ".ready").exists()
+        return self.package is None or importlib.util.find_spec(self.package) is not None
+
+    @property
+    def python(self) -> str:
+        return sys.executable if self.environment is None else str(self.environment / "bin" / "python")
