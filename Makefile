@@ -5,6 +5,7 @@ LOWEST_PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo
 NEWEST := .venv/.ready
 LOWEST := .venv-lowest/.ready
 BENCH := .venv-bench/.ready
+BENCH_LITELLM := .venv-bench-litellm/.ready
 FUZZ := .venv-fuzz/.ready
 FUZZ_SECONDS ?= 150
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -40,7 +41,7 @@ fuzz: $(FUZZ)  ## Look for bytes that break us: FUZZ_SECONDS for each target (15
 		(cd .fuzz && PYTHONPATH=.. ../.venv-fuzz/bin/python -m tests.fuzz $$target $(FUZZ_SECONDS)) || exit 1; \
 	done
 
-bench: $(BENCH)  ## Measure the provider beside its peers; writes bench/results.json, the pictures and the README's tables
+bench: $(BENCH) $(BENCH_LITELLM)  ## Measure the provider beside its peers; writes bench/results.json, the pictures and docs/benchmarks.md
 	.venv-bench/bin/python -m bench
 	.venv-bench/bin/python -m bench.prefix_cache
 
@@ -49,7 +50,7 @@ format: $(NEWEST)  ## Sort imports and lay out the code
 	.venv/bin/ruff format
 
 clean:  ## Remove the environments and caches (but not .vllm, the 3.4 GB of vLLM)
-	rm -rf .venv .venv-bench .venv-fuzz .venv-lowest .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-bench-litellm .venv-fuzz .venv-lowest .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The package is installed in place: source files need no new environment, only what pyproject.toml asks for does.
 $(NEWEST): pyproject.toml
@@ -74,4 +75,10 @@ $(BENCH): pyproject.toml
 	@echo "Setting up .venv-bench (once) ..."
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python $(PIP) --editable '.[bench]'
+	@touch $@
+
+$(BENCH_LITELLM): pyproject.toml
+	@echo "Setting up .venv-bench-litellm (once) ..."
+	@$(PYTHON) -m venv .venv-bench-litellm
+	@.venv-bench-litellm/bin/python $(PIP) --editable '.[bench-litellm]'
 	@touch $@

@@ -1,7 +1,7 @@
 """Measure the provider beside its peers: `python -m bench [PART …]`, all parts where none is named.
 
-The figures go into bench/results.json, the pictures beside it, and both into the README. Fails only where something is
-broken, never for being slow.
+The figures go into bench/results.json, the pictures beside it, and both into docs/benchmarks.md. Fails only where
+something is broken, never for being slow.
 """
 
 import argparse
@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.alone import BrokenRunError
-from bench.charts import can_draw, draw_concurrency, draw_streaming
+from bench.charts import can_draw, draw_concurrency, draw_history, draw_streaming
 from bench.concurrency import Sweep, measure_concurrency
 from bench.figures import measure_figures
+from bench.history import Lengths, measure_blocking, measure_history
 from bench.real_server import measure_real_server
 from bench.results import Results, machine, read_results, tables, with_results, write_results
 from bench.streaming import measure_streaming
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,22 @@ class Effort:
     tokens: int
     repetitions: int
     sweep: Sweep
+    lengths: Lengths
 
 
-FULL = Effort(20_000, 5, Sweep((1, 4, 16, 64, 256), tokens=1_000_000, sdk_tokens=10_000, seconds=5.0))
-QUICK = Effort(400, 1, Sweep((2,), tokens=800, sdk_tokens=800, seconds=0.4))
+FULL = Effort(
+    20_000,
+    5,
+    Sweep((1, 4, 16, 64, 256), tokens=1_000_000, sdk_tokens=10_000, seconds=5.0),
+    # 2,500 characters in each of 4,000 messages make a body of 10 MB.
+    Lengths((1, 40, 400, 4_000), blocking=((400, 0), (4_000, 0), (4_000, 2_500)), seconds=2.0, calls=3),
+)
+QUICK = Effort(
+    400,
+    1,
+    Sweep((2,), tokens=800, sdk_tokens=800, seconds=0.4),
+    Lengths((1, 8), blocking=((8, 0),), seconds=0.0, calls=1),
+)
 
 Part = Callable[[Results, Effort], Results]
 
@@ -41,6 +54,11 @@ PARTS: dict[str, Part] = {
         results, streaming=tuple(measure_streaming(effort.tokens, effort.repetitions))
     ),
     "concurrency": lambda results, effort: replace(results, concurrency=tuple(measure_concurrency(effort.sweep))),
+    "history": lambda results, effort: replace(
+        results,
+        history=tuple(measure_history(effort.lengths)),
+        blocking=tuple(measure_blocking(effort.lengths)),
+    ),
     "figures": lambda results, effort: replace(results, figures=measure_figures(effort.repetitions)),
     "real": lambda results, effort: replace(results, real_server=measure_real_server(2 * effort.repetitions)),
 }
@@ -61,7 +79,7 @@ def main() -> int:
     print(tables(results))
     _draw(results, folder)
     if folder == HERE:
-        README.write_text(with_results(README.read_text(), results))
+        PAGE.write_text(with_results(PAGE.read_text(), results))
     return 0
 
 
@@ -69,7 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the provider beside its peers.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--quick", action="store_true", help="measure little: shows that it works, not how fast")
-    parser.add_argument("--into", type=Path, default=HERE, metavar="FOLDER", help="not into bench/ and the README")
+    parser.add_argument("--into", type=Path, default=HERE, metavar="FOLDER", help="not into bench/ and docs/")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
@@ -84,6 +102,8 @@ def _draw(results: Results, folder: Path) -> None:
         draw_streaming(results.streaming, folder / "streaming.png")
     if results.concurrency:
         draw_concurrency(results.concurrency, folder / "concurrency.png")
+    if results.history:
+        draw_history(results.history, folder / "history.png")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-"""The pictures of the README, where matplotlib is installed."""
+"""The pictures of docs/benchmarks.md, where matplotlib is installed."""
 
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.concurrency import Crowd
-from bench.contenders import OURS
+from bench.contenders import FLOOR, OURS
+from bench.history import CallCost
 from bench.streaming import Cost
 
-COLOR, OTHERS, GRID = "#1a73e8", "#9aa0a6", "#dadce0"
+COLOR, OTHERS, GRID, INK = "#1a73e8", "#9aa0a6", "#dadce0", "#202124"
+LABEL_GAP = 1.7
+"""By what factor the labels at the ends of lines stand apart."""
+
 GOAL_US, GOAL_RATE = 5.0, 200_000.0
 
 
@@ -28,7 +33,7 @@ def draw_streaming(costs: Sequence[Cost], path: Path) -> None:
         [cost.contender for cost in ordered], [cost.cpu_us_per_token for cost in ordered], color=colors, height=0.65
     )
     axes.bar_label(bars, fmt="%.3g", padding=4)
-    axes.axvline(GOAL_US, color="#202124", linewidth=1, linestyle=":")
+    axes.axvline(GOAL_US, color=INK, linewidth=1, linestyle=":")
     axes.set_xscale("log")
     axes.set_xlim(1, 2.2 * ordered[0].cpu_us_per_token)
     axes.set_xlabel("µs of CPU per streamed token (log scale; dotted: the goal)")
@@ -48,7 +53,7 @@ def draw_concurrency(crowds: Sequence[Crowd], path: Path) -> None:
         color = COLOR if name == OURS.name else OTHERS
         rates.plot(streams, [crowd.tokens_per_second for crowd in those], "o-", color=color, label=name)
         delays.plot(streams, [crowd.late_ms_p99 for crowd in those], "o-", color=color, label=name)
-    rates.axhline(GOAL_RATE, color="#202124", linewidth=1, linestyle=":")
+    rates.axhline(GOAL_RATE, color=INK, linewidth=1, linestyle=":")
     rates.set_title("tokens per second, all streams together", fontsize=10)
     delays.set_title("99th percentile of sent-to-shown, ms, at 50 tokens/s each", fontsize=10)
     sizes = sorted({crowd.streams for crowd in crowds})
@@ -61,3 +66,47 @@ def draw_concurrency(crowds: Sequence[Crowd], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     rates.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
+
+
+def draw_history(costs: Sequence[CallCost], path: Path) -> None:
+    """CPU of one call over the length of its history, each line with its name at its end."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    axes = figure.subplots()
+    ends: list[tuple[float, str]] = []
+    for name in dict.fromkeys(cost.contender for cost in costs):
+        those = [cost for cost in costs if cost.contender == name]
+        figures = [cost.cpu_ms for cost in those]
+        style, order = ("s--" if name.endswith("(chat)") else "o-"), 3 if name == OURS.name else 2
+        axes.plot([cost.messages for cost in those], figures, style, color=_color(name), markersize=4, zorder=order)
+        ends.append((figures[-1], name))
+    lengths = sorted({cost.messages for cost in costs})
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _name_ends(axes, lengths[-1], sorted(ends))
+    axes.yaxis.set_major_formatter(lambda ms, _position: f"{ms:,g}")
+    axes.set_xticks(lengths, [f"{messages:,}" for messages in lengths])
+    axes.minorticks_off()
+    axes.set_xlabel("messages in the history (log scale)")
+    axes.set_ylabel("ms of CPU per call (log scale; dashed: chat completions)")
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def _name_ends(axes: Any, messages: int, ends: Sequence[tuple[float, str]]) -> None:
+    """Write the name of each line to the right of its end, from below, none on top of another."""
+    height = 0.0
+    for cpu_ms, name in ends:
+        height = max(cpu_ms, height * LABEL_GAP)
+        color = INK if name != OURS.name else COLOR
+        at, line = (1.25 * messages, height), [[messages, 1.2 * messages], [cpu_ms, height]]
+        axes.plot(*line, color=GRID, linewidth=0.8, clip_on=False, zorder=1)
+        axes.annotate(f"{name}: {cpu_ms:,.0f} ms", at, color=color, fontsize=9, va="center", annotation_clip=False)
+    axes.set_xlim(0.8, 1.05 * messages)
+    axes.set_ylim(top=height)
+
+
+def _color(name: str) -> str:
+    return {OURS.name: COLOR, FLOOR.name: INK}.get(name, OTHERS)

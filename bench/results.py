@@ -1,17 +1,19 @@
-"""What was measured: kept as JSON, told as tables, and written into the README."""
+"""What was measured: kept as JSON, shown as tables, and written into docs/benchmarks.md."""
 
 import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.concurrency import Crowd
-from bench.contenders import FLOOR
+from bench.contenders import FLOOR, LITELLM, OURS
 from bench.figures import Figures
+from bench.history import Blocking, CallCost
 from bench.real_server import Overhead
 from bench.streaming import Cost
 
@@ -28,6 +30,8 @@ class Results:
     machine: dict[str, str]
     streaming: tuple[Cost, ...] = ()
     concurrency: tuple[Crowd, ...] = ()
+    history: tuple[CallCost, ...] = ()
+    blocking: tuple[Blocking, ...] = ()
     figures: Figures | None = None
     real_server: Overhead | None = None
 
@@ -40,6 +44,8 @@ def read_results(path: Path) -> Results:
         machine(),
         streaming=tuple(Cost(**cost) for cost in found.get("streaming", ())),
         concurrency=tuple(Crowd(**crowd) for crowd in found.get("concurrency", ())),
+        history=tuple(CallCost(**cost) for cost in found.get("history", ())),
+        blocking=tuple(Blocking(**blocking) for blocking in found.get("blocking", ())),
         figures=None if figures is None else Figures(**figures),
         real_server=None if real is None else Overhead(**real),
     )
@@ -54,19 +60,24 @@ def tables(results: Results) -> str:
     parts = [
         _streaming_table(results.streaming),
         _concurrency_table(results.concurrency),
+        _history_table(results.history),
+        _blocking_table(results.blocking),
         _figures_table(results.figures, results.real_server),
         _machine_line(results.machine),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def with_results(readme: str, results: Results) -> str:
-    """The README with what stands between the markers written anew."""
-    before, _, rest = readme.partition(BEGIN)
+def with_results(page: str, results: Results) -> str:
+    """The page with what stands between the markers written anew."""
+    before, _, rest = page.partition(BEGIN)
     streaming, concurrency = _streaming_table(results.streaming), _concurrency_table(results.concurrency)
+    history = _history_table(results.history)
     parts = [
-        streaming and streaming + "\n![CPU per streamed token](bench/streaming.png)\n",
-        concurrency and concurrency + "\n![Many streams in one process](bench/concurrency.png)\n",
+        streaming and streaming + "\n![CPU per streamed token](../bench/streaming.png)\n",
+        concurrency and concurrency + "\n![Many streams in one process](../bench/concurrency.png)\n",
+        history and history + "\n![CPU of one call by the length of its history](../bench/history.png)\n",
+        _blocking_table(results.blocking),
         _figures_table(results.figures, results.real_server),
         _machine_line(results.machine),
     ]
@@ -96,6 +107,30 @@ def _concurrency_table(crowds: Sequence[Crowd]) -> str:
     return _table(head + " events per token¹ |", rows) + note if rows else ""
 
 
+def _history_table(costs: Sequence[CallCost]) -> str:
+    if not costs:
+        return ""
+    lengths = sorted({cost.messages for cost in costs})
+    by_name = {cost.contender: [one.cpu_ms for one in costs if one.contender == cost.contender] for cost in costs}
+    ours = by_name[OURS.name][-1]
+    rows = [
+        f"| {name} | {' | '.join(map(_rounded, figures))} | {_rounded(figures[-1] / ours)} |"
+        for name, figures in sorted(by_name.items(), key=lambda pair: pair[1][-1])
+    ]
+    columns = " | ".join(f"{messages:,}" for messages in lengths)
+    head = f"| CPU ms of one call by messages of history, one token back | {columns} | times ours at {lengths[-1]:,} |"
+    return _table(head, rows)
+
+
+def _blocking_table(blockings: Sequence[Blocking]) -> str:
+    rows = [
+        f"| {one.contender} | {one.messages:,} | {one.body_bytes / 1e6:.2g} | {_rounded(one.longest_ms)} |"
+        for one in blockings
+    ]
+    head = "| longest time that one call blocks the event loop | messages | body, MB | ms |"
+    return _table(head, rows) if rows else ""
+
+
 def _figures_table(figures: Figures | None, real: Overhead | None) -> str:
     told = [] if figures is None else _told(figures)
     if real is not None:
@@ -117,6 +152,10 @@ def _told(figures: Figures) -> list[tuple[str, str]]:
     ]
 
 
+def _rounded(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 1 else f"{figure:.2f}"
+
+
 def _ms(*figures: float) -> str:
     return "; ".join(f"{figure:.1f}" for figure in figures) + " ms"
 
@@ -131,12 +170,17 @@ def _machine_line(machine: dict[str, str]) -> str:
 
 
 def machine() -> dict[str, str]:
-    versions = {name: version for name in PACKAGES if (version := _version(name))}
-    return {"Python": platform.python_version(), **versions, "cores:": str(os.cpu_count())}
+    versions = {name: version for name in PACKAGES if (version := _version(name, sys.path))}
+    return {"Python": platform.python_version(), **versions, **_litellm(), "cores:": str(os.cpu_count())}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _litellm() -> dict[str, str]:
+    """It stands in an environment apart, with an openai package of its own."""
+    folders = [str(folder) for folder in LITELLM.glob("lib/*/site-packages")]
+    version = _version("litellm", folders)
+    return {"litellm": f"{version} (with openai {_version('openai', folders)})"} if version else {}
+
+
+def _version(package: str, folders: list[str]) -> str | None:
+    found = importlib.metadata.distributions(name=package, path=folders)
+    return next((distribution.version for distribution in found), None)

@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench.recorded_stream import RECORDING, scaled
+from bench.__main__ import PAGE
+from bench.contenders import SDK
+from bench.conversation import conversation, response_items
+from bench.recorded_stream import RECORDING, chat_token, scaled
+from bench.replay_server import received, replaying
 from bench.results import BEGIN, END, Results, with_results
 from tests.support.recordings import recorded
 
 
-@pytest.mark.parametrize("part", ["streaming", "concurrency", "figures"])
+@pytest.mark.parametrize("part", ["streaming", "concurrency", "history", "figures"])
 async def test_a_part_runs_and_writes_what_it_found(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", part, "--quick", "--into", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -45,9 +50,51 @@ def test_a_longer_stream_tells_the_text_of_its_deltas_at_its_end() -> None:
     assert message["content"][0]["text"] == stream.answer
 
 
-def test_only_what_stands_between_the_markers_is_written() -> None:
-    readme = f"# Title\n\n{BEGIN}old\n{END}\n\nMore.\n"
+def test_a_reply_of_one_token_is_the_same_on_both_endpoints() -> None:
+    responses, chat = scaled(1), chat_token()
 
-    written = with_results(readme, Results({"Python": "3"}))
+    assert (responses.tokens, responses.answer) == (chat.tokens, chat.answer) == (1, "The")
+    assert sum(b".delta\ndata: " in event for event in responses.events) == 1
+
+
+@pytest.mark.parametrize("messages", [1, 8, 40])
+def test_a_history_has_its_length_ends_with_a_question_and_answers_every_call(messages: int) -> None:
+    steps = conversation(messages)
+    items = response_items(steps)
+
+    calls = [item["call_id"] for item in items if item["type"] == "function_call"]
+    assert len(steps) == messages
+    assert items[-1]["role"] == "user"
+    assert calls == [item["call_id"] for item in items if item["type"] == "function_call_output"]
+
+
+def test_a_history_may_be_padded_to_any_size() -> None:
+    sizes = [len(json.dumps(response_items(conversation(40, characters)))) for characters in (0, 2_500, 25_000)]
+
+    assert sizes[0] < 40 * 2_500 < sizes[1] < 40 * 25_000 < sizes[2]
+
+
+async def test_the_server_tells_how_much_it_was_sent() -> None:
+    body = json.dumps(response_items(conversation(8)))
+
+    with replaying(1) as base_url:
+        async with SDK.open(base_url, lambda _text: None, conversation(8)) as ask:
+            await ask()
+        sent = received(base_url)
+
+    assert len(body) * 0.8 < sent < len(body) * 1.2
+
+
+def test_every_picture_of_the_page_exists() -> None:
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", PAGE.read_text())
+
+    assert [picture for picture in pictures if not (PAGE.parent / picture).exists()] == []
+    assert pictures != []
+
+
+def test_only_what_stands_between_the_markers_is_written() -> None:
+    page = f"# Title\n\n{BEGIN}old\n{END}\n\nMore.\n"
+
+    written = with_results(page, Results({"Python": "3"}))
 
     assert written == f"# Title\n\n{BEGIN}Measured with Python 3.\n{END}\n\nMore.\n"

@@ -1,0 +1,147 @@
+"""What one call costs by the length of its history, and how long it blocks the event loop. Replies have one token.
+
+`python -m bench.history CONTENDER BASE_URL LENGTHS` measures one contender in the environment that it needs.
+"""
+
+import asyncio
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from bench.alone import BrokenRunError, alone
+from bench.contender import Ask, Contender
+from bench.contenders import HISTORY, OURS, SDK, named
+from bench.conversation import conversation, response_items
+from bench.recorded_stream import scaled
+from bench.replay_server import received, replaying
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What to measure: histories of so many messages, each for so many seconds and at least so many calls."""
+
+    messages: tuple[int, ...]
+    blocking: tuple[tuple[int, int], ...]
+    """Messages, and how many characters each one has at least."""
+    seconds: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """The best of the calls: whatever else the machine does only ever adds to it."""
+
+    contender: str
+    messages: int
+    cpu_ms: float
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """For how long one call keeps everything else in the event loop waiting, in the best of the calls."""
+
+    contender: str
+    messages: int
+    body_bytes: int
+    longest_ms: float
+
+
+def measure_history(lengths: Lengths) -> list[CallCost]:
+    """Every contender that is installed, one after the other, on the same histories."""
+    with replaying(1) as base_url:
+        return [cost for one in HISTORY if one.installed for cost in _in_its_environment(one, base_url, lengths)]
+
+
+def measure_blocking(lengths: Lengths) -> list[Blocking]:
+    with replaying(1) as base_url:
+        return [
+            alone(_blocking, one.name, base_url, messages, characters, lengths)
+            for one in (OURS, SDK)
+            for messages, characters in lengths.blocking
+        ]
+
+
+def _in_its_environment(one: Contender, base_url: str, lengths: Lengths) -> list[CallCost]:
+    command = [one.python, "-m", "bench.history", one.name, base_url, json.dumps(asdict(lengths))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise BrokenRunError(f"{one.name}: {done.stderr}")
+    return [CallCost(**cost) for cost in json.loads(done.stdout.splitlines()[-1])]
+
+
+async def _call_costs(name: str, base_url: str, lengths: Lengths) -> list[CallCost]:
+    return [CallCost(name, messages, await _cpu_ms(name, base_url, messages, lengths)) for messages in lengths.messages]
+
+
+async def _cpu_ms(name: str, base_url: str, messages: int, lengths: Lengths) -> float:
+    steps, pieces, cpu = conversation(messages), list[str](), list[float]()
+    async with named(name).open(base_url, pieces.append, steps) as ask:
+        await _checked(name, ask, pieces)
+        _check_that_all_was_sent(name, received(base_url), len(str(response_items(steps))))
+        gc.collect()  # what opening left behind is not the calls' to clear away; what they leave themselves is
+        until = time.perf_counter() + lengths.seconds
+        while len(cpu) < lengths.calls or time.perf_counter() < until:
+            began = time.process_time()
+            await ask()
+            cpu.append(time.process_time() - began)
+    return min(cpu) * 1000
+
+
+def _blocking(name: str, base_url: str, messages: int, characters: int, lengths: Lengths) -> Blocking:
+    return asyncio.run(_longest_block(name, base_url, messages, characters, lengths))
+
+
+async def _longest_block(name: str, base_url: str, messages: int, characters: int, lengths: Lengths) -> Blocking:
+    pieces, longest = list[str](), list[float]()
+    async with named(name).open(base_url, pieces.append, conversation(messages, characters)) as ask:
+        await _checked(name, ask, pieces)
+        gc.collect()
+        until = time.perf_counter() + lengths.seconds
+        while len(longest) < lengths.calls or time.perf_counter() < until:
+            longest.append(await _longest_gap(ask))
+    return Blocking(name, messages, received(base_url), min(longest) * 1000)
+
+
+async def _longest_gap(ask: Ask) -> float:
+    """Seconds between two turns of a task that only ever yields."""
+    gaps = [0.0]
+
+    async def tick() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            gaps[0] = max(gaps[0], now - last)
+            last = now
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    await ask()
+    await asyncio.sleep(0)
+    ticking.cancel()
+    with suppress(asyncio.CancelledError):
+        await ticking
+    return gaps[0]
+
+
+async def _checked(name: str, ask: Ask, pieces: Sequence[str]) -> None:
+    """One call that counts for nothing but that the token came: connections are open and modules loaded after it."""
+    await ask()
+    if "".join(pieces).strip() != scaled(1).answer:
+        raise BrokenRunError(f"{name}: {''.join(pieces)!r} came instead of {scaled(1).answer!r}")
+
+
+def _check_that_all_was_sent(name: str, sent: int, whole: int) -> None:
+    """Chat clients may leave the reasoning out; nobody may leave out more."""
+    if sent < whole / 2:
+        raise BrokenRunError(f"{name}: sent {sent} bytes of a history of about {whole}")
+
+
+if __name__ == "__main__":
+    contender, url, told = sys.argv[1:]
+    print(json.dumps([asdict(cost) for cost in asyncio.run(_call_costs(contender, url, Lengths(**json.loads(told))))]))
