@@ -37,7 +37,7 @@ FULL = Effort(
     20_000,
     5,
     Sweep((1, 4, 16, 64, 256), tokens=1_000_000, sdk_tokens=10_000, seconds=5.0),
-    # 2,500 characters in each of 4,000 messages make a body of 10 MB.
+    # 2,500 characters or more in each of 4,000 messages make a body of 11 MB.
     Lengths((1, 40, 400, 4_000), blocking=((400, 0), (4_000, 0), (4_000, 2_500)), seconds=2.0, calls=3),
 )
 QUICK = Effort(

@@ -153,7 +153,7 @@ def _told(figures: Figures) -> list[tuple[str, str]]:
 
 
 def _rounded(figure: float) -> str:
-    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 1 else f"{figure:.2f}"
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 1 else f"{figure:.2g}"
 
 
 def _ms(*figures: float) -> str:
