@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import ROOT, blocks
+from tests.documents import ROOT, blocks
 from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live

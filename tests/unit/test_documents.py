@@ -12,17 +12,17 @@ from amplifier_module_provider_vllm._doctor.configured import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
 from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS
 from tests.config_table import config_table, written_table
-from tests.readme import CONTRIBUTING, README, ROOT, blocks, commands
+from tests.documents import CONTRIBUTING, README, ROOT, blocks, commands
 from tests.rig.models import TINY_MODELS
 
 # Where a command is tried; what stands in no test here or there is tried by the suite's own target in .ci/run.
 TRIED = {
-    "make demo": "tests/live/test_readme.py",
+    "make demo": "tests/live/test_documents.py",
     "pip install .": "tests/live/test_install.py",
     "pip install '.[doctor]'": "tests/live/test_install.py",
-    "amplifier-vllm doctor http://localhost:8000": "tests/live/test_readme.py",
-    "amplifier-vllm doctor --config bundle.yaml": "tests/live/test_readme.py",
-    "amplifier-vllm doctor --config bundle.yaml --json": "tests/live/test_readme.py",
+    "amplifier-vllm doctor http://localhost:8000": "tests/live/test_documents.py",
+    "amplifier-vllm doctor --config bundle.yaml": "tests/live/test_documents.py",
+    "amplifier-vllm doctor --config bundle.yaml --json": "tests/live/test_documents.py",
 }
 
 
