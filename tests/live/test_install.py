@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_documents import SESSION, run
 from tests.documents import ROOT
+from tests.live.test_documents import SESSION, run
 from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live

@@ -18,9 +18,9 @@ SHOWN = {
     "test_provider_simple.py": "The capital of France is Paris.",
     "04_test_tool_calling.py": "It is sunny and 21 degrees in Paris.",
     "06_test_responses_correct_format.py": "400  message with id null",
-    "07_stream_timing.py": "response.function_call_arguments.done",
-    "08_prefix_cache.py": "reminders where they were said:",
-    "09_error_bodies.py": "no such model: 404",
+    "stream_timing.py": "response.function_call_arguments.done",
+    "prefix_cache.py": "reminders where they were said:",
+    "error_bodies.py": "no such model: 404",
 }
 
 
