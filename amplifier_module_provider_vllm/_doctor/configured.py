@@ -112,7 +112,8 @@ def _is_ours(entry: Mapping[str, Any]) -> bool:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("instance_id") or "vllm")
+    """What a session calls it: its `id` in a bundle or settings file, its `instance_id` in a mount plan."""
+    return str(entry.get("id") or entry.get("instance_id") or "vllm")
 
 
 def _config(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def _file_findings(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[F
         yield fail("config", f"Amplifier finds no module called {entry.get('module')}", f"write `module: {MODULE}`")
     if names.count(_name(entry)) > 1:
         message = f"{names.count(_name(entry))} vLLM providers are called {_name(entry)!r}"
-        yield fail("config", message, "give each an `instance_id` of its own")
+        yield fail("config", message, "give each an `id` of its own (in a mount plan an `instance_id`)")
     for variable in sorted(set(_unset_variables(entry.get("config")))):
         yield note("config", f"the variable {variable} is not set and is read as empty", f"export {variable}=…")
 

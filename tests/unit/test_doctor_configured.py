@@ -63,11 +63,12 @@ def test_the_provider_is_found_in_every_shape(tmp_path: Path, name: str, text: s
     assert found == [Instance("vllm", config, dict.fromkeys(config, name), [])]
 
 
-def test_every_instance_is_found(tmp_path: Path) -> None:
-    text = """
+@pytest.mark.parametrize("key", ["id", "instance_id"])
+def test_every_instance_is_found(tmp_path: Path, key: str) -> None:
+    text = f"""
 providers:
-  - {module: provider-vllm, instance_id: small, config: {base_url: "http://gpu-1:8000"}}
-  - {module: provider-vllm, instance_id: large, config: {base_url: "http://gpu-2:8000"}}
+  - {{module: provider-vllm, {key}: small, config: {{base_url: "http://gpu-1:8000"}}}}
+  - {{module: provider-vllm, {key}: large, config: {{base_url: "http://gpu-2:8000"}}}}
 """
 
     found = read_instances(written(tmp_path, "bundle.yaml", text))
@@ -111,7 +112,8 @@ def test_two_providers_of_the_same_name_are_reported(tmp_path: Path) -> None:
     first, second = read_instances(written(tmp_path, "a.yaml", text))
 
     said = "2 vLLM providers are called 'vllm'"
-    assert first.findings == second.findings == [fail("config", said, "give each an `instance_id` of its own")]
+    remedy = "give each an `id` of its own (in a mount plan an `instance_id`)"
+    assert first.findings == second.findings == [fail("config", said, remedy)]
 
 
 @pytest.mark.parametrize(
