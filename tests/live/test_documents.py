@@ -1,6 +1,5 @@
-"""What the README promises, done as its reader would do it."""
+"""What the documents say, done as their reader would do it."""
 
-import ast
 import json
 import os
 import shlex
@@ -10,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT, blocks
+from tests.documents import DOCUMENTS, README, ROOT, Script, blocks, scripts
 from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 
-SESSION, USE = blocks("python")
 DOCTOR = "amplifier-vllm doctor http://localhost:8000"
 DOCTOR_OF_A_FILE = "amplifier-vllm doctor --config bundle.yaml"
 DOCTOR_FOR_SCRIPTS = "amplifier-vllm doctor --config bundle.yaml --json"
@@ -36,30 +34,20 @@ def run(command: list[str], folder: Path = ROOT, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_session_in_the_readme_answers_on_tiny_qwen3(qwen: LiveServer, tmp_path: Path) -> None:
-    script = tmp_path / "session.py"
-    script.write_text(SESSION)
+@pytest.mark.parametrize("script", [one for file in DOCUMENTS for one in scripts(file)], ids=lambda one: one.name)
+def test_a_script_prints_what_the_document_shows_on_tiny_qwen3(
+    qwen: LiveServer, tmp_path: Path, script: Script
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(script.code)
 
-    said = run([sys.executable, str(script)], VLLM_BASE_URL=qwen.base_url)
+    printed = run([sys.executable, str(file)], tmp_path, VLLM_BASE_URL=qwen.base_url)
 
-    assert "It is sunny and 21 degrees in Paris." in said
-
-
-def test_everything_the_readme_asks_of_the_provider_is_answered_on_tiny_qwen3(qwen: LiveServer, tmp_path: Path) -> None:
-    script = tmp_path / "use.py"
-    script.write_text(USE)
-
-    reasoned, called, formatted, seen = run([sys.executable, str(script)], VLLM_BASE_URL=qwen.base_url).splitlines()
-
-    assert reasoned == "['thinking', 'text'] The capital of France is Paris."
-    assert called == "get_weather {'city': 'Paris'}"
-    assert ast.literal_eval(formatted).keys() == {"city", "population"}
-    assert "requested='image'" in seen
-    assert seen.endswith("The capital of Japan is Tokyo.")
+    assert printed == script.output
 
 
 def test_the_doctor_in_the_readme_says_what_it_shows_on_tiny_qwen3(qwen: LiveServer) -> None:
-    shown = next(block for block in blocks("text") if block.startswith("vllm: "))
+    shown = next(block for block in blocks("text", README) if block.startswith("vllm: "))
 
     said = run([word.replace("http://localhost:8000", qwen.base_url) for word in shlex.split(DOCTOR)])
 
@@ -68,8 +56,8 @@ def test_the_doctor_in_the_readme_says_what_it_shows_on_tiny_qwen3(qwen: LiveSer
 
 
 def test_both_servers_of_the_readme_are_examined(qwen: LiveServer, gpt_oss: LiveServer, tmp_path: Path) -> None:
-    (two,) = [block for block in blocks("yaml") if block.count("instance_id") == 2]
-    served = two.replace("http://gpu-1:8000", qwen.base_url).replace("http://gpu-2:8000", gpt_oss.base_url)
+    (two,) = [block for block in blocks("yaml", README) if block.count("provider-vllm") == 2]
+    served = two.replace("http://gpu-1:8000", qwen.base_url).replace("https://gpu-2.example.com", gpt_oss.base_url)
     (tmp_path / "bundle.yaml").write_text(served)
 
     plain = run(shlex.split(DOCTOR_OF_A_FILE), tmp_path, LARGE_KEY="any")

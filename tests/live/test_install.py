@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT
-from tests.live.test_documents import SESSION, run
+from tests.documents import ROOT, USAGE, scripts
+from tests.live.test_documents import run
 from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 
 INSTALL = ("pip install .", "pip install '.[doctor]'")
-SOURCES = ("amplifier_module_provider_vllm", "tests/support/modules", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("amplifier_module_provider_vllm", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,17 @@ def python(checkout: Path) -> Path:
     return python
 
 
-def test_an_installed_provider_answers_in_a_session_on_tiny_qwen3(
+def test_the_scripts_run_with_the_installed_package_alone_on_tiny_qwen3(
     qwen: LiveServer, checkout: Path, python: Path
 ) -> None:
-    (checkout / "session.py").write_text(SESSION)
+    first, *_ = scripts(USAGE)
+    folder = checkout / "elsewhere"
+    folder.mkdir()
+    (folder / "question.py").write_text(first.code)
 
-    said = run([str(python), "session.py"], checkout, VLLM_BASE_URL=qwen.base_url)
+    printed = run([str(python), "question.py"], folder, VLLM_BASE_URL=qwen.base_url)
 
-    assert "It is sunny and 21 degrees in Paris." in said
+    assert printed == first.output
 
 
 def test_an_installed_doctor_examines_on_tiny_qwen3(qwen: LiveServer, checkout: Path, python: Path) -> None:

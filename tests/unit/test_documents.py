@@ -1,22 +1,49 @@
-"""The README says what is true: its table is the config model's, its files, commands and configs are tried."""
+"""The documents are true: tables are those of the code; links, files, commands, configs and scripts are checked."""
 
+import ast
+import json
+import logging
 import os
 import re
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from amplifier_core.testing import MockCoordinator
 
+from amplifier_module_provider_vllm import mount
 from amplifier_module_provider_vllm._config import read_config, unknown_keys
 from amplifier_module_provider_vllm._doctor.configured import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
 from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS
 from tests.config_table import config_table, written_table
-from tests.documents import CONTRIBUTING, README, ROOT, blocks, commands
+from tests.documents import (
+    DOCUMENTS,
+    FOLDERS,
+    OFFLINE,
+    README,
+    REFERENCE,
+    ROOT,
+    USAGE,
+    anchors,
+    blocks,
+    commands,
+    languages,
+    name_of,
+    scripts,
+    text,
+)
 from tests.rig.models import TINY_MODELS
+from tests.support.session import open_session
 
-# Where a command is tried; what stands in no test here or there is tried by the suite's own target in .ci/run.
-TRIED = {
+PACKAGE = ROOT / "amplifier_module_provider_vllm"
+TARGETS = set(re.findall(r"^(\w+):", text(ROOT / "Makefile"), re.MULTILINE))
+
+# Which test runs a command; `make` runs its targets, and what stands in no test file here is run below.
+RUN_BY = {
     "make demo": "tests/live/test_documents.py",
     "pip install .": "tests/live/test_install.py",
     "pip install '.[doctor]'": "tests/live/test_install.py",
@@ -24,68 +51,109 @@ TRIED = {
     "amplifier-vllm doctor --config bundle.yaml": "tests/live/test_documents.py",
     "amplifier-vllm doctor --config bundle.yaml --json": "tests/live/test_documents.py",
 }
+VOCABULARY = blocks("sh", OFFLINE)[-1]
+LAST_CALL, FAILURES = (line for line in commands(README) if line.startswith("grep "))
+
+every_document = pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
+every_guide = pytest.mark.parametrize("file", [*DOCUMENTS, *FOLDERS], ids=name_of)
 
 
 def test_the_config_table_is_the_config_model() -> None:
-    assert written_table(README.read_text()) == config_table(), "run `python -m tests.config_table`"
+    assert written_table(text(README)) == config_table(), "run `python -m tests.config_table`"
 
 
-def test_every_command_is_tried() -> None:
-    here = set(blocks("sh")[-1].splitlines()) | {line for line in commands() if line.startswith("grep ")}
+def test_every_event_that_is_emitted_is_in_the_readme() -> None:
+    constants = {node.value for node in ast.walk(_tree("_observability.py")) if isinstance(node, ast.Constant)}
+    events = {one for one in constants if isinstance(one, str) and re.fullmatch(r"(llm|provider):[a-z_:]+", one)}
 
-    assert set(commands()) - here == {*TRIED, "make test"}
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
-    assert [command for command, file in TRIED.items() if f'"{command}"' not in (ROOT / file).read_text()] == []
-
-
-def test_every_command_of_the_contributors_guide_is_a_target_or_the_rig() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-    for command in commands(CONTRIBUTING):
-        match command.split():
-            case ["make", target, *_]:
-                assert target in targets
-            case ["python", "-m", "tests.rig", word, *_]:
-                assert f'"{word}"' in (ROOT / "tests" / "rig" / "__main__.py").read_text()
-            case [".venv/bin/pytest", *arguments]:
-                assert [one for one in arguments if one.startswith("tests/") and not (ROOT / one).exists()] == []
-            case _:
-                pytest.fail(f"nothing tries {command!r}")
+    assert {event for event in events if f"`{event}`" not in text(README)} == set()
+    assert "llm:response" in events
 
 
-@pytest.mark.parametrize("file", [README, CONTRIBUTING], ids=lambda file: file.name)
-def test_every_file_that_is_named_exists(file: Path) -> None:
-    text = file.read_text()
-    named = re.findall(r"`((?:tests|examples|ai_working|bench|amplifier_module_provider_vllm)/[\w./-]*)`", text)
-    linked = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
-
-    assert [name for name in [*named, *linked] if not (ROOT / name).exists()] == []
-    assert named != []
+@every_document
+def test_every_block_has_a_language_that_is_checked(file: Path) -> None:
+    assert languages(file) <= {"sh", "python", "yaml", "json", "text"}
 
 
-def test_every_heading_that_is_linked_exists() -> None:
-    text = README.read_text()
-    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+@every_document
+def test_every_command_is_run_by_a_test(file: Path) -> None:
+    assert [command for command in commands(file) if not _is_run(command)] == []
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
+def test_the_whole_suite_is_one_command() -> None:
+    assert "exec make test\n" in text(ROOT / ".ci" / "run")
+
+
+@every_document
+def test_every_python_script_shows_the_output_that_the_live_tests_compare(file: Path) -> None:
+    assert [script.code for script in scripts(file)] == blocks("python", file)
+
+
+@pytest.mark.parametrize("script", [one for file in DOCUMENTS for one in scripts(file)], ids=lambda one: one.name)
+def test_a_script_needs_nothing_but_the_installed_package(script: Any) -> None:
+    tree = ast.parse(script.code)
+
+    plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules = plain | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {module.partition(".")[0] for module in modules} <= {
+        "asyncio", "json", "os", "amplifier_core", "amplifier_module_provider_vllm",
+    }  # fmt: skip
+
+
+@every_guide
+def test_every_link_leads_to_a_file_and_a_heading(file: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text(file)) if "://" not in link]
+
+    assert [link for link in links if not _leads_somewhere(link, file)] == []
+
+
+@every_guide
+def test_every_path_and_module_that_is_named_exists(file: Path) -> None:
+    folders = "amplifier_module_provider_vllm|ai_working|bench|docs|examples|tests"
+    paths = re.findall(rf"`((?:{folders})/[\w./-]*)`", text(file))
+    modules = re.findall(r"(?<![\w/.*-])(_[a-z]\w*(?:/\w+)*(?:\.py|/))", text(file))
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [module for module in modules if not (PACKAGE / module).exists()] == []
+
+
+@every_guide
+def test_every_command_within_a_sentence_exists(file: Path) -> None:
+    targets = re.findall(r"`make (\w+)`", text(file))
+    modules = re.findall(r"`python -m ([\w.]+)", text(file))
+
+    assert [target for target in targets if target not in TARGETS] == []
+    assert [module for module in modules if find_spec(module) is None] == []
+
+
+@pytest.mark.parametrize("block", [block for file in DOCUMENTS for block in blocks("yaml", file)])
 def test_every_config_is_one_that_amplifier_and_the_provider_take(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("GPU_KEY", "LARGE_KEY"):
-        monkeypatch.setenv(variable, "sesame")
-    file = tmp_path / "bundle.yaml"
-    file.write_text(block)
+    monkeypatch.setenv("LARGE_KEY", "sesame")
 
-    instances = read_instances(file)
+    _assert_configures(tmp_path / "bundle.yaml", block)
 
-    assert instances != []
-    for instance in instances:
-        read_config(instance.config, {})
-        assert (unknown_keys(instance.config), list(instance.findings)) == ([], [])
+
+@pytest.mark.parametrize("block", [block for file in DOCUMENTS for block in blocks("json", file)])
+def test_every_mount_plan_is_one_that_amplifier_and_the_provider_take(block: str, tmp_path: Path) -> None:
+    _assert_configures(tmp_path / "plan.json", block)
+
+
+async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app() -> None:
+    """Amplifier's app tells entries apart by `id`, else by `module`, and gives the kernel the `id` as `instance_id`."""
+    (block,) = [block for block in blocks("yaml", README) if block.count("provider-vllm") == 2]
+    entries = {entry.get("id") or entry["module"]: entry for entry in yaml.safe_load(block)["providers"]}
+
+    mounted = await _mounted([entry | {"instance_id": name} for name, entry in entries.items()])
+
+    assert mounted == {"small": 1, "large": 2}
+
+
+async def test_the_two_servers_of_the_mount_plan_are_two_providers_in_a_session() -> None:
+    (block,) = blocks("json", USAGE)
+
+    assert await _mounted(json.loads(block)["providers"]) == {"small": 1, "large": 2}
 
 
 @pytest.mark.parametrize(
@@ -99,41 +167,103 @@ def test_every_config_is_one_that_amplifier_and_the_provider_take(
     ],
 )
 def test_the_flags_are_those_that_the_doctor_names(label: str, model: str) -> None:
-    (flags,) = re.findall(rf"^\| {re.escape(label)} \| `(.*)` \|$", README.read_text(), re.MULTILINE)
+    (flags,) = re.findall(rf"^\| {re.escape(label)} \| `(.*)` \|$", text(README), re.MULTILINE)
 
     tool_call, reasoning = re.search(r"tool-call-parser (\S+)", flags), re.search(r"reasoning-parser (\S+)", flags)
     assert Parsers(tool_call and tool_call[1], reasoning and reasoning[1]) == parsers_of(model, [])
 
 
 def test_the_flags_of_qwen3_are_those_that_the_tests_serve_it_with() -> None:
-    assert f"| Qwen3 | `{' '.join(TINY_MODELS['tiny-qwen3'].parser_flags)}` |" in README.read_text()
+    assert f"| Qwen3 | `{' '.join(TINY_MODELS['tiny-qwen3'].parser_flags)}` |" in text(README)
 
 
-def test_the_vocabulary_goes_where_the_readme_puts_it(tmp_path: Path) -> None:
-    script = blocks("sh")[-1]
+def test_the_vocabulary_goes_where_the_document_puts_it(tmp_path: Path) -> None:
     for name in CHECKSUMS:
         (tmp_path / name).write_text(name)
 
-    _shell(f"{script}\nls $TIKTOKEN_ENCODINGS_BASE", tmp_path)
+    _shell(f"{VOCABULARY}\nls $TIKTOKEN_ENCODINGS_BASE", tmp_path)
 
     assert {file.name for file in (tmp_path / ".amplifier/cache/vocab").iterdir()} == CHECKSUMS.keys()
+    assert set(re.findall(r"^\| `(.*)` \| `(\w{64})` \|$", text(OFFLINE), re.MULTILINE)) == set(CHECKSUMS.items())
 
 
-def test_the_events_are_found_where_amplifier_writes_them(tmp_path: Path) -> None:
-    session = tmp_path / ".amplifier/projects/mine/sessions/1"
-    session.mkdir(parents=True)
-    lines = [
-        '{"event": "llm:request", "status": null}',
-        '{"event": "provider:retry", "data": {"attempt": 1}}',
-        '{"event": "llm:response", "status": "error"}',
-        '{"event": "llm:response", "status": "ok"}',
-    ]
-    (session / "events.jsonl").write_text("\n".join(lines) + "\n")
+def test_the_last_call_and_all_failures_are_found_in_the_order_of_time(tmp_path: Path) -> None:
+    """The sessions' folders come in no order of time, and a session that goes on writes to an old one."""
+    logged = {
+        "a": ('{"ts": "T12:00", "event": "llm:response", "status": "ok"}',),
+        "b": (
+            '{"ts": "T10:00", "event": "llm:request", "status": null}',
+            '{"ts": "T10:01", "event": "provider:retry", "data": {"attempt": 1}}',
+            '{"ts": "T10:02", "event": "llm:response", "status": "error"}',
+        ),
+        "c": (
+            '{"ts": "T09:00", "event": "llm:stream_aborted", "data": {}}',
+            '{"ts": "T09:01", "event": "llm:response", "status": "ok"}',
+        ),
+    }
+    for session, lines in logged.items():
+        folder = tmp_path / ".amplifier/projects/mine/sessions" / session
+        folder.mkdir(parents=True)
+        (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
 
-    last, wrong = (_shell(line, tmp_path) for line in commands() if line.startswith("grep "))
+    last, failures = (_shell(line, tmp_path).splitlines() for line in (LAST_CALL, FAILURES))
 
-    assert last.splitlines() == lines[3:]
-    assert wrong.splitlines() == lines[1:3]
+    assert last == [logged["a"][0]]
+    assert failures == [logged["c"][0], *logged["b"][1:]]
+
+
+async def test_the_log_lines_that_are_shown_are_those_that_are_written(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="amplifier_module_provider_vllm")
+    (shown,) = blocks("text", REFERENCE)
+
+    await mount(MockCoordinator(), {"temprature": 0})  # type: ignore[no-untyped-call]
+
+    on_mount = [line for line in shown.splitlines() if line.startswith("[PROVIDER]")]
+    assert sorted(on_mount) == sorted(record.message for record in caplog.records)
+
+
+def _is_run(command: str) -> bool:
+    if command in VOCABULARY.splitlines() or command in (LAST_CALL, FAILURES):
+        return True
+    if command in RUN_BY:
+        return f'"{command}"' in text(ROOT / RUN_BY[command])
+    match command.split():
+        case ["make", target]:
+            return target in TARGETS
+        case ["python", "-m", "tests.rig", word]:
+            return f'"{word}"' in text(ROOT / "tests" / "rig" / "__main__.py")
+        case [".venv/bin/pytest", *arguments]:
+            return all((ROOT / one).exists() for one in arguments if one.startswith("tests/"))
+        case _:
+            return False
+
+
+def _leads_somewhere(link: str, file: Path) -> bool:
+    name, _, anchor = link.partition("#")
+    target = file.parent / name if name else file
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def _assert_configures(file: Path, block: str) -> None:
+    file.write_text(block)
+
+    instances = read_instances(file)
+
+    assert instances != []
+    for instance in instances:
+        read_config(instance.config, {})
+        assert (unknown_keys(instance.config), list(instance.findings)) == ([], [])
+
+
+async def _mounted(entries: list[dict[str, Any]]) -> dict[str, int]:
+    """The names under which a session knows these providers, with their priorities; their servers are not asked."""
+    nowhere = {"base_url": "http://127.0.0.1:1"}
+    async with open_session(*(entry | {"config": entry["config"] | nowhere} for entry in entries)) as session:
+        return {name: provider.priority for name, provider in session.coordinator.get("providers").items()}
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(text(PACKAGE / module))
 
 
 def _shell(script: str, home: Path) -> str:
