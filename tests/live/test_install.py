@@ -15,7 +15,29 @@ from tests.rig.server import LiveServer
 pytestmark = pytest.mark.live
 
 INSTALL = ("pip install .", "pip install '.[doctor]'")
-SOURCES = ("amplifier_module_provider_vllm", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("amplifier_module_provider_vllm", "tests/support/modules", "pyproject.toml", "README.md", "LICENSE")
+SESSION = """
+import asyncio
+import sys
+
+from amplifier_core import AmplifierSession
+
+sys.path.insert(0, "tests/support/modules")  # an orchestrator and a context manager; the provider is found by its name
+PLAN = {
+    "session": {"orchestrator": {"module": "loop-test"}, "context": {"module": "context-test"}},
+    "providers": [{"module": "provider-vllm", "config": {"temperature": 0}}],
+}
+
+
+async def main() -> None:
+    session = AmplifierSession(config=PLAN)
+    await session.initialize()
+    print(await session.execute("What is the capital of France?"))
+    await session.cleanup()
+
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +62,17 @@ def python(checkout: Path) -> Path:
     return python
 
 
-def test_the_scripts_run_with_the_installed_package_alone_on_tiny_qwen3(
+def test_an_installed_provider_answers_in_a_session_on_tiny_qwen3(
+    qwen: LiveServer, checkout: Path, python: Path
+) -> None:
+    (checkout / "session.py").write_text(SESSION)
+
+    said = run([str(python), "session.py"], checkout, VLLM_BASE_URL=qwen.base_url)
+
+    assert "The capital of France is Paris." in said
+
+
+def test_a_script_runs_with_the_installed_package_alone_on_tiny_qwen3(
     qwen: LiveServer, checkout: Path, python: Path
 ) -> None:
     first, *_ = scripts(USAGE)
