@@ -10,6 +10,9 @@ from tests.rig.home import foreign_free_environment, home
 from tests.rig.models import TinyModel, tiny_model
 
 LOOPBACK = "127.0.0.1"
+# Tokens: 87,000 of tiny-qwen3, 246,000 of tiny-gpt-oss; eight full requests are 32,768. VLLM_CPU_KVCACHE_SPACE, the
+# other way to say it, counts in whole GiB, all of which vLLM fills with zeros.
+KV_CACHE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Launch:
             self.tiny.dtype,
         ]
         flags += ["--enforce-eager", "--max-num-seqs", "8", "--enable-prompt-tokens-details"]
+        flags += ["--kv-cache-memory-bytes", str(KV_CACHE_BYTES)]
         if self.parsers:
             flags += self.tiny.parser_flags
         if self.api_key is not None:
@@ -67,7 +71,6 @@ class Launch:
         cache = home() / "cache"
         return {
             **foreign_free_environment(),
-            "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_HOST_IP": LOOPBACK,
             "VLLM_CACHE_ROOT": str(cache / "vllm"),
             "VLLM_CONFIG_ROOT": str(cache / "vllm-config"),

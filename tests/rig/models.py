@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.rig.commands import run_logged
 from tests.rig.home import LiveRigError, home, tail
 from tests.rig.locks import locked
+from tests.rig.memory import GIB
 from tests.rig.progress import Progress
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -22,6 +23,8 @@ class TinyModel:
     port: int
     dtype: str
     parser_flags: tuple[str, ...]
+    memory: int
+    """The most that a server of it needs, in bytes: measured, and a quarter more."""
     assembled_by: str | None = None
     """The script that completes the shipped weights, run by vLLM's Python; None: they are complete."""
 
@@ -34,6 +37,7 @@ TINY_MODELS = {
             port=8101,
             dtype="float32",
             parser_flags=("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3"),
+            memory=2 * GIB,
         ),
         TinyModel(
             name="tiny-gpt-oss",
@@ -46,6 +50,7 @@ TINY_MODELS = {
                 "--reasoning-parser",
                 "openai_gptoss",
             ),
+            memory=3 * GIB,
             assembled_by="tests.rig.training.assemble_gpt_oss",
         ),
     )

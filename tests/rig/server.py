@@ -17,6 +17,7 @@ from tests.rig.launch import LOOPBACK, Launch, reserve_port
 from tests.rig.locks import POLL_SECONDS, locked
 from tests.rig.models import ensure_model
 from tests.rig.progress import Progress
+from tests.rig.room import room_for
 from tests.rig.slots import Running, Slot
 
 SECONDS_TO_START = 600.0
@@ -85,6 +86,7 @@ def served(commands: Mapping[Launch, CommandAt]) -> Iterator[dict[Launch, LiveSe
             for launch in sorted(commands, key=lambda launch: launch.slot):
                 _alone(launch, alone)
             starts = [Start(launch, command_at, leases) for launch, command_at in commands.items()]
+            _begin([start for start in starts if start.started])
             _wait_until_ready(starts)
         yield {start.launch: start.server() for start in starts}
 
@@ -95,22 +97,49 @@ class Start:
     def __init__(self, launch: Launch, command_at: CommandAt, leases: ExitStack) -> None:
         self.launch = launch
         self.slot = Slot(launch.slot)
+        self._command_at = command_at
         lease = self.slot.take_lease()
-        found = self.slot.running()
-        if found is None or not answers(found, launch.api_key):
+        self.running = self.slot.running()
+        if self.running is None or not answers(self.running, launch.api_key):
             lease = self._clear(lease)
-            found = None
+            self.running = None
         leases.callback(self.slot.drop_lease, lease)
-        self.started = found is None
-        self.running = self._launch(command_at) if found is None else found
+        self.started = self.running is None
+
+    def begin(self) -> None:
+        """Put the server into its slot."""
+        with locked(self.slot.file("alive"), waiting=lambda: None) as alive, self.slot.log.open("w") as log:
+            self.slot.remember(None)
+            with reserve_port(self.launch.tiny.port if self.launch.plain else 0) as reservation:
+                port: int = reservation.getsockname()[1]
+                keeper = [sys.executable, "-m", "tests.rig.keeper"]
+                terms = [str(self.slot.file("lease")), str(self.slot.file("detached")), str(SECONDS_TO_END)]
+                started = subprocess.run(  # noqa: S603 - our own command
+                    [*keeper, *terms, *self._command_at(port)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    cwd=CHECKOUT,
+                    env=self.launch.environment(),
+                    # From here on the lock and the port are held by the keeper.
+                    pass_fds=(alive, reservation.fileno()),
+                    start_new_session=True,
+                    check=True,
+                )
+        if started.stdout == b"":
+            raise self._failed()
+        by, server = map(int, started.stdout.split())
+        self.running = Running(self.launch.model, port, self.launch.max_model_len, by, server, since=time.time())
+        self.slot.remember(self.running)
 
     def ready(self) -> bool:
         """Whether it answers as it should; raises when it never will."""
         if not self.slot.is_alive():
             raise self._failed()
-        return answers(self.running, self.launch.api_key)
+        return self.running is not None and answers(self.running, self.launch.api_key)
 
     def server(self) -> LiveServer:
+        assert self.running is not None
         return LiveServer(
             model=self.launch.model,
             base_url=self.running.base_url,
@@ -132,32 +161,6 @@ class Start:
         if self.slot.is_alive():
             raise LiveRigError(f"{self.slot.name} does not answer, and another process uses it; see {self.slot.log}")
         return self.slot.take_lease()
-
-    def _launch(self, command_at: CommandAt) -> Running:
-        with locked(self.slot.file("alive"), waiting=lambda: None) as alive, self.slot.log.open("w") as log:
-            self.slot.remember(None)
-            with reserve_port(self.launch.tiny.port if self.launch.plain else 0) as reservation:
-                port: int = reservation.getsockname()[1]
-                keeper = [sys.executable, "-m", "tests.rig.keeper"]
-                terms = [str(self.slot.file("lease")), str(self.slot.file("detached")), str(SECONDS_TO_END)]
-                started = subprocess.run(  # noqa: S603 - our own command
-                    [*keeper, *terms, *command_at(port)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    cwd=CHECKOUT,
-                    env=self.launch.environment(),
-                    # From here on the lock and the port are held by the keeper.
-                    pass_fds=(alive, reservation.fileno()),
-                    start_new_session=True,
-                    check=True,
-                )
-        if started.stdout == b"":
-            raise self._failed()
-        by, server = map(int, started.stdout.split())
-        running = Running(self.launch.model, port, self.launch.max_model_len, by, server, since=time.time())
-        self.slot.remember(running)
-        return running
 
 
 def answers(running: Running, api_key: str | None) -> bool:
@@ -186,6 +189,13 @@ def _alone(launch: Launch, alone: ExitStack) -> None:
         alone.enter_context(locked(Slot(launch.slot).file("starting"), progress.tick))
 
 
+def _begin(starts: Sequence[Start]) -> None:
+    if starts:
+        with room_for([start.launch.model for start in starts]):
+            for start in starts:
+                start.begin()
+
+
 def _wait_until_ready(starts: Sequence[Start]) -> None:
     names = " and ".join(start.launch.model for start in starts)
     with Progress(f"starting vLLM with {names}") as progress:
@@ -194,9 +204,8 @@ def _wait_until_ready(starts: Sequence[Start]) -> None:
             for start in [start for start in waiting if start.ready()]:
                 waiting.remove(start)
                 if start.started:
-                    progress.line(
-                        f"{start.launch.model} is up on {start.running.base_url} after {progress.seconds:.1f} s"
-                    )
+                    url = start.server().base_url
+                    progress.line(f"{start.launch.model} is up on {url} after {progress.seconds:.1f} s")
             if waiting and progress.seconds > SECONDS_TO_START:
                 raise LiveRigError(f"{waiting[0].launch.model} does not answer; see {waiting[0].slot.log}")
             if waiting:
