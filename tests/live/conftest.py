@@ -1,61 +1,69 @@
-"""Real vLLM servers for a whole test run, and providers and sessions that talk to them."""
+"""Real vLLM servers for the tests that need them, and providers and sessions that talk to them."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from bench.prefix_cache import RETAINING
+from tests.live import servers
+from tests.live.servers import ORDER, needs
 from tests.rig.home import HOME_VARIABLE
 from tests.rig.launch import Launch
-from tests.rig.models import TINY_MODELS
-from tests.rig.prompts import RENDERING
-from tests.rig.server import LiveServer, serving_all, serving_launches
+from tests.rig.memory import MEMORY_VARIABLE
+from tests.rig.pool import Pool, turn
+from tests.rig.server import LiveServer
 from tests.support.exchange import connected
 from tests.support.session import Session, open_session, vllm
 
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[dict[str, LiveServer]]:
-    """Every tiny model's server: started side by side, or found running."""
-    with serving_all(list(TINY_MODELS)) as running:
-        yield {server.model: server for server in running}
+OF_THE_RIG = (HOME_VARIABLE, MEMORY_VARIABLE)
 
 
-# Parametrised with one model too, because the summary counts a test for the model that its id names.
-@pytest.fixture(scope="session", params=list(TINY_MODELS))
-def server(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
-    return servers[request.param]
-
-
-@pytest.fixture(scope="session", params=["tiny-qwen3"])
-def qwen(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
-    return servers[request.param]
-
-
-@pytest.fixture(scope="session", params=["tiny-gpt-oss"])
-def gpt_oss(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
-    return servers[request.param]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the same servers follow each other, so that few servers are up at a time."""
+    items.sort(key=lambda item: turn(needs(item), ORDER))
 
 
 @pytest.fixture(scope="session")
-def storing_servers() -> Iterator[dict[str, LiveServer]]:
-    """The same models behind servers that keep replies, tell what a prompt's tokens are, and cache all of them."""
-    flags = {"tiny-qwen3": RENDERING, "tiny-gpt-oss": RETAINING}
-    with serving_launches([Launch(model, store=True, extra_flags=flags[model]) for model in TINY_MODELS]) as running:
-        yield {server.model: server for server in running}
+def pool() -> Iterator[Pool]:
+    with Pool() as pool:
+        yield pool
 
 
-@pytest.fixture(scope="session", params=list(TINY_MODELS))
-def storing_server(request: pytest.FixtureRequest, storing_servers: dict[str, LiveServer]) -> LiveServer:
-    return storing_servers[request.param]
+@pytest.fixture(autouse=True)
+def _servers_are_up(request: pytest.FixtureRequest, pool: Pool) -> Iterator[None]:
+    """Those that this test needs; what no later test needs is stopped behind it."""
+    items = request.session.items
+    pool.ensure(needs(request.node))
+    yield
+    later = items[items.index(request.node) + 1 :]
+    pool.keep({launch for item in later for launch in needs(item)})
+
+
+# Parametrised with one server too: the parameter says what a test needs, its id the model for the summary's count.
+def _a_server(*launches: Launch) -> Callable[..., LiveServer]:
+    @pytest.fixture(params=launches, ids=[launch.model for launch in launches])
+    def server(request: pytest.FixtureRequest, pool: Pool) -> LiveServer:
+        return pool[request.param]
+
+    return server
+
+
+server = _a_server(servers.QWEN, servers.GPT_OSS)
+qwen = _a_server(servers.QWEN)
+gpt_oss = _a_server(servers.GPT_OSS)
+storing_server = _a_server(servers.STORING_QWEN, servers.STORING_GPT_OSS)
+locked_server = _a_server(servers.LOCKED)
+locked_and_bare = _a_server(servers.LOCKED_AND_BARE)
+without_parsers = _a_server(servers.WITHOUT_PARSERS)
+without_reasoning_parser = _a_server(servers.WITHOUT_REASONING_PARSER)
+without_tool_parser = _a_server(servers.WITHOUT_TOOL_PARSER)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the server that they use otherwise nor the proxy that they reach the internet through."""
-    for variable in [name for name in os.environ if name.startswith("VLLM_") and name != HOME_VARIABLE]:
+    for variable in [name for name in os.environ if name.startswith("VLLM_") and name not in OF_THE_RIG]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("no_proxy", raising=False)

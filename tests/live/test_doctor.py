@@ -3,7 +3,6 @@
 import ast
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +10,14 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor.cli import main
 from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
+from tests.live.servers import KEY
 from tests.rig.environment import ensure_environment
-from tests.rig.launch import Launch
-from tests.rig.server import LiveServer, serving_launches
+from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
 
-KEY = "open-sesame"
 REASONING_FLAG = "start vLLM with `--reasoning-parser qwen3`"
 TOOL_FLAGS = "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
-
-
-@pytest.fixture(scope="module", params=["tiny-qwen3"])
-def locked_and_bare() -> Iterator[LiveServer]:
-    """No parsers, no prefix cache, and a key."""
-    bare = Launch("tiny-qwen3", parsers=False, api_key=KEY, extra_flags=("--no-enable-prefix-caching",))
-    with serving_launches([bare]) as (server,):
-        yield server
-
-
-@pytest.fixture(scope="module", params=["tiny-qwen3"])
-def without_reasoning_parser() -> Iterator[LiveServer]:
-    flags = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
-    with serving_launches([Launch("tiny-qwen3", parsers=False, extra_flags=flags)]) as (server,):
-        yield server
-
-
-@pytest.fixture(scope="module", params=["tiny-qwen3"])
-def without_tool_parser() -> Iterator[LiveServer]:
-    with serving_launches([Launch("tiny-qwen3", parsers=False, extra_flags=("--reasoning-parser", "qwen3"))]) as (one,):
-        yield one
 
 
 class Doctor:

@@ -5,28 +5,21 @@ import json
 import logging
 import socket
 import traceback
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 from amplifier_core.llm_errors import AuthenticationError, ContextLengthError, NetworkError, NotFoundError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.rig.server import LiveServer, serving
+from tests.live.servers import KEY
+from tests.rig.server import LiveServer
 from tests.support.exchange import CAPITAL, mounted, said, user
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
 
 CONNECT_TIMEOUT = 10
-RIGHT_KEY = "sk-the-right-key-5d0c"
 WRONG_KEY = "sk-a-wrong-key-77f1"
-
-
-@pytest.fixture(scope="module", params=["tiny-qwen3"])
-def locked_server(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
-    with serving(request.param, api_key=RIGHT_KEY) as server:
-        yield server
 
 
 @pytest.fixture
@@ -76,7 +69,7 @@ async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_nev
 ) -> None:
     caplog.set_level(logging.DEBUG)
     telling = {"raw": True, "debug": True, "raw_debug": True}
-    right = vllm(locked_server.base_url, "right", api_key=RIGHT_KEY, **telling)
+    right = vllm(locked_server.base_url, "right", api_key=KEY, **telling)
     wrong = vllm(locked_server.base_url, "wrong", api_key=WRONG_KEY, default_model="tiny-qwen3", **telling)
 
     async with open_session(right, wrong) as session:
@@ -90,7 +83,7 @@ async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_nev
     assert said(response)[-1] == ("text", "The capital of France is Paris.")
     assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", "tiny-qwen3", 401, False)
     assert str(error) == "Unauthorized: the server refused the key; set `api_key` (VLLM_API_KEY)"
-    assert [key for key in (RIGHT_KEY, WRONG_KEY) if any(key in text for text in shown)] == []
+    assert [key for key in (KEY, WRONG_KEY) if any(key in text for text in shown)] == []
 
 
 async def test_a_turn_cancelled_in_mid_stream_says_so_once_and_the_next_one_works(gpt_oss: LiveServer) -> None:

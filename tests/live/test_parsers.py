@@ -1,26 +1,21 @@
 """A server started without its parser flags: what it leaves in the text is read, and the operator is told."""
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 
-from tests.rig.server import LiveServer, serving
+from tests.rig.server import LiveServer
 from tests.support.exchange import CAPITAL, TWO_WEATHERS, WEATHER, connected, said
 from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
 
 
-@pytest.fixture(scope="module", params=["tiny-qwen3"])
-def bare(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
-    with serving(request.param, parsers=False) as server:
-        yield server
-
-
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_the_weather_turn_works_although_the_call_is_in_the_text(bare: LiveServer, stream: bool) -> None:
-    plan = vllm(bare.base_url, temperature=0, use_streaming=stream)
+async def test_the_weather_turn_works_although_the_call_is_in_the_text(
+    without_parsers: LiveServer, stream: bool
+) -> None:
+    plan = vllm(without_parsers.base_url, temperature=0, use_streaming=stream)
 
     async with open_session(plan, tools=["get_weather"]) as session:
         answer = await session.ask("What is the weather in Paris?")
@@ -32,9 +27,9 @@ async def test_the_weather_turn_works_although_the_call_is_in_the_text(bare: Liv
 
 
 async def test_calls_in_the_text_become_calls_with_one_warning_that_names_the_flag(
-    bare: LiveServer, caplog: pytest.LogCaptureFixture
+    without_parsers: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connected(bare.base_url) as provider:
+    async with connected(without_parsers.base_url) as provider:
         one, two, plain = [await provider.complete(question) for question in (WEATHER, TWO_WEATHERS, CAPITAL)]
 
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]

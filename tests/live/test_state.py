@@ -6,6 +6,7 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message
 
 from amplifier_module_provider_vllm import VLLMProvider
+from tests.live.servers import GPT_OSS, QWEN, STORING_GPT_OSS, STORING_QWEN
 from tests.rig.prompts import Wire
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
@@ -112,6 +113,12 @@ async def test_a_server_that_keeps_nothing_costs_two_misses_and_then_no_more(ser
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize(
+    ("server", "storing_server"),
+    [(QWEN, STORING_QWEN), (GPT_OSS, STORING_GPT_OSS)],
+    ids=[QWEN.model, GPT_OSS.model],
+    indirect=True,
+)
 async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(
     server: LiveServer, storing_server: LiveServer, stream: bool
 ) -> None:
