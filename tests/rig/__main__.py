@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tests.rig.environment import ensure_environment
 from tests.rig.home import LiveRigError, home, tail
+from tests.rig.memory import GIB, used_bytes
 from tests.rig.models import TINY_MODELS, ensure_model, tiny_model
+from tests.rig.room import now
 from tests.rig.server import serving_all
 from tests.rig.slots import all_slots
 from tests.rig.training_run import train
@@ -104,10 +106,12 @@ def _status() -> None:
     running = {slot: server for slot in all_slots() if (server := slot.running()) is not None}
     for slot, server in running.items():
         kept = "detached" if slot.is_detached() else "used by a running process" if slot.is_used() else "ending"
-        age = time.time() - server.since
-        print(f"{slot.name}: {server.base_url}, pid {server.server}, up {age:.0f} s, {kept}; log {slot.log}")
+        age, used = time.time() - server.since, used_bytes(server.keeper) / GIB
+        told = f"{server.base_url}, pid {server.server}, {used:.1f} GiB, up {age:.0f} s, {kept}"
+        print(f"{slot.name}: {told}; log {slot.log}")
     if not running:
         print("nothing runs")
+    print(f"room for {now().room / GIB:.1f} GiB of new servers")
 
 
 if __name__ == "__main__":

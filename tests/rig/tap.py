@@ -1,25 +1,28 @@
-"""A loopback socket in front of a server that passes everything on and keeps what the server said."""
+"""A loopback socket in front of a server that passes everything on and keeps what was asked and replied."""
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from io import BytesIO
 from socket import socket
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 PIECE = 65536
+CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
 class Tap:
-    """Talk to `base_url` instead of to the server's; `replies` are the server's Responses, in the order they began."""
+    """Talk to `base_url` instead of to the server's."""
 
     def __init__(self, server_url: str) -> None:
         self._server_url = urlsplit(server_url)
-        self._heard: list[bytearray] = []
+        self._connections: list[tuple[bytearray, bytearray]] = []
         self._listening: asyncio.Server | None = None
         self._passing: list[asyncio.Future[Any]] = []
         self.base_url = ""
@@ -39,17 +42,49 @@ class Tap:
         await asyncio.gather(*self._passing)
 
     @property
+    def exchanges(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Each request that was answered with a Response, and the whole Response; in the order of the connections."""
+        told = [
+            (json.loads(asked), _last_said(body))
+            for sent, heard in self._connections
+            for (line, asked), body in zip(_requests(bytes(sent)), _bodies(bytes(heard)), strict=False)
+            if line.startswith(b"POST ") and line.split()[1].endswith(b"/responses")
+        ]
+        return [(asked, reply) for asked, reply in told if reply.get("object") == "response"]
+
+    @property
     def replies(self) -> list[dict[str, Any]]:
-        said = [_last_said(body) for heard in self._heard for body in _bodies(bytes(heard))]
-        return [reply for reply in said if reply.get("object") == "response"]
+        return [reply for _, reply in self.exchanges]
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = await asyncio.open_connection(self._server_url.hostname, self._server_url.port)
-        heard = bytearray()
-        self._heard.append(heard)
-        passing = asyncio.gather(_pass_on(reader, server[1], bytearray()), _pass_on(server[0], writer, heard))
+        sent, heard = bytearray(), bytearray()
+        self._connections.append((sent, heard))
+        passing = asyncio.gather(_pass_on(reader, server[1], sent), _pass_on(server[0], writer, heard))
         self._passing.append(passing)
         await passing
+
+
+@contextmanager
+def tapping(server_url: str) -> Iterator[Tap]:
+    """A tap for code that runs an event loop of its own, such as a command."""
+    loop, tap = asyncio.new_event_loop(), Tap(server_url)
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(tap.__aenter__(), loop).result()
+        yield tap
+        asyncio.run_coroutine_threadsafe(tap.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def text_of(reply: dict[str, Any]) -> str:
+    """The text of a Response, as the server wrote it."""
+    messages = [item for item in reply["output"] if item["type"] == "message"]
+    return "".join(part["text"] for item in messages for part in item["content"])
 
 
 async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray) -> None:
@@ -61,6 +96,16 @@ async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, k
     target.close()
     with suppress(ConnectionError):
         await target.wait_closed()
+
+
+def _requests(sent: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The first line and the body of each request on one connection."""
+    while sent:
+        head, _, rest = sent.partition(b"\r\n\r\n")
+        length = CONTENT_LENGTH.search(head)
+        size = 0 if length is None else int(length.group(1))
+        yield head.partition(b"\r\n")[0], rest[:size]
+        sent = rest[size:]
 
 
 def _bodies(heard: bytes) -> Iterator[bytes]:
