@@ -44,7 +44,10 @@ async def test_nothing_is_called_when_nothing_may_be(provider: VLLMProvider) -> 
     response = await provider.complete(WEATHER, tool_choice="none")
 
     assert response.tool_calls is None
-    assert [kind for kind, _ in said(response)] == ["thinking", "text"]
+    assert said(response) == [
+        ("thinking", "I have no tool for the weather."),
+        ("text", "I cannot look up the weather."),
+    ]
     assert response.finish_reason == "stop"
 
 

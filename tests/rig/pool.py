@@ -42,8 +42,9 @@ class Pool:
     def ensure(self, launches: Collection[Launch]) -> None:
         """Have these up. Where memory is short, stop others first, even if a later test must start them again."""
         missing = [launch for launch in launches if launch not in self._up]
+        need = needed([launch.model for launch in missing])
         for idle in [launch for launch in self._up if launch not in launches]:
-            if now().room >= needed([launch.model for launch in missing]):
+            if need == 0 or now().room >= need:
                 break
             self._stop(idle)
         for launch in missing:
