@@ -24,7 +24,7 @@ class TinyModel:
     dtype: str
     parser_flags: tuple[str, ...]
     memory: int
-    """The most that a server of it needs, in bytes: measured, and a quarter more."""
+    """The most that a server of it needs, in bytes: measured, and rounded up."""
     assembled_by: str | None = None
     """The script that completes the shipped weights, run by vLLM's Python; None: they are complete."""
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from tests.rig.home import LiveRigError
 from tests.rig.launch import Launch
-from tests.rig.room import needed, now
+from tests.rig.room import check_limit, needed, now
 from tests.rig.server import LiveServer, serving_launches
 
 Serve = Callable[[Sequence[Launch]], AbstractContextManager[list[LiveServer]]]
@@ -26,7 +26,7 @@ class Pool:
         self._serve = serve
         self._up: dict[Launch, LiveServer] = {}
         self._stops: dict[Launch, ExitStack] = {}
-        self._failures: dict[Launch, LiveRigError] = {}
+        self._failures: dict[frozenset[Launch], LiveRigError] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +41,22 @@ class Pool:
 
     def ensure(self, launches: Collection[Launch]) -> None:
         """Have these up. Where memory is short, stop others first, even if a later test must start them again."""
+        # What could not be started is not tried, and waited for, again and again.
+        if (failure := self._failures.get(frozenset(launches))) is not None:
+            raise failure
+        try:
+            check_limit([launch.model for launch in launches])
+            self._start_missing(launches)
+        except LiveRigError as error:
+            self._failures[frozenset(launches)] = error
+            raise
+
+    def keep(self, launches: Collection[Launch]) -> None:
+        """Stop all others."""
+        for launch in [launch for launch in self._up if launch not in launches]:
+            self._stop(launch)
+
+    def _start_missing(self, launches: Collection[Launch]) -> None:
         missing = [launch for launch in launches if launch not in self._up]
         need = needed([launch.model for launch in missing])
         for idle in [launch for launch in self._up if launch not in launches]:
@@ -48,24 +64,9 @@ class Pool:
                 break
             self._stop(idle)
         for launch in missing:
-            self._start(launch)
-
-    def keep(self, launches: Collection[Launch]) -> None:
-        """Stop all others."""
-        for launch in [launch for launch in self._up if launch not in launches]:
-            self._stop(launch)
-
-    def _start(self, launch: Launch) -> None:
-        # What could not be started is not tried, and waited for, again and again.
-        if launch in self._failures:
-            raise self._failures[launch]
-        with ExitStack() as stop:
-            try:
+            with ExitStack() as stop:
                 (self._up[launch],) = stop.enter_context(self._serve([launch]))
-            except LiveRigError as error:
-                self._failures[launch] = error
-                raise
-            self._stops[launch] = stop.pop_all()
+                self._stops[launch] = stop.pop_all()
 
     def _stop(self, launch: Launch) -> None:
         del self._up[launch]

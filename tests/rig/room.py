@@ -34,14 +34,25 @@ def needed(models: Sequence[str]) -> int:
     return sum(tiny_model(model).memory for model in models)
 
 
+def check_limit(models: Sequence[str]) -> None:
+    """Raise where no waiting helps: servers of these models need more than the limit for all servers."""
+    need, limit = needed(models) / GIB, limit_bytes() / GIB
+    if need > limit:
+        raise LiveRigError(
+            f"No memory for {' and '.join(models)}: {need:.1f} GiB needed, and all servers of {home()} may take "
+            f"{limit:g} GiB; set {MEMORY_VARIABLE} to more."
+        )
+
+
 @contextmanager
 def room_for(models: Sequence[str]) -> Iterator[None]:
     """Begin once these servers fit into memory; until the block ends no other process of this home starts any."""
+    check_limit(models)
     need, names = needed(models), " and ".join(models)
     with ExitStack() as alone:
         with Progress(f"waiting for {need / GIB:.1f} GiB of memory for {names}") as progress:
             while (memory := _look(alone, progress)).room < need:
-                if progress.seconds > SECONDS_TO_WAIT or need > memory.limit:
+                if progress.seconds > SECONDS_TO_WAIT:
                     raise _no_room(names, need, memory, progress.seconds)
                 # Between two looks others may start servers that need less than ours, end, and so make room.
                 alone.close()

@@ -70,6 +70,19 @@ def test_where_memory_is_short_servers_make_room_for_those_of_the_test_that_runs
     assert small_and_large == [QWEN, GPT_OSS]
 
 
+def test_servers_that_can_never_be_up_together_stop_none_and_fail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(16, monkeypatch)
+    monkeypatch.setenv("VLLM_TEST_MEMORY", "4")
+
+    with Pool(machine.serve) as pool:
+        pool.ensure([QWEN])
+        with pytest.raises(LiveRigError, match=r"No memory for tiny-qwen3 and tiny-gpt-oss: 5.0 GiB needed"):
+            pool.ensure([QWEN, GPT_OSS])
+        pool.ensure([GPT_OSS])
+
+    assert machine.started == [QWEN, GPT_OSS]
+
+
 def test_a_server_that_could_not_be_started_is_not_waited_for_again() -> None:
     tries = []
 
