@@ -34,7 +34,7 @@ ORDER = (
     GPT_OSS,
     STORING_GPT_OSS,
 )
-"""The order in which the tests use them. A test may need two that are next to each other."""
+"""The order in which the tests use them. A test that needs two needs two that are next to each other."""
 
 
 def needs(item: pytest.Item) -> set[Launch]:

@@ -15,6 +15,7 @@ from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
 
+ALL = [QWEN, GPT_OSS, STORING_QWEN, STORING_GPT_OSS]
 COUNTED = ", ".join(str(number) for number in range(1, 101))
 
 
@@ -118,17 +119,12 @@ async def test_a_server_that_keeps_nothing_costs_two_misses_and_then_no_more(ser
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(
-    ("server", "storing_server"),
-    [(QWEN, STORING_QWEN), (GPT_OSS, STORING_GPT_OSS)],
-    ids=[QWEN.model, GPT_OSS.model],
-    indirect=True,
+    "server", ALL, ids=["tiny-qwen3", "tiny-gpt-oss", "tiny-qwen3-store", "tiny-gpt-oss-store"], indirect=True
 )
-async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(
-    server: LiveServer, storing_server: LiveServer, stream: bool
-) -> None:
+async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(server: LiveServer, stream: bool) -> None:
     answers = []
-    for at in (server, storing_server):
-        plan = vllm(at.base_url, temperature=0, enable_state=True, use_streaming=stream)
+    for enable_state in (True, False):
+        plan = vllm(server.base_url, temperature=0, enable_state=enable_state, use_streaming=stream)
         async with open_session(plan, tools=["get_weather"]) as session:
             asked = ["What is the capital of France?", "What is the weather in Paris?", "What is the capital of Japan?"]
             answers.append([(await session.ask(question)).strip() for question in asked])
