@@ -11,7 +11,7 @@ from tests.rig.environment import ensure_environment
 from tests.rig.home import LiveRigError, home, tail
 from tests.rig.memory import GIB, used_bytes
 from tests.rig.models import TINY_MODELS, ensure_model, tiny_model
-from tests.rig.room import now
+from tests.rig.room import read_memory
 from tests.rig.server import serving_all
 from tests.rig.slots import all_slots
 from tests.rig.training_run import train
@@ -111,7 +111,7 @@ def _status() -> None:
         print(f"{slot.name}: {told}; log {slot.log}")
     if not running:
         print("nothing runs")
-    print(f"room for {now().room / GIB:.1f} GiB of new servers")
+    print(f"room for {read_memory().room / GIB:.1f} GiB of new servers")
 
 
 if __name__ == "__main__":

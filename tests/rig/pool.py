@@ -7,7 +7,7 @@ from typing import Self
 
 from tests.rig.home import LiveRigError
 from tests.rig.launch import Launch
-from tests.rig.room import check_limit, needed, now
+from tests.rig.room import check_limit, needed, read_memory
 from tests.rig.server import LiveServer, serving_launches
 
 Serve = Callable[[Sequence[Launch]], AbstractContextManager[list[LiveServer]]]
@@ -60,7 +60,7 @@ class Pool:
         missing = [launch for launch in launches if launch not in self._up]
         need = needed([launch.model for launch in missing])
         for idle in [launch for launch in self._up if launch not in launches]:
-            if need == 0 or now().room >= need:
+            if need == 0 or read_memory().room >= need:
                 break
             self._stop(idle)
         for launch in missing:

@@ -22,7 +22,7 @@ The machine has {free:.1f} GiB free; all servers of {home} may take {limit:g} Gi
 - if {limit:g} GiB is too little, set {variable} to more."""
 
 
-def now() -> Memory:
+def read_memory() -> Memory:
     """The memory as it is, with the servers of this home that run."""
     running = {slot: server for slot in all_slots() if (server := slot.running()) is not None}
     claims = [Claim(tiny_model(server.model).memory, used_bytes(server.keeper)) for server in running.values()]
@@ -63,7 +63,7 @@ def room_for(models: Sequence[str]) -> Iterator[None]:
 
 def _look(alone: ExitStack, progress: Progress) -> Memory:
     alone.enter_context(locked(home() / "memory.lock", progress.tick))
-    return now()
+    return read_memory()
 
 
 def _no_room(names: str, need: int, memory: Memory, seconds: float) -> LiveRigError:

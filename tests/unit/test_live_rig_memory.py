@@ -270,10 +270,10 @@ def test_only_one_process_at_a_time_starts_servers(
 def test_a_server_that_is_started_is_counted_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "free_bytes", lambda: 64 * GIB)
 
-    before = room.now().claims
+    before = room.read_memory().claims
     with served({STORING: lambda port: [sys.executable, "-c", STAND_IN, str(port)]}):
-        (claim,) = room.now().claims
-    after = room.now().claims
+        (claim,) = room.read_memory().claims
+    after = room.read_memory().claims
 
     assert (before, after) == ([], [])
     assert claim.need == STORING.tiny.memory

@@ -22,7 +22,7 @@ class Machine:
         self.up: list[Launch] = []
         self.started: list[Launch] = []
         self.most = 0
-        monkeypatch.setattr("tests.rig.pool.now", lambda: self._memory(gib))
+        monkeypatch.setattr("tests.rig.pool.read_memory", lambda: self._memory(gib))
 
     def _memory(self, gib: float) -> Memory:
         claims = [Claim(launch.tiny.memory, launch.tiny.memory) for launch in self.up]
