@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,11 +34,21 @@ def pool() -> Iterator[Pool]:
 @pytest.fixture(autouse=True)
 def _servers_are_up(request: pytest.FixtureRequest, pool: Pool) -> Iterator[None]:
     """Those that this test needs; what no later test needs is stopped behind it."""
-    items = request.session.items
-    pool.ensure(needs(request.node))
+    items, needed = request.session.items, needs(request.node)
+    if any(launch not in pool for launch in needed):
+        with _seen(request.config):
+            pool.ensure(needed)
     yield
     later = items[items.index(request.node) + 1 :]
     pool.keep({launch for item in later for launch in needs(item)})
+
+
+@contextmanager
+def _seen(config: pytest.Config) -> Iterator[None]:
+    """A server takes half a minute, or waits for memory: what the rig says of it is not kept from who waits."""
+    config.pluginmanager.getplugin("terminalreporter").ensure_newline()
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        yield
 
 
 # Parametrised with one server too: the parameter says what a test needs, its id the model for the summary's count.

@@ -36,6 +36,9 @@ class Pool:
     ) -> None:
         self.keep(())
 
+    def __contains__(self, launch: Launch) -> bool:
+        return launch in self._up
+
     def __getitem__(self, launch: Launch) -> LiveServer:
         return self._up[launch]
 
