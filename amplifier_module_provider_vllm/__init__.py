@@ -1,8 +1,9 @@
 """vLLM as a provider of Microsoft Amplifier."""
 
 from ._mount import mount, on_session_ready
+from ._options import CallKeywords
 from ._provider import VLLMProvider
 
-__all__ = ["VLLMProvider", "mount", "on_session_ready"]
+__all__ = ["CallKeywords", "VLLMProvider", "mount", "on_session_ready"]
 
 __amplifier_module_type__ = "provider"

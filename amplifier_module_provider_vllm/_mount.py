@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Callable[[], Awaitable[None]]:
     """Mount a provider as "vllm" and return its cleanup. Offline and cheap: the kernel's validator calls it too.
 
-    Raises `ConfigurationError` for a config value that cannot be meant.
+    Raises `ConfigurationError` for an invalid config value.
     """
     stated = dict(config or {})
     base_url = read_config(stated, os.environ).base_url
@@ -37,7 +37,7 @@ async def on_session_ready(coordinator: Any) -> None:
     The kernel calls this once for every instance that mounted; each server is asked once, all of them together.
     """
     mounted = (coordinator.get("providers") or {}).values()
-    await asyncio.gather(*(_probe(one) for one in mounted if isinstance(one, VLLMProvider) and not one.asked))
+    await asyncio.gather(*(_probe(one) for one in mounted if isinstance(one, VLLMProvider) and not one.probed))
 
 
 async def _probe(provider: VLLMProvider) -> None:

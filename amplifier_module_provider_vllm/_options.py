@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
@@ -11,6 +11,44 @@ from ._config import Reasoning as ConfiguredReasoning
 from ._family import Family
 
 T = TypeVar("T")
+
+
+class CallKeywords(TypedDict, total=False):
+    """The keyword arguments of `VLLMProvider.complete()`.
+
+    Each takes precedence over the request's field of the same meaning, and that over the config. None: not given.
+    """
+
+    model: str | None
+    """The name of the model, as the server lists it."""
+    temperature: float | None
+    """Sampling temperature, 0 to 2."""
+    top_p: float | None
+    """Nucleus sampling, above 0 and up to 1."""
+    stop: list[str] | None
+    """Strings that end the reply."""
+    max_output_tokens: int | None
+    """Most tokens of the reply; a reply that reaches it ends with `finish_reason` "length" and is not continued."""
+    max_tokens: int | None
+    """The older name of `max_output_tokens`, which takes precedence."""
+    tool_choice: str | dict[str, Any] | None
+    """"auto", "required" (or "any"), "none", a tool's name, or OpenAI's and Anthropic's mappings for these."""
+    parallel_tool_calls: bool | None
+    """Whether the model may call several tools in one turn."""
+    reasoning: str | dict[str, Any] | None
+    """An effort, or `{"effort": …, "summary": …}`."""
+    reasoning_effort: str | None
+    """"none", "minimal", "low", "medium", "high", "xhigh" or "max", as far as the model knows them."""
+    reasoning_summary: str | None
+    """"auto", "concise" or "detailed"."""
+    extended_thinking: bool | None
+    """False turns thinking off, whatever else says of the effort; True asks for "medium" if nothing else does."""
+    timeout: float | None
+    """Most seconds of the call, retries included."""
+    extra_request_params: dict[str, Any] | None
+    """Further keys of the request's body, in vLLM's words; merged over those of the config."""
+    extra_headers: dict[str, str] | None
+    """HTTP headers of this call; merged over those of the config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +142,7 @@ def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Confi
         request.reasoning_effort,
         config.reasoning_effort,
         configured.effort,
-        # What models that think only when told to need to hear.
+        # Some models think only if they are told to.
         "medium" if overrides.get("extended_thinking") is True else None,
     )
     summary = first_set(overrides.get("reasoning_summary"), asked.summary, config.reasoning_summary, configured.summary)

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Unpack
 
 import openai
 from amplifier_core.message_models import ChatRequest, ChatResponse, ToolCall
@@ -16,6 +16,7 @@ from ._config import read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._limits import only_model
 from ._observability import Hooks, NoHooks, ObservedCall, described
+from ._options import CallKeywords
 from ._server import Server
 from ._wire.client import Transport
 from ._wire.url import normalized_url
@@ -26,12 +27,24 @@ logger = logging.getLogger(__name__)
 class VLLMProvider:
     """A vLLM server as an Amplifier provider.
 
-    `base_url` names the server, else that of `config`, else VLLM_BASE_URL; without a path, `/v1` is added. `client`
-    replaces the SDK client that is otherwise made in the running loop, and names its server itself. Raises `ValueError`
-    where nothing names one, and `ConfigurationError` for an invalid config value.
+    `base_url`: the server's URL; else that of `config`, else VLLM_BASE_URL. Without a path, `/v1` is added.
+    `api_key`: the server's key; else that of `config`, else VLLM_API_KEY.
+    `config`: the keys of the README's table. `coordinator`: the session's, for its hooks; None emits no events.
+    `client`: an SDK client to use instead of one of our own; it names its server itself, and is not closed by us.
+
+    Raises `ValueError` if nothing names a server, and `ConfigurationError` for an invalid config value.
     """
 
     name = PROVIDER
+    """The provider's name, "vllm"; an instance of it has another name in the session."""
+    config: dict[str, Any]
+    """The config as it was given."""
+    coordinator: Any
+    """The session's coordinator, or None."""
+    priority: int
+    """Rank among the session's providers: the lowest is asked."""
+    default_model: str | None
+    """The model that calls ask unless they name another; None: the only one that the server has."""
 
     def __init__(
         self,
@@ -42,7 +55,7 @@ class VLLMProvider:
         coordinator: Any = None,
         client: openai.AsyncOpenAI | None = None,
     ) -> None:
-        self.config: dict[str, Any] = dict(config or {})
+        self.config = dict(config or {})
         given = {"base_url": base_url, "api_key": api_key}
         stated = self.config | {key: value for key, value in given.items() if value}
         read = read_config(stated, os.environ)
@@ -69,11 +82,12 @@ class VLLMProvider:
         return self._server.transport.url
 
     @property
-    def asked(self) -> bool:
-        """Whether the server was asked for its models, answer or none."""
+    def probed(self) -> bool:
+        """Whether the server has been asked for its models, with or without an answer."""
         return self._server.asked_at is not None
 
     def get_info(self) -> ProviderInfo:
+        """The provider's capabilities, the fields that a wizard asks for, and its defaults; limits are in tokens."""
         limits = self._server.limits(self.default_model)
         read = self._server.config
         return ProviderInfo(
@@ -93,45 +107,55 @@ class VLLMProvider:
         )
 
     def get_model_info(self) -> ModelInfo:
-        """The model that a call would ask, with the limits known so far: right once the session is ready."""
+        """The model that a call would ask, with its limits in tokens as far as they are known: final after a probe."""
         return self._model_info(self.default_model or only_model(self._server.cards) or PROVIDER)
 
     async def list_models(self) -> list[ModelInfo]:
-        """The models that the server has. Raises `LLMError` if it does not answer: `/provider test` relies on that."""
+        """The server's models, with their limits in tokens. Raises `LLMError` if it does not answer within 10 s.
+
+        Amplifier's `/provider test` relies on the error.
+        """
         await self._server.probe(ANSWER_TIMEOUT)
         return [self._model_info(card.id) for card in self._server.cards]
 
-    async def complete(self, request: ChatRequest, **kwargs: Any) -> ChatResponse:
-        """The reply to a request; keyword arguments stand above the request's fields, and those above the config.
+    async def complete(self, request: ChatRequest, **kwargs: Unpack[CallKeywords]) -> ChatResponse:
+        """The reply to a request, streamed to the session's hooks.
 
-        Raises `LLMError`, of the class that says what went wrong.
+        Beside Amplifier's fields the response has `content_blocks` and `text`; `metadata` has `vllm:response_id`,
+        `vllm:model`, `vllm:incomplete_reason` and `vllm:usage_estimated` as far as they apply; `degradation` says what
+        was asked for and could not be had. `usage.cost_usd` is set if the config has `rates`.
+
+        Raises `LLMError`, of the class that says what went wrong and whether it is worth another try.
         """
         about = described(self._instance(), self.url)
         call = ObservedCall(self._hooks(), self._server.config, about)
-        response = await Completion(self._server, call, request, kwargs).run()
+        response = await Completion(self._server, call, request, dict(kwargs)).run()
         self._add_cost(response)
         return response
 
     async def request_budget(
         self, request: ChatRequest, *, context_estimate: int, request_options: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """What the request takes of the window, counted, and what it leaves; None where nobody can count it in time.
+        """The request's tokens, counted, and the room that they leave in the window; None if nobody counts them in 3 s.
 
-        `context_estimate`: the caller's own estimate, in tokens; `request_options`: as the arguments of `complete()`.
+        `context_estimate`: the caller's own estimate, in tokens; `request_options`: the keywords of `complete()`. The
+        result has Amplifier's keys: `estimated_input_tokens`, `input_limit_tokens`, `context_token_budget` (in the
+        caller's own measure), `max_output_tokens` and `measurement`.
         """
         call = ObservedCall(NoHooks(), self._server.config, {})
         completion = Completion(self._server, call, request, request_options or {})
         return await request_budget(self._server, completion, context_estimate)
 
     def parse_tool_calls(self, response: ChatResponse) -> list[ToolCall]:
+        """The calls of a response, in order; empty if it has none."""
         return list(response.tool_calls or ())
 
     def session_cost(self) -> dict[str, str] | None:
-        """US dollars spent so far, for the session's total; None without `rates`, which means unknown, not free."""
+        """`{"cost_usd": …}` in US dollars, for the session's total; None means unknown: there are no `rates`."""
         return None if self._cost is None else {"cost_usd": str(self._cost)}
 
     async def probe(self) -> None:
-        """Learn the server's models and limits. Raises `LLMError` if it does not answer within the probe's timeout."""
+        """Ask the server for its models and limits. Raises `LLMError` if it does not answer within 3 s."""
         await self._server.probe()
 
     async def close(self) -> None:
@@ -165,7 +189,7 @@ class VLLMProvider:
         return NoHooks() if self.coordinator is None else self.coordinator.hooks
 
     def _instance(self) -> str:
-        """The name that the session mounted this object under; it is not told when the kernel renames it."""
+        """The name under which the session mounted this object; the kernel renames the mount of an instance later."""
         mounted = (self.coordinator.get("providers") or {}) if self.coordinator is not None else {}
         return next((name for name, provider in mounted.items() if provider is self), PROVIDER)
 

@@ -8,6 +8,7 @@ import pytest
 from amplifier_core.llm_errors import LLMTimeoutError
 from amplifier_core.message_models import ChatRequest, Message
 
+from amplifier_module_provider_vllm import CallKeywords
 from amplifier_module_provider_vllm._response_handling import to_response
 from tests.support.listening import Listener, provider_at
 from tests.support.recordings import recorded
@@ -58,10 +59,11 @@ async def test_the_callers_timeout_bounds_the_call_with_its_retries(place: str) 
     request = QUESTION.model_copy(update={"timeout": 0.3} if place == "request" else {})
     stall = reply(ANSWER, cut_at=2500, ending="stall")
     config = {"timeout": 0.3} if place == "config" else {}
+    kwargs: CallKeywords = {"timeout": 0.3} if place == "kwargs" else {}
 
     async with ReplayServer(BUSY, stall) as server, provider_at(server.base_url, listener, **config) as provider:
         with pytest.raises(LLMTimeoutError, match=r"no reply within the timeout of 0.3 s"):
-            await provider.complete(request, **({"timeout": 0.3} if place == "kwargs" else {}))
+            await provider.complete(request, **kwargs)
 
     assert listener.names[-1] == "llm:response"
     assert [data["status"] for data in listener.named("llm:response")] == ["error"]

@@ -8,6 +8,7 @@ import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest
 
+from amplifier_module_provider_vllm import CallKeywords
 from tests.support.asking import CITIES, asking
 from tests.support.exchange import said
 from tests.support.fault_table import STALLED_AT, STATUSES
@@ -86,7 +87,7 @@ async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str
     timeout = 0.5
     config |= {"timeout": timeout} if place == "config" else {}
     request = CITIES.model_copy(update={"timeout": timeout}) if place == "request" else CITIES
-    kwargs = {"timeout": timeout} if place == "call" else {}
+    kwargs: CallKeywords = {"timeout": timeout} if place == "call" else {}
 
     async with ReplayServer(always=always) as server, asking(server, **config) as (session, provider):
         began = time.monotonic()

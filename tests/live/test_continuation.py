@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm import CallKeywords, VLLMProvider
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
 from tests.support.exchange import COUNT, WEATHER, connected, mounted, said, user
@@ -65,7 +65,7 @@ async def test_every_round_is_paid_for(server: LiveServer, stream: bool) -> None
 async def test_a_cap_of_the_callers_is_the_end(server: LiveServer, capped_by: str, stream: bool) -> None:
     config: dict[str, Any] = {"use_streaming": stream} | ({"max_tokens": CAP} if capped_by == "config" else {})
     request = COUNT.model_copy(update={"max_output_tokens": CAP}) if capped_by == "request" else COUNT
-    overrides = {"max_output_tokens": CAP} if capped_by == "call" else {}
+    overrides: CallKeywords = {"max_output_tokens": CAP} if capped_by == "call" else {}
 
     async with Tap(server.base_url) as tap, connected(tap.base_url, **config) as provider:
         response = await provider.complete(request, **overrides)

@@ -33,7 +33,7 @@ def mounted(coordinator: MockCoordinator) -> dict[str, Any]:
 
 
 def test_what_the_package_shows() -> None:
-    assert set(package.__all__) == {"VLLMProvider", "mount", "on_session_ready"}
+    assert set(package.__all__) == {"CallKeywords", "VLLMProvider", "mount", "on_session_ready"}
     assert package.__amplifier_module_type__ == "provider"
 
 
