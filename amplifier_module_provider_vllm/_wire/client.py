@@ -100,13 +100,8 @@ class Transport:
     ) -> AsyncIterator[Response]:
         """The response once its headers are there; a whole reply's body is left for us to read, as a stream's is."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
-        # What is handed over as a keyword the SDK walks, item by item, through its types: a millisecond a message.
-        asking = dialect.create(self._client_with(headers))(
-            model=body["model"],
-            stream=body["stream"],
-            extra_body={key: value for key, value in body.items() if key not in ("model", "stream")},
-            timeout=timeout,
-        )
+        # The SDK walks its keywords, item by item, through its types: a millisecond a message. It sends this as it is.
+        asking = dialect.create(self._client_with(headers))(extra_body=body, timeout=timeout)
         async with AsyncExitStack() as closing:
             async with asyncio.timeout(idle_timeout):
                 opened = await closing.enter_async_context(asking)
