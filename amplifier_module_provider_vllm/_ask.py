@@ -38,7 +38,7 @@ class Ask:
     @property
     def items(self) -> tuple[PromptItem, ...]:
         """The prompt and the reply so far, which is input as it stands."""
-        return (*self.prompt.items, *as_prompt(self.reply)) if self.reply else self.prompt.items
+        return (*self.prompt.items, *to_prompt_items(self.reply)) if self.reply else self.prompt.items
 
     @property
     def tools_offered(self) -> bool:
@@ -66,7 +66,7 @@ def is_function(tool: ToolSpec) -> bool:
     return bool((tool.model_extra or {}).get("type", "function") == "function")
 
 
-def as_prompt(items: Sequence[Item]) -> Iterator[PromptItem]:
+def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:
     """A reply's items as the prompt has them when the session sends the reply back."""
     calls = any(isinstance(item, FunctionCall) for item in items)
     for item in items:
@@ -98,7 +98,7 @@ def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:
 def corrected(ask: Ask, turn: Turn, bad: FunctionCall, reason: str) -> Ask:
     """The round after a call that cannot be run: every call of the turn is answered, the bad one with the reason."""
     results = [Result(call.call_id, (reason if call is bad else _not_run(call),)) for call in turn.calls]
-    items = (*ask.prompt.items, *as_prompt(turn.items), *results)
+    items = (*ask.prompt.items, *to_prompt_items(turn.items), *results)
     return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), stored=None)
 
 

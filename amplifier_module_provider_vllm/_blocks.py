@@ -89,11 +89,11 @@ class Blocks:
             yield from self._show(block)
         yield from self._end(block)
 
-    def end(self, *, cut_off: bool) -> Iterator[Update]:
+    def end(self, *, truncated: bool) -> Iterator[Update]:
         """End every block, but for a text that the next round may go on with."""
         for block in self._shown:
             yield from self._end(block)
-        if not (self._may_continue and cut_off):
+        if not (self._may_continue and truncated):
             yield from self.close()
 
     def close(self) -> Iterator[Update]:
@@ -140,7 +140,7 @@ class Blocks:
             yield BlockEnd(held.index, held.kind)
 
 
-def show_whole(items: Sequence[Item]) -> Iterator[Update]:
+def to_updates(items: Sequence[Item]) -> Iterator[Update]:
     """A reply that is known whole, as if it had been streamed."""
     for index, item in enumerate(items):
         block = _Block(item, index)

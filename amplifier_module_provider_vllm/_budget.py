@@ -31,7 +31,7 @@ async def request_budget(server: Server, completion: Completion, context_estimat
 
 
 async def _budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
-    ask, _ = await completion.prepared()
+    ask, _ = await completion.prepare()
     options = ask.options
     measured = await _measured(server, ask)
     if measured is None:

@@ -9,10 +9,10 @@ from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, Stre
 from amplifier_core.message_models import ChatRequest, ChatResponse
 
 from ._ask import Ask, corrected, to_ask, without_format, without_images
-from ._blocks import show_whole
+from ._blocks import to_updates
 from ._constants import PROVIDER
 from ._endpoints import encode
-from ._errors import refuses_all_images, speaks_of_format, speaks_of_images
+from ._errors import is_about_format, is_about_images, refuses_all_images
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
 from ._response_handling import BadCall, to_response
@@ -20,7 +20,7 @@ from ._retries import Retries
 from ._rounds import Rounds
 from ._server import Server
 from ._tool_markup import recover_calls
-from ._tool_repair import Repaired, repair_tool_sequence
+from ._tool_repair import RepairedHistory, repair_tool_sequence
 from ._turn import Turn, total_usage
 
 
@@ -57,14 +57,14 @@ class Completion:
                 message = f"no reply within the timeout of {timeout} s"
                 raise LLMTimeoutError(message, provider=PROVIDER, model=self._call.model) from error
 
-    async def prepared(self) -> tuple[Ask, Repaired]:
+    async def prepare(self) -> tuple[Ask, RepairedHistory]:
         """The request as the server will be asked it, and what of its history had to be repaired."""
         options = self._options(await self._retries.run(self._model))
         repaired = repair_tool_sequence(self._request.messages)
         return to_ask(repaired.messages, self._request, options), repaired
 
     async def _response(self) -> ChatResponse:
-        ask, repaired = await self.prepared()
+        ask, repaired = await self.prepare()
         await self._call.requested(ask, lambda: encode(ask))
         await self._call.repaired(repaired)
         answer = await self._answer(ask)
@@ -100,7 +100,7 @@ class Completion:
             self._server.warn_once(recovered.warning)
         if recovered.turn is not answer.turn:
             await self._call.stream.abort(StreamError("the reply's text held tool calls; it is shown again with them"))
-            await self._call.stream.show(show_whole(recovered.turn.items))
+            await self._call.stream.show(to_updates(recovered.turn.items))
         return replace(answer, turn=recovered.turn)
 
     async def _accepted(self, ask: Ask) -> _Answer:
@@ -116,9 +116,9 @@ class Completion:
 
     def _degraded(self, ask: Ask, error: InvalidRequestError) -> Ask | None:
         """The request without what the server refuses of it; None if it can do without nothing."""
-        if speaks_of_format(error) and (degraded := without_format(ask, str(error))):
+        if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
-        if not speaks_of_images(error):
+        if not is_about_images(error):
             return None
         if refuses_all_images(error):
             self._server.no_images.add(ask.options.model)

@@ -27,7 +27,7 @@ from amplifier_core.llm_errors import (
 )
 
 from ._constants import PROVIDER
-from ._server_text import WARM_UP_PHRASES, is_page, retry_after, server_words, tidy, without_secrets, words
+from ._server_text import WARM_UP_PHRASES, is_page, redact, retry_after, sanitize, server_message, words
 from ._turn import Turn
 
 CONTEXT_PHRASES = (
@@ -46,7 +46,7 @@ FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object",
 
 NO_IMAGES_PHRASES = ("multimodal", "at most 0 image", "image input")
 
-LONGEST_RETRY_AFTER = 300.0
+MAX_RETRY_AFTER = 300.0
 """Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -60,7 +60,7 @@ def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
         yield
     except openai.APIStatusError as error:
         failure = to_llm_error(error, model, url)
-        error.args = tuple(without_secrets(str(told), error) for told in error.args)  # tracebacks show them
+        error.args = tuple(redact(str(told), error) for told in error.args)  # tracebacks show them
         error.message, error.body = str(failure), None
         raise failure from error
     except _failures() as error:
@@ -77,13 +77,13 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
                 return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
             return LLMTimeoutError(f"{url} sent nothing for too long: {str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
-            return NetworkError(f"no connection to {url} ({tidy(root_cause(error))}); {_CHECK_SERVER}", **common)
+            return NetworkError(f"no connection to {url} ({sanitize(root_cause(error))}); {_CHECK_SERVER}", **common)
         case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
-            return StreamError(tidy(f"{url} sent something that is not a Responses reply: {error}"), **common)
+            return StreamError(sanitize(f"{url} sent something that is not a Responses reply: {error}"), **common)
         case openai.APIError():
-            return ProviderUnavailableError(tidy(str(error)), **common)
+            return ProviderUnavailableError(sanitize(str(error)), **common)
         case _:
-            said = tidy(root_cause(error))
+            said = sanitize(root_cause(error))
             return StreamError(f"the connection to {url} broke before the reply was whole ({said})", **common)
 
 
@@ -101,23 +101,23 @@ def failed_stream(said: str, model: str, code: int | None = None) -> LLMError:
     return _of_text(tidied, common) or ProviderUnavailableError(tidied, **common)
 
 
-def cut_stream(model: str) -> LLMError:
+def truncated_stream(model: str) -> LLMError:
     return StreamError("the stream ended before the reply did", provider=PROVIDER, model=model)
 
 
 def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
     """A reply with nothing in it: never a success, loops would ask for ever."""
-    reason = tidy(turn.incomplete_reason or "")
+    reason = sanitize(turn.incomplete_reason or "")
     ended = f"cut off ({reason}) before it said anything" if reason else "empty"
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
 
-def speaks_of_format(error: InvalidRequestError) -> bool:
+def is_about_format(error: InvalidRequestError) -> bool:
     """Whether a refusal is about `text.format`: a schema that the server's grammar cannot take, say."""
     return error.status_code == 400 and any(word in str(error).lower() for word in FORMAT_WORDS)
 
 
-def speaks_of_images(error: InvalidRequestError) -> bool:
+def is_about_images(error: InvalidRequestError) -> bool:
     return "multimodal" in str(error).lower() or "image" in str(error).lower()
 
 
@@ -170,14 +170,14 @@ _CHECK_SERVER = "check that the vLLM server is running there and that `base_url`
 
 
 def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
-    said, status = without_secrets(server_words(error), error), error.status_code
+    said, status = redact(server_message(error), error), error.status_code
     wait = retry_after(error.response.headers)
     common |= {"status_code": status}
-    again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= LONGEST_RETRY_AFTER}
+    again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= MAX_RETRY_AFTER}
     match status:
         case status if status < 400:
             place = re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0]
-            place = tidy(without_secrets(place, error))
+            place = sanitize(redact(place, error))
             return ConfigurationError(f"the server sends requests on to {place!r}; set `base_url` to that", **common)
         case 403 if is_page(error):
             return ProviderUnavailableError(said, **again)

@@ -43,7 +43,7 @@ class Family:
 
     def tool_text(self, text: str) -> str:
         """A tool's text, fit to stand in a prompt."""
-        return text if self.escapes_tool_text else defuse(text)
+        return text if self.escapes_tool_text else escape_control_tokens(text)
 
 
 TEMPLATED: Final = Family("other")
@@ -79,6 +79,6 @@ def family_of(*names: str) -> Family:
     return TEMPLATED
 
 
-def defuse(text: str) -> str:
+def escape_control_tokens(text: str) -> str:
     """The text with `<|im_end|>` and its kind made plain: chat templates would let it end the tool's turn."""
     return CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text) if "<|" in text else text

@@ -19,7 +19,7 @@ from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
 from ._strict_json import read_json
-from ._tool_repair import Repaired
+from ._tool_repair import RepairedHistory
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class ObservedCall:
             payload |= {"status": "error", "error": _described(error)}
         await self._emit("llm:response", payload)
 
-    async def repaired(self, repaired: Repaired) -> None:
+    async def repaired(self, repaired: RepairedHistory) -> None:
         if repaired.unanswered or repaired.orphaned:
             payload = {"unanswered_calls": repaired.unanswered, "orphaned_results": repaired.orphaned}
             count = len(repaired.unanswered) + len(repaired.orphaned)

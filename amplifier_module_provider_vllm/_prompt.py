@@ -78,7 +78,7 @@ class Prompt:
     format: Format | None = None
 
 
-def joined_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
+def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
     """The text of parts without images: lines, then each reminder after a blank line; `tool_text` rewrites a tool's."""
     lines, reminders = [], []
     for part in parts:

@@ -84,7 +84,7 @@ class VLLMProvider:
     @property
     def probed(self) -> bool:
         """Whether the server has been asked for its models, with or without an answer."""
-        return self._server.asked_at is not None
+        return self._server.probed_at is not None
 
     def get_info(self) -> ProviderInfo:
         """The provider's capabilities, the fields that a wizard asks for, and its defaults; limits are in tokens."""

@@ -14,7 +14,7 @@ from ._wire.client import Transport
 
 T = TypeVar("T")
 
-UNLIMITED_ATTEMPTS = 1_000_000
+UNLIMITED_RETRIES = 1_000_000
 
 
 class Retries:
@@ -24,14 +24,14 @@ class Retries:
         self._transport = transport
         self._config = config
         self._call = call
-        self._closings = transport.closings
+        self._closings = transport.times_closed
         self._failing_since = 0.0
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
         """The operation's result. Raises the `LLMError` that ended the last attempt."""
         config = self._config
         retries = RetryConfig(
-            max_retries=UNLIMITED_ATTEMPTS if config.startup_timeout else config.max_retries,
+            max_retries=UNLIMITED_RETRIES if config.startup_timeout else config.max_retries,
             initial_delay=config.min_retry_delay,
             max_delay=config.max_retry_delay,
             jitter=config.retry_jitter,
@@ -44,7 +44,7 @@ class Retries:
         return await retry_with_backoff(attempt, retries, on_retry=self._before_retry)
 
     def _check_open(self) -> None:
-        if self._transport.closings != self._closings:
+        if self._transport.times_closed != self._closings:
             raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
 
     async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:

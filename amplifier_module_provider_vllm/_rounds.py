@@ -11,12 +11,12 @@ from amplifier_core.llm_errors import ContextLengthError, NotFoundError, StreamE
 from ._ask import Ask, continued, unstreamed, with_more_room
 from ._blocks import Blocks
 from ._endpoints import RESPONSES, ResponsesFold, encode
-from ._errors import cut_stream, empty_reply, failed_reply, failed_stream, unknown_model
+from ._errors import empty_reply, failed_reply, failed_stream, truncated_stream, unknown_model
 from ._harmony.count import count_usage
 from ._observability import ObservedCall
 from ._retries import Retries
 from ._server import Server
-from ._tool_markup import is_marked
+from ._tool_markup import has_tool_markup
 from ._turn import Status, Text, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
@@ -127,10 +127,10 @@ class Rounds:
         A text goes on where it stopped. A thought or a call that was cut off cannot: those are asked again, with all
         the room there is. Whole replies have a cut call as the beginning of its markup.
         """
-        if not turn.cut_off:
+        if not turn.truncated:
             return None
         last = turn.items[-1] if turn.items else None
-        cut_in_call = ask.tools_offered and last is not None and is_marked(last)
+        cut_in_call = ask.tools_offered and last is not None and has_tool_markup(last)
         if isinstance(last, Text) and ask.options.family.continues_text and not cut_in_call:
             return continued(ask, turn)
         limits = self._server.limits(ask.options.model)
@@ -155,7 +155,7 @@ def _ended(fold: ResponsesFold, model: str) -> Turn:
     if fold.error is not None:
         raise failed_stream(fold.error, model, fold.error_code)
     if fold.turn is None:
-        raise cut_stream(model)
+        raise truncated_stream(model)
     if fold.turn.status is Status.FAILED:
         raise failed_reply(fold.turn, model)
     return fold.turn

@@ -16,7 +16,7 @@ from ._wire.client import Transport
 
 logger = logging.getLogger(__name__)
 
-PROBE_AGAIN_AFTER = 60.0
+REPROBE_AFTER = 60.0
 """Seconds; a server that lets such questions hang would otherwise cost every call the probe's timeout."""
 
 
@@ -31,15 +31,15 @@ class Server:
     vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
     no_images: set[str] = field(default_factory=set)
     """Models that refused an image."""
-    asked_at: float | None = None
+    probed_at: float | None = None
     """When the server was last asked for its models, on the monotonic clock."""
     _warned: set[str] = field(default_factory=set)
     _learned: dict[str, int] = field(default_factory=dict)
 
-    async def probe(self, patience: float = PROBE_TIMEOUT) -> None:
-        """Ask the server for its models. Raises `LLMError` if it does not answer within `patience` seconds."""
-        self.asked_at = time.monotonic()
-        self.cards = await self.transport.model_cards(patience)
+    async def probe(self, max_wait: float = PROBE_TIMEOUT) -> None:
+        """Ask the server for its models. Raises `LLMError` if it does not answer within `max_wait` seconds."""
+        self.probed_at = time.monotonic()
+        self.cards = await self.transport.model_cards(max_wait)
 
     async def model(self, asked: str | None) -> str:
         """The model to ask, once the server was asked for its limits.
@@ -56,7 +56,7 @@ class Server:
 
     def _worth_asking(self) -> bool:
         """Whether a server that did not list its models is asked again: it may have been loading."""
-        return self.asked_at is None or time.monotonic() - self.asked_at > PROBE_AGAIN_AFTER
+        return self.probed_at is None or time.monotonic() - self.probed_at > REPROBE_AFTER
 
     def family(self, model: str) -> Family:
         return family_of(*model_names(model, self.cards))

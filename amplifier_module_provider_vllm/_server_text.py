@@ -12,30 +12,30 @@ from ._constants import NO_API_KEY
 
 WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "model is loading", "currently scaling")
 
-MESSAGE_LENGTH = 2000
+MAX_MESSAGE_LENGTH = 2000
 
-LONGEST_READ = 100_000
+TITLE_SEARCH_LENGTH = 100_000
 """Characters of a web page in which its title is looked for."""
 
 PLAIN_HEADERS = re.compile("(accept|connection|content|host|user-agent|x-stainless|openai)", re.IGNORECASE)
 """What the SDK sends by itself. Every other header comes from the operator, and may hold a key."""
 
-SHORTEST_SECRET = 6
+MIN_SECRET_LENGTH = 6
 """Characters; to strike out a shorter value would hide more words than keys."""
 
 
-def server_words(error: openai.APIStatusError) -> str:
+def server_message(error: openai.APIStatusError) -> str:
     """The server's own words: from JSON the message, from a page its title, never the page."""
     body = error.body
     if isinstance(body, Mapping):
         nested = body.get("error", body)
         message = nested.get("message", nested.get("detail")) if isinstance(nested, Mapping) else nested
         return words(message if isinstance(message, str) else json.dumps(body, default=str))
-    text = error.response.text[:LONGEST_READ]
+    text = error.response.text[:TITLE_SEARCH_LENGTH]
     if is_page(error):
         warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
         about = page_title(text) or warm_up or "untitled"
-        return tidy(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
+        return sanitize(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
     # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
     return words((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
 
@@ -43,11 +43,11 @@ def server_words(error: openai.APIStatusError) -> str:
 def page_title(page: str) -> str | None:
     """The title of a web page, where it has one near its beginning."""
     # Not one expression over the whole: on a page of nothing but `<title>` that takes seconds.
-    _, *titled = re.split(r"</?title\b", page[:LONGEST_READ], maxsplit=2, flags=re.IGNORECASE)
-    return tidy(titled[0].partition(">")[2]) or None if len(titled) == 2 else None
+    _, *titled = re.split(r"</?title\b", page[:TITLE_SEARCH_LENGTH], maxsplit=2, flags=re.IGNORECASE)
+    return sanitize(titled[0].partition(">")[2]) or None if len(titled) == 2 else None
 
 
-def without_secrets(said: str, error: openai.APIStatusError) -> str:
+def redact(said: str, error: openai.APIStatusError) -> str:
     """Gateways repeat the key that they refuse."""
     for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
         said = said.replace(secret, "[REDACTED]")
@@ -61,7 +61,7 @@ def _secrets(headers: Mapping[str, str]) -> set[str]:
         if name.lower() == "authorization":
             scheme, _, key = value.partition(" ")
             found |= {key} | (_pair(key) if scheme == "Basic" else set())
-        elif not PLAIN_HEADERS.match(name) and len(value) >= SHORTEST_SECRET:
+        elif not PLAIN_HEADERS.match(name) and len(value) >= MIN_SECRET_LENGTH:
             found.add(value)
     return found - {"", NO_API_KEY}
 
@@ -71,7 +71,7 @@ def _pair(key: str) -> set[str]:
         pair = b64decode(key).decode(errors="replace")
     except ValueError:  # not a pair after all
         return set()
-    return {pair, *(part for part in pair.split(":", 1) if len(part) >= SHORTEST_SECRET)}
+    return {pair, *(part for part in pair.split(":", 1) if len(part) >= MIN_SECRET_LENGTH)}
 
 
 def is_page(error: openai.APIStatusError) -> bool:
@@ -94,10 +94,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def words(said: str) -> str:
     """What was said, or that it was nothing."""
-    return tidy(said) or "the server gave no reason that can be read"
+    return sanitize(said) or "the server gave no reason that can be read"
 
 
-def tidy(said: str) -> str:
+def sanitize(said: str) -> str:
     """Fit for a log line and a terminal: one line, nothing that steers either, not longer than anybody reads."""
     clean = "".join(character for character in " ".join(said.split()) if character.isprintable())
-    return clean if len(clean) <= MESSAGE_LENGTH else clean[:MESSAGE_LENGTH] + "…"
+    return clean if len(clean) <= MAX_MESSAGE_LENGTH else clean[:MAX_MESSAGE_LENGTH] + "…"

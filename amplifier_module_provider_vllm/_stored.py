@@ -3,11 +3,11 @@
 from collections import deque
 from dataclasses import dataclass, replace
 
-from ._ask import Ask, StoredReply, as_prompt
+from ._ask import Ask, StoredReply, to_prompt_items
 from ._prompt import PromptItem
 from ._turn import FunctionCall, Turn
 
-KEPT_REPLIES = 64
+MAX_STORED_REPLIES = 64
 """How many conversations of one provider can go on at once before the oldest sends its whole history again."""
 
 MISSES_BEFORE_GIVING_UP = 2
@@ -31,13 +31,13 @@ class StoredReplies:
     """The replies that a server should still have. A history that no longer begins with one is sent whole."""
 
     def __init__(self) -> None:
-        self._kept: deque[_Kept] = deque(maxlen=KEPT_REPLIES)
+        self._kept: deque[_Kept] = deque(maxlen=MAX_STORED_REPLIES)
         self._misses = 0
 
     def remember(self, ask: Ask, turn: Turn) -> None:
         if turn.response_id is None or self._misses >= MISSES_BEFORE_GIVING_UP:
             return
-        items = (*ask.prompt.items, *as_prompt(turn.items))
+        items = (*ask.prompt.items, *to_prompt_items(turn.items))
         if ask.options.family.forgets_stored_calls and any(isinstance(item, FunctionCall) for item in items):
             return
         self._kept.append(_Kept(turn.response_id, ask.options.model, ask.prompt.instructions, items))
@@ -58,4 +58,4 @@ class StoredReplies:
         self._misses += 1
         kept = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._kept
         remaining = (one for one in kept if one.response_id != stored.response_id)
-        self._kept = deque(remaining, maxlen=KEPT_REPLIES)
+        self._kept = deque(remaining, maxlen=MAX_STORED_REPLIES)

@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any, Final, NoReturn
 
-DEEPEST: Final = 100
+MAX_DEPTH: Final = 100
 """Levels; the kernel's hooks raise for a payload of more than 127."""
 
 
@@ -16,8 +16,8 @@ def read_json(text: str | bytes) -> Any:
         json.dumps(read, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested without end") from error
-    if _nested_deeper(read, DEEPEST):
-        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    if _nested_deeper(read, MAX_DEPTH):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return read
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, assert_never
 from amplifier_core.message_models import ToolSpec
 
 from ._ask import Ask
-from ._prompt import Image, Part, PromptItem, Result, User, joined_text
+from ._prompt import Image, Part, PromptItem, Result, User, join_text
 from ._strict_json import read_json
 from ._turn import FunctionCall, Reasoning, Text
 
@@ -134,7 +134,7 @@ def _anthropic_block(item: PromptItem, ask: Ask) -> tuple[str, Body]:
 
 
 def _joined(parts: Sequence[Part], ask: Ask) -> str:
-    return joined_text(parts, ask.options.family.tool_text)
+    return join_text(parts, ask.options.family.tool_text)
 
 
 def _as_object(arguments: str) -> object:

@@ -29,35 +29,35 @@ NO_FLAGS = "the model did not keep to its own format, which no flag of the serve
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovery:
     turn: Turn
     warning: str | None = None
     """What the operator should know of the server, once."""
 
 
-def is_marked(item: Item) -> bool:
+def has_tool_markup(item: Item) -> bool:
     return isinstance(item, Text) and MARKS.search(item.text) is not None
 
 
-def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovered:
+def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovery:
     """The turn with the calls in its texts made calls, if each parses and names a tool that was offered.
 
     Nothing is read into a reply that was cut off, or to which no tools were offered.
     """
-    if not offered or turn.cut_off or not any(is_marked(item) for item in turn.items):
-        return Recovered(turn)
+    if not offered or turn.truncated or not any(has_tool_markup(item) for item in turn.items):
+        return Recovery(turn)
     items = tuple(part for n, item in enumerate(turn.items) for part in _parted(item, n, turn, offered))
     found = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
     texts = "".join(item.text for item in turn.items if isinstance(item, Text))
     advice = NO_FLAGS if any(mark in texts for mark in GPT_OSS.markup) else TOOL_FLAGS
     if not found:
-        return Recovered(turn, f"the reply holds tool markup that could not be read as a call; {advice}")
-    return Recovered(replace(turn, items=items), f"tool calls were read out of the reply's text; {advice}")
+        return Recovery(turn, f"the reply holds tool markup that could not be read as a call; {advice}")
+    return Recovery(replace(turn, items=items), f"tool calls were read out of the reply's text; {advice}")
 
 
 def _parted(item: Item, place: int, turn: Turn, offered: Sequence[str]) -> Iterator[Item]:
     """A text without its calls, where anything is left of it, then the calls."""
-    if not isinstance(item, Text) or not is_marked(item):
+    if not isinstance(item, Text) or not has_tool_markup(item):
         yield item
         return
     calls = list(_calls(item.text))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolResultBlock
 
-from ._family import defuse
+from ._family import escape_control_tokens
 from ._messages import loop_calls, output_text
 
 _Ids = tuple[list[str], list[str]]
@@ -15,7 +15,7 @@ NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
+class RepairedHistory:
     messages: list[Message]
     unanswered: list[str] = field(default_factory=list)
     """Ids of calls that were given a result saying that there is none."""
@@ -23,12 +23,12 @@ class Repaired:
     """Ids of results, without a call before them, that became user messages."""
 
 
-def repair_tool_sequence(messages: Sequence[Message]) -> Repaired:
+def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
     """The history with a result behind every call and a call before every result. The caller's stays as it is."""
     pairs = [_ids(message) for message in messages]
     if _is_paired(pairs):
-        return Repaired(list(messages))
-    repaired = Repaired([])
+        return RepairedHistory(list(messages))
+    repaired = RepairedHistory([])
     called: set[str] = set()
     waiting: list[str] = []
     for message, (calls, ids), unanswered in zip(messages, pairs, _unanswered(pairs), strict=True):
@@ -79,7 +79,7 @@ def _unanswered(pairs: Sequence[_Ids]) -> list[list[str]]:
     return unanswered[::-1]
 
 
-def _answer(repaired: Repaired, waiting: list[str]) -> None:
+def _answer(repaired: RepairedHistory, waiting: list[str]) -> None:
     repaired.unanswered.extend(waiting)
     repaired.messages.extend(Message(role="tool", tool_call_id=call_id, content=NO_RESULT) for call_id in waiting)
     waiting.clear()
@@ -89,7 +89,7 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
     """The message without its orphans, if anything is left of it, and a user message that tells what they were."""
     heading = f"[Earlier result of {message.name or 'a tool'}, whose call is no longer in the conversation]"
     if isinstance(message.content, str):
-        yield Message(role="user", content=f"{heading}\n{defuse(message.content)}")
+        yield Message(role="user", content=f"{heading}\n{escape_control_tokens(message.content)}")
         return
     answers_nothing = message.tool_call_id is not None
     told = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
@@ -106,8 +106,8 @@ def _result_id(block: ContentBlockUnion) -> str | None:
 def _as_told(block: ContentBlockUnion) -> ContentBlockUnion:
     match block:
         case ToolResultBlock(output=output):
-            return TextBlock(text=defuse(output_text(output)))
+            return TextBlock(text=escape_control_tokens(output_text(output)))
         case TextBlock(text=text):
-            return TextBlock(text=defuse(text))
+            return TextBlock(text=escape_control_tokens(text))
         case _:
             return block

@@ -78,7 +78,7 @@ class Turn:
     """The reply as the server sent it, in JSON, for the debug events."""
 
     @property
-    def cut_off(self) -> bool:
+    def truncated(self) -> bool:
         """Whether the reply ended because a cap on its tokens did."""
         return self.status is Status.INCOMPLETE and self.incomplete_reason in (None, "max_output_tokens", "length")
 

@@ -93,7 +93,7 @@ def _reasoning(answer: Answer, parsers: Parsers) -> Finding:
         return fail("reasoning", "the model's reasoning arrives as text", reasoning_flag(parsers))
     if not any(isinstance(item, Reasoning) for item in answer.turn.items):
         return note("reasoning", "none: the model did not reason, or does not mark its reasoning")
-    if answer.turn.cut_off:
+    if answer.turn.truncated:
         return ok("reasoning", f"arrives as reasoning; cut off at {MAX_TOKENS} tokens")
     if not answer.text:
         remedy = f"leave it out for a model that does not reason, else {reasoning_flag(parsers)}"
@@ -149,7 +149,7 @@ async def _json_schema(server: Server) -> Finding:
         reply = None
     if isinstance(reply, dict) and reply.keys() == CITY["properties"].keys():
         return ok("json schema", "the reply matches the schema")
-    cut = " and was cut off" if answer.turn.cut_off else ""
+    cut = " and was cut off" if answer.turn.truncated else ""
     return note("json schema", f"the reply does not match the schema{cut}: {answer.excerpt}", SCHEMA_REMEDY)
 
 

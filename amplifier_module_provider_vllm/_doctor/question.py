@@ -54,7 +54,7 @@ class Answer:
     @property
     def excerpt(self) -> str:
         """The beginning of the text, or a note that the reply was cut off before any text."""
-        if self.turn.cut_off and not self.text:
+        if self.turn.truncated and not self.text:
             return f"nothing within {MAX_TOKENS} tokens"
         return repr(self.text if len(self.text) <= 80 else f"{self.text[:80]}…")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from .._ask import Ask
 from .._family import Family
-from .._prompt import PromptItem, Result, User, joined_text
+from .._prompt import PromptItem, Result, User, join_text
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def _message(item: PromptItem, names: Mapping[str, str], family: Family) -> _Mes
             return _Message(f"assistant to=functions.{name}", "commentary json", arguments)
         case Result(call_id, parts):
             author = f"functions.{names.get(call_id, '')} to=assistant"
-            return _Message(author, "commentary", joined_text(parts, family.tool_text))
+            return _Message(author, "commentary", join_text(parts, family.tool_text))
         case User(parts):
-            return _Message("user", None, joined_text(parts, family.tool_text))
+            return _Message("user", None, join_text(parts, family.tool_text))
         case _:
             assert_never(item)
 

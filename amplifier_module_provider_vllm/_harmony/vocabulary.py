@@ -34,15 +34,15 @@ FOLDER_VARIABLE: Final = "TIKTOKEN_ENCODINGS_BASE"
 
 LIBRARY: Final = "openai_harmony/openai_harmony.*"
 
-CACHE: Final = "~/.amplifier/cache/vocab"
+CACHE_FOLDER: Final = "~/.amplifier/cache/vocab"
 
-PATIENCE: Final = 5.0
+READ_TIMEOUT: Final = 5.0
 """Seconds to wait for the next bytes of a download."""
 
-LONGEST_FETCH: Final = 20.0
+FETCH_TIMEOUT: Final = 20.0
 """Seconds for both files, 5.3 MB."""
 
-PIECE: Final = 1 << 16
+READ_SIZE: Final = 1 << 16
 
 # The environment belongs to the whole process: one of our threads at a time changes it, and puts it back.
 _environment = threading.Lock()
@@ -56,7 +56,7 @@ class Vocabulary:
     """
 
     def __init__(self, folder: Path | None = None, source: str = SOURCE) -> None:
-        self._folder = Path(os.path.expanduser(CACHE)) if folder is None else folder  # noqa: PTH111 - it never fails
+        self._folder = Path(os.path.expanduser(CACHE_FOLDER)) if folder is None else folder  # noqa: PTH111 - it never fails
         self._source = source
         self._encoding: HarmonyEncoding | None = None
         self._loading = threading.Lock()
@@ -83,7 +83,7 @@ class Vocabulary:
             missing = [name for name in CHECKSUMS if alone and not _is_whole(self._folder / name, CHECKSUMS[name])]
             if missing:
                 logger.info("[TOKEN_ACCOUNTING] Downloading Harmony vocab files to %s/...", _as_shown(self._folder))
-            deadline = time.monotonic() + LONGEST_FETCH
+            deadline = time.monotonic() + FETCH_TIMEOUT
             for name in missing:
                 _download(f"{self._source.rstrip('/')}/{name}", self._folder / name, deadline)
 
@@ -170,7 +170,7 @@ def _is_embedded() -> bool:
 def _alone(lock: Path) -> Iterator[bool]:
     """Whether this process is the one that fetches. A lock that a killed process left behind is taken over."""
     with suppress(FileNotFoundError):
-        if time.time() - lock.stat().st_mtime > 2 * LONGEST_FETCH:
+        if time.time() - lock.stat().st_mtime > 2 * FETCH_TIMEOUT:
             lock.unlink()
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -205,11 +205,11 @@ def _download(url: str, file: Path, deadline: float) -> None:
 
 
 def _read(url: str, deadline: float) -> Iterator[bytes]:
-    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - the source is ours, the file is checked
-        while piece := answer.read1(PIECE):
+    with urllib.request.urlopen(url, timeout=READ_TIMEOUT) as answer:  # noqa: S310 - the source is ours, the file is checked
+        while piece := answer.read1(READ_SIZE):
             yield piece
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{url} took longer than {LONGEST_FETCH:.0f} s")
+                raise TimeoutError(f"{url} took longer than {FETCH_TIMEOUT:.0f} s")
 
 
 def _as_shown(folder: Path) -> str:

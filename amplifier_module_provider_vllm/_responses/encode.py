@@ -12,7 +12,7 @@ from amplifier_core.message_models import ToolSpec
 from .._ask import Ask, is_function
 from .._family import Family
 from .._options import CallOptions, NamedTool, ToolChoice
-from .._prompt import Format, Image, Part, Reminder, Result, ToolText, User, joined_text
+from .._prompt import Format, Image, Part, Reminder, Result, ToolText, User, join_text
 from .._turn import FunctionCall, Reasoning, Text
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def _content(parts: Sequence[Part], family: Family) -> str | list[Body]:
     """Text alone as a string, which every path takes; vLLM itself joins text parts with a newline."""
     if any([isinstance(part, Image) for part in parts]):  # noqa: C419 - of one part, mostly
         return [_part(part, family) for part in parts]
-    return wire_text(joined_text(parts, family.tool_text))
+    return wire_text(join_text(parts, family.tool_text))
 
 
 def _part(part: Part, family: Family) -> Body:

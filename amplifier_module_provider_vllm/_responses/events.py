@@ -19,7 +19,7 @@ class Delta(Wire, frozen=True):
     output_index: int = 0
     part: int = msgspec.field(name="content_index", default=0)
 
-    def goes_on(self, last: "Delta") -> bool:
+    def continues(self, last: "Delta") -> bool:
         return type(self) is type(last) and self.output_index == last.output_index and self.part == last.part
 
 
@@ -49,7 +49,7 @@ class ItemDone(Wire, frozen=True):
     output_index: int = 0
 
 
-class Ended(Wire, frozen=True):
+class TerminalEvent(Wire, frozen=True):
     """The terminal event of a stream, or a whole reply dressed as one."""
 
     response: WireResponse
@@ -66,7 +66,7 @@ class ErrorEvent(Wire, frozen=True):
     code: str | int | None = None
 
 
-Event = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta | ItemAdded | ItemDone | Ended | ErrorEvent
+Event = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta | ItemAdded | ItemDone | TerminalEvent | ErrorEvent
 
 
 class _WireItemEvent(Wire, frozen=True):
@@ -154,7 +154,7 @@ def is_progress(frame: Frame) -> bool:
 
 def is_last(event: Event) -> bool:
     """Whether nothing after the event belongs to the reply."""
-    return isinstance(event, Ended)
+    return isinstance(event, TerminalEvent)
 
 
 def decode_reply(body: bytes) -> Event:
@@ -165,11 +165,11 @@ def decode_reply(body: bytes) -> Event:
     return _to_ended(body, "completed")
 
 
-def _to_ended(raw: bytes, status: str) -> Ended:
+def _to_ended(raw: bytes, status: str) -> TerminalEvent:
     """`status`: how the event's own name says it ended, for a response that does not say."""
     response = _response.decode(raw)
     ended = response if response.status is not None else msgspec.structs.replace(response, status=status)
-    return Ended(ended, [_read_item(item) for item in response.output or ()], raw)
+    return TerminalEvent(ended, [_read_item(item) for item in response.output or ()], raw)
 
 
 def _read_item(raw: msgspec.Raw) -> WireItem:

@@ -10,7 +10,6 @@ from .._blocks import Blocks, Update
 from .._turn import FunctionCall, Reasoning, Text, Turn
 from .events import (
     Delta,
-    Ended,
     ErrorEvent,
     Event,
     ItemAdded,
@@ -18,6 +17,7 @@ from .events import (
     ReasoningDelta,
     RefusalDelta,
     SummaryDelta,
+    TerminalEvent,
     TextDelta,
 )
 from .items import WireItem, error_code, error_text, to_items, to_turn
@@ -35,7 +35,7 @@ class ResponsesFold:
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
         """The updates that all the events of one read make together, as few as there can be."""
-        for event in joined(events):
+        for event in join_deltas(events):
             yield from self.push(event)
 
     def push(self, event: Event) -> Iterator[Update]:
@@ -55,7 +55,7 @@ class ResponsesFold:
                 yield from self._announce(output_index, item)
             case ItemDone(item, output_index):
                 yield from self._complete(output_index, item)
-            case Ended():
+            case TerminalEvent():
                 yield from self._finish(event)
             case ErrorEvent(error, message, code):
                 self.error = error_text(error) or message or "the server reported an error without a message"
@@ -74,18 +74,18 @@ class ResponsesFold:
         for part, item in to_items(wire):
             yield from self._blocks.complete((output_index, part), item, last=last)
 
-    def _finish(self, ended: Ended) -> Iterator[Update]:
+    def _finish(self, ended: TerminalEvent) -> Iterator[Update]:
         places: set[int] = set()
         for position, wire in enumerate(ended.output):
             output_index = self._streamed.place(position, wire, places)
             places.add(output_index)
             yield from self._complete(output_index, wire, last=True)
         ending = to_turn(ended.response, (), ended.raw)
-        yield from self._blocks.end(cut_off=ending.cut_off)
+        yield from self._blocks.end(truncated=ending.truncated)
         self.turn = replace(ending, items=self._blocks.items)
 
 
-def joined(events: Iterable[Event]) -> Iterator[Event]:
+def join_deltas(events: Iterable[Event]) -> Iterator[Event]:
     """The same events, those deltas of one part made one that follow each other.
 
     A hook call costs the kernel 80 to 140 µs, more than all that this provider does with a token.
@@ -93,7 +93,7 @@ def joined(events: Iterable[Event]) -> Iterator[Event]:
     last: Event | None = None
     texts: list[str] = []
     for event in events:
-        if isinstance(event, Delta) and isinstance(last, Delta) and event.goes_on(last):
+        if isinstance(event, Delta) and isinstance(last, Delta) and event.continues(last):
             texts.append(event.delta)
             continue
         if last is not None:

@@ -13,7 +13,7 @@ from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
 from .http import http_client
 from .sse import Frame, SSEFramer
-from .url import is_local, shown_url, sign_in, without_password
+from .url import auth_header, display_url, is_local, without_password
 
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right behind the terminal event."""
@@ -50,13 +50,13 @@ class Transport:
     def __init__(
         self, base_url: str, api_key: str, headers: Mapping[str, str], client: openai.AsyncOpenAI | None
     ) -> None:
-        self.url = shown_url(base_url)
+        self.url = display_url(base_url)
         self.is_local = is_local(base_url)
         self._base_url = without_password(base_url)
         self._api_key = api_key or NO_API_KEY
-        self._headers = {**sign_in(base_url), **headers}
+        self._headers = {**auth_header(base_url), **headers}
         self._given = None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
-        self.closings = 0
+        self.times_closed = 0
         """How often it was closed: a call that was under way then is to end, and not to open it again."""
         self._made: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,34 +112,34 @@ class Transport:
         further = {name: value for name, value in headers.items() if self._headers.get(name) != value}
         return self.client.with_options(default_headers=further) if further else self.client
 
-    async def model_cards(self, patience: float) -> list[ModelCard]:
-        """What the server says of its models. Raises `LLMError` if it does not answer within `patience` seconds."""
+    async def model_cards(self, max_wait: float) -> list[ModelCard]:
+        """What the server says of its models. Raises `LLMError` if it does not answer within `max_wait` seconds."""
         with failures_as_llm_errors(None, self.url):
-            async with asyncio.timeout(patience):
-                answer = await self.client.models.with_raw_response.list(timeout=patience)
+            async with asyncio.timeout(max_wait):
+                answer = await self.client.models.with_raw_response.list(timeout=max_wait)
                 return read_cards(answer.content)
 
-    async def get_root(self, path: str, patience: float) -> object:
+    async def get_root(self, path: str, max_wait: float) -> object:
         """The JSON that the server gives at a path beside its `/v1`, such as `/version`. Raises `LLMError`."""
         with failures_as_llm_errors(None, self.url):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 return await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=object)
 
-    async def get_text(self, path: str, patience: float) -> str:
+    async def get_text(self, path: str, max_wait: float) -> str:
         """What the server gives at a path below its `/v1`, whatever it is. Raises `LLMError`."""
         with failures_as_llm_errors(None, self.url):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 return await self.client.get(path, cast_to=str)
 
-    async def post(self, path: str, body: Mapping[str, object], patience: float) -> object:
+    async def post(self, path: str, body: Mapping[str, object], max_wait: float) -> object:
         """The JSON with which the server answers this body at a path of it. Raises `LLMError`."""
         with failures_as_llm_errors(None, self.url):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 return await self.client.post(self._base_url.removesuffix("/v1") + path, cast_to=object, body=body)
 
     async def close(self) -> None:
         """Close the client that we made; one that was handed to us belongs to its maker."""
-        self.closings += 1
+        self.times_closed += 1
         made, self._made = self._made, None
         if made is not None and self._loop is asyncio.get_running_loop():
             await made.close()

@@ -12,7 +12,7 @@ def normalized_url(url: str) -> str:
     # A password with # or / in it, unescaped, would make a host of the user.
     cut = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
     if parts is None or cut or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url {shown_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
+        raise ValueError(f"base_url {display_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
 
 
@@ -25,7 +25,7 @@ def _parts(url: str) -> SplitResult | None:
         return None
 
 
-def shown_url(url: str) -> str:
+def display_url(url: str) -> str:
     """The URL as it may be shown, be it one or not: without user, password and query."""
     scheme, mark, rest = url.strip().rpartition("://")
     return scheme + mark + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
@@ -37,7 +37,7 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def sign_in(url: str) -> dict[str, str]:
+def auth_header(url: str) -> dict[str, str]:
     """The header that a URL's user and password stand for."""
     parts = urlsplit(url)
     if parts.username is None:

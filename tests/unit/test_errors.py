@@ -24,13 +24,13 @@ from amplifier_core.llm_errors import (
 
 from amplifier_module_provider_vllm import VLLMProvider
 from amplifier_module_provider_vllm._errors import (
-    cut_stream,
     empty_reply,
     failed_reply,
     failed_stream,
     failures_as_llm_errors,
     root_cause,
     to_llm_error,
+    truncated_stream,
     unknown_model,
 )
 from amplifier_module_provider_vllm._turn import Status, Turn
@@ -196,7 +196,7 @@ def test_a_timeout_of_our_own_is_a_timeout() -> None:
 @pytest.mark.parametrize(
     ("error", "expected", "said"),
     [
-        (cut_stream("tiny"), StreamError, "the stream ended before the reply did"),
+        (truncated_stream("tiny"), StreamError, "the stream ended before the reply did"),
         (failed_stream("engine dead", "tiny"), ProviderUnavailableError, "engine dead"),
         (failed_stream("maximum context length is 9", "tiny"), ContextLengthError, "maximum context length is 9"),
         (failed_reply(FAILED, "tiny"), ProviderUnavailableError, "engine dead"),

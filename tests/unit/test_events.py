@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._responses.events import (
-    Ended,
     ErrorEvent,
     Event,
     ItemAdded,
@@ -17,6 +16,7 @@ from amplifier_module_provider_vllm._responses.events import (
     ReasoningDelta,
     RefusalDelta,
     SummaryDelta,
+    TerminalEvent,
     TextDelta,
     decode_event,
     decode_reply,
@@ -43,9 +43,9 @@ def wire(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def ended(**response: Any) -> Ended:
+def ended(**response: Any) -> TerminalEvent:
     event = decode_event(Frame(b"response.completed", wire(type="response.completed", response=response)))
-    assert isinstance(event, Ended)
+    assert isinstance(event, TerminalEvent)
     return event
 
 
@@ -189,7 +189,7 @@ def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: lis
 def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status) -> None:
     end = decode_event(Frame(f"response.{event}".encode(), wire(type=f"response.{event}", response=response)))
 
-    assert isinstance(end, Ended)
+    assert isinstance(end, TerminalEvent)
     assert to_turn(end.response, ()).status is status
 
 
@@ -252,7 +252,7 @@ def test_a_whole_reply_is_one_event(group: str) -> None:
 
     event = decode_reply(reply.body)
 
-    assert isinstance(event, Ended)
+    assert isinstance(event, TerminalEvent)
     assert (event.response.id, event.response.status) == (reply.json["id"], "completed")
     assert [item.type for item in event.output] == ["reasoning", "message"]
 

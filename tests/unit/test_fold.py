@@ -8,7 +8,6 @@ import pytest
 
 from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._responses.events import (
-    Ended,
     ErrorEvent,
     Event,
     ItemAdded,
@@ -16,6 +15,7 @@ from amplifier_module_provider_vllm._responses.events import (
     ReasoningDelta,
     RefusalDelta,
     SummaryDelta,
+    TerminalEvent,
     TextDelta,
 )
 from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
@@ -49,8 +49,8 @@ def call(name: str, arguments: str = "{}", item_id: str | None = None) -> WireIt
     return WireItem("function_call", call_id=f"call_{name}", name=name, arguments=arguments, id=item_id)
 
 
-def ended(*output: WireItem, **response: Any) -> Ended:
-    return Ended(WireResponse(status="completed", **response), list(output))
+def ended(*output: WireItem, **response: Any) -> TerminalEvent:
+    return TerminalEvent(WireResponse(status="completed", **response), list(output))
 
 
 def items(events: Sequence[Event]) -> tuple[Item, ...] | None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
 from amplifier_module_provider_vllm._responses.events import (
-    Ended,
     ErrorEvent,
     Event,
     ItemAdded,
@@ -17,6 +16,7 @@ from amplifier_module_provider_vllm._responses.events import (
     ReasoningDelta,
     RefusalDelta,
     SummaryDelta,
+    TerminalEvent,
     TextDelta,
 )
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
@@ -69,7 +69,7 @@ def stream(told: list[Told], *, silent: bool, same_ids: bool) -> Iterator[Event]
         quiet = silent and not isinstance(one.item, FunctionCall)
         yield ItemDone(wire(one.item, f"id_{index}", empty=quiet), index)
     ids = [f"{'id' if same_ids else 'other'}_{index}" for index in range(len(told))]
-    yield Ended(WireResponse(status="completed"), [wire(one.item, i) for one, i in zip(told, ids, strict=True)])
+    yield TerminalEvent(WireResponse(status="completed"), [wire(one.item, i) for one, i in zip(told, ids, strict=True)])
 
 
 deltas = st.lists(st.text(max_size=5), max_size=6)
@@ -103,8 +103,8 @@ made_events = st.one_of(
     st.builds(ItemDone, wire_items, indices),
     st.builds(ErrorEvent, message=st.one_of(st.none(), st.text(max_size=3))),
 )
-ends = st.builds(Ended, st.builds(WireResponse, status=st.sampled_from(["completed", "incomplete", "failed", None])),
-                 st.lists(wire_items, max_size=5))  # fmt: skip
+statuses = st.sampled_from(["completed", "incomplete", "failed", None])
+ends = st.builds(TerminalEvent, st.builds(WireResponse, status=statuses), st.lists(wire_items, max_size=5))
 
 
 def texts(updates: list[Update]) -> dict[int, str]:

@@ -241,7 +241,7 @@ async def test_without_a_network_there_is_one_warning_and_no_failure(
 
 
 def test_a_host_that_falls_silent_is_given_up(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(vocabulary_module, "READ_TIMEOUT", 0.1)
     host.release.clear()
 
     with pytest.raises(TimeoutError):
@@ -251,7 +251,7 @@ def test_a_host_that_falls_silent_is_given_up(tmp_path: Path, host: Host, monkey
 
 
 def test_a_host_that_trickles_is_given_up(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary_module, "LONGEST_FETCH", 0.0)
+    monkeypatch.setattr(vocabulary_module, "FETCH_TIMEOUT", 0.0)
 
     with pytest.raises(TimeoutError, match="took longer"):
         Vocabulary(tmp_path, host.url).fetch()

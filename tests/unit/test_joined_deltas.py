@@ -17,7 +17,7 @@ from amplifier_module_provider_vllm._responses.events import (
     SummaryDelta,
     TextDelta,
 )
-from amplifier_module_provider_vllm._responses.fold import joined
+from amplifier_module_provider_vllm._responses.fold import join_deltas
 from amplifier_module_provider_vllm._responses.items import WireItem
 
 DONE = ItemDone(WireItem(), 0)
@@ -57,16 +57,16 @@ def characters(events: Sequence[Event]) -> list[object]:
     ids=["nothing", "one part", "two items", "an item that ends between", "other places", "other kinds"],
 )
 def test_deltas_of_one_part_that_follow_each_other_become_one(events: list[Event], expected: list[Event]) -> None:
-    assert list(joined(events)) == expected
+    assert list(join_deltas(events)) == expected
 
 
 @given(events_of_a_read)
 def test_nothing_is_lost_or_reordered(events: list[Event]) -> None:
-    assert characters(list(joined(events))) == characters(events)
+    assert characters(list(join_deltas(events))) == characters(events)
 
 
 @given(events_of_a_read)
 def test_no_two_deltas_of_a_part_are_left_side_by_side(events: list[Event]) -> None:
-    neighbours = pairwise(joined(events))
+    neighbours = pairwise(join_deltas(events))
 
-    assert not any(isinstance(a, Delta) and isinstance(b, Delta) and b.goes_on(a) for a, b in neighbours)
+    assert not any(isinstance(a, Delta) and isinstance(b, Delta) and b.continues(a) for a, b in neighbours)

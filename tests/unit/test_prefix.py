@@ -16,7 +16,7 @@ from amplifier_core.message_models import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._ask import as_prompt
+from amplifier_module_provider_vllm._ask import to_prompt_items
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Turn
 from tests.support.recordings import recorded
@@ -144,7 +144,7 @@ def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: An
     asked_again = ask_of(*repair_tool_sequence([FIRST, stored]).messages, harmony=harmony)
 
     _question, *sent = asked_again.items
-    assert sent[: len(turn.items)] == list(as_prompt(turn.items))
+    assert sent[: len(turn.items)] == list(to_prompt_items(turn.items))
 
 
 @pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_a_file_keeps_it])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amplifier_module_provider_vllm._strict_json import DEEPEST, read_json
+from amplifier_module_provider_vllm._strict_json import MAX_DEPTH, read_json
 
 
 def nested(levels: int) -> str:
@@ -29,7 +29,7 @@ def test_json_is_read(value: Any) -> None:
         ("8" * 5000, "Exceeds the limit"),
         (r'"\ud83d"', "surrogates not allowed"),
         (b'"\xff"', "can't decode byte"),
-        (nested(DEEPEST + 1), "nested deeper than 100 levels"),
+        (nested(MAX_DEPTH + 1), "nested deeper than 100 levels"),
         ("[" * 100_000, "nested without end"),
     ],
 )  # fmt: skip
@@ -39,4 +39,4 @@ def test_what_nobody_could_write_again_is_refused(text: str | bytes, said: str) 
 
 
 def test_as_deep_as_the_kernels_hooks_take_it() -> None:
-    assert read_json(nested(DEEPEST - 1))
+    assert read_json(nested(MAX_DEPTH - 1))

@@ -7,7 +7,7 @@ from amplifier_core.message_models import ImageBlock, Message, TextBlock, ToolCa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._tool_repair import NO_RESULT, Repaired, repair_tool_sequence
+from amplifier_module_provider_vllm._tool_repair import NO_RESULT, RepairedHistory, repair_tool_sequence
 
 IMAGE = ImageBlock(source={"type": "url", "url": "http://there/a.png"})
 HELLO = Message(role="user", content="Hello")
@@ -172,7 +172,7 @@ def test_a_loop_that_stores_no_calls_may_say_so(stored: object) -> None:
 
     history = [Message(role="assistant", content="Hi", **extra)]
 
-    assert repair_tool_sequence(history) == Repaired(history)
+    assert repair_tool_sequence(history) == RepairedHistory(history)
 
 
 ids = st.sampled_from(["a", "b", "c"])
