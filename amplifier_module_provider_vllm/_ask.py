@@ -106,8 +106,8 @@ def without_format(ask: Ask, reason: str) -> Ask | None:
     """The request without its response format; None if it has none."""
     if ask.prompt.format is None:
         return None
-    asked = "json_object" if ask.prompt.format.schema is None else "json_schema"
-    lost = Degradation(requested=asked, actual="text", reason=reason)
+    requested = "json_object" if ask.prompt.format.schema is None else "json_schema"
+    lost = Degradation(requested=requested, actual="text", reason=reason)
     return replace(ask, prompt=replace(ask.prompt, format=None), degradations=(*ask.degradations, lost))
 
 

@@ -13,7 +13,7 @@ from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text
 
 BlockKind = Literal["text", "thinking", "tool_use"]
 
-UNSEEN = -1
+NO_INDEX = -1
 """The index of a block that has nothing to show yet."""
 
 
@@ -51,18 +51,18 @@ class Blocks:
     def __init__(self, before: Sequence[Item] = (), *, may_continue: bool = False) -> None:
         self._may_continue = may_continue
         self._by_key: dict[Hashable, _Block] = {}
-        self._shown = [_Block(item, index, ended=True) for index, item in enumerate(before)]
-        self._continued = _reopened(self._shown[-1]) if before else None
-        self._held: _Block | None = None
+        self._visible = [_Block(item, index, ended=True) for index, item in enumerate(before)]
+        self._continued = _reopen(self._visible[-1]) if before else None
+        self._pending_end: _Block | None = None
 
     @property
     def items(self) -> tuple[Item, ...]:
         """What was shown, in that order."""
-        return tuple(block.final for block in self._shown)
+        return tuple(block.final for block in self._visible)
 
     def replay(self) -> Iterator[Update]:
         """The earlier rounds again, for hooks that were told to forget them."""
-        for block in self._shown:
+        for block in self._visible:
             yield from _start(block)
             if block.ended:
                 yield BlockEnd(block.index, block.kind)
@@ -71,19 +71,19 @@ class Blocks:
         """Add a delta to a block; `empty` is what the block is if this is its first."""
         block = self._by_key.get(key) or self._new(key, empty)
         block.pieces.append(delta)
-        if block.index == UNSEEN:
+        if block.index == NO_INDEX:
             if delta and not delta.isspace():
                 yield from self._show(block)
-        elif delta and not block.ended and block is not self._held:
+        elif delta and not block.ended and block is not self._pending_end:
             yield BlockDelta(block.index, block.kind, delta)
 
     def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
         """Show a call whose arguments have not arrived."""
-        yield from self._show(self._put(key, msgspec.structs.replace(call, complete=False)))
+        yield from self._show(self._set_item(key, msgspec.structs.replace(call, complete=False)))
 
     def complete(self, key: Hashable, item: Item, *, last: bool = False) -> Iterator[Update]:
         """End a block with the server's full copy of its item; `last`: this copy is of the terminal event."""
-        block = self._put(key, item)
+        block = self._set_item(key, item)
         # Calls and unread kinds have no deltas that are read: their full copy is the first that there is to show.
         if (last and not block.blank) or isinstance(item, FunctionCall | OtherItem):
             yield from self._show(block)
@@ -91,19 +91,19 @@ class Blocks:
 
     def end(self, *, truncated: bool) -> Iterator[Update]:
         """End every block, but for a text that the next round may go on with."""
-        for block in self._shown:
+        for block in self._visible:
             yield from self._end(block)
         if not (self._may_continue and truncated):
             yield from self.close()
 
     def close(self) -> Iterator[Update]:
         """End the text that was left open, for a reply that is not continued after all."""
-        yield from self._hold(None)
+        yield from self._defer_end(None)
 
-    def _put(self, key: Hashable, item: Item) -> "_Block":
+    def _set_item(self, key: Hashable, item: Item) -> "_Block":
         block = self._by_key.get(key) or self._new(key, item)
         # vLLM's reasoning parsers take the rest of a continued text for reasoning: they never see what ended it.
-        block.item = Text(item.text) if block.before and isinstance(item, Reasoning) else item
+        block.item = Text(item.text) if block.earlier_text and isinstance(item, Reasoning) else item
         return block
 
     def _new(self, key: Hashable, item: Item) -> "_Block":
@@ -115,29 +115,29 @@ class Blocks:
         return block
 
     def _show(self, block: "_Block") -> Iterator[Update]:
-        if block.index != UNSEEN:
+        if block.index != NO_INDEX:
             return
-        yield from self._hold(None)
-        block.index = len(self._shown)
-        self._shown.append(block)
+        yield from self._defer_end(None)
+        block.index = len(self._visible)
+        self._visible.append(block)
         yield from _start(block)
 
     def _end(self, block: "_Block") -> Iterator[Update]:
-        if block.index == UNSEEN or block.ended:
+        if block.index == NO_INDEX or block.ended:
             return
-        yield from _rest_at_once(block)
-        if isinstance(block.item, Text) or block is self._held:  # a server may send the same item twice, otherwise
-            yield from self._hold(block)
+        yield from _undelivered_rest(block)
+        if isinstance(block.item, Text) or block is self._pending_end:  # a server may send the same item twice
+            yield from self._defer_end(block)
         else:
             block.ended = True
             yield BlockEnd(block.index, block.kind)
 
-    def _hold(self, block: "_Block | None") -> Iterator[Update]:
+    def _defer_end(self, block: "_Block | None") -> Iterator[Update]:
         """Hold back the end of a text until something follows it: a reply that was cut off goes on in its last text."""
-        held, self._held = self._held, block
-        if held is not None and held is not block:
-            held.ended = True
-            yield BlockEnd(held.index, held.kind)
+        pending, self._pending_end = self._pending_end, block
+        if pending is not None and pending is not block:
+            pending.ended = True
+            yield BlockEnd(pending.index, pending.kind)
 
 
 def to_updates(items: Sequence[Item]) -> Iterator[Update]:
@@ -153,10 +153,10 @@ class _Block:
     """One block as it grows. It has no index before it has something to show."""
 
     item: Item
-    index: int = UNSEEN
+    index: int = NO_INDEX
     ended: bool = False
     pieces: list[str] = field(default_factory=list)
-    before: str = ""
+    earlier_text: str = ""
     """The part of a text that earlier rounds brought."""
 
     @property
@@ -176,7 +176,7 @@ class _Block:
         """The final item: the server's full copy, or the joined deltas if that copy is empty."""
         match self.item:
             case Text(text, refusal):
-                return Text(self.before + (text if text.strip() else "".join(self.pieces) or text), refusal)
+                return Text(self.earlier_text + (text if text.strip() else "".join(self.pieces) or text), refusal)
             case Reasoning(text) if not text.strip():
                 return Reasoning("".join(self.pieces) or text)
             case item:
@@ -188,9 +188,9 @@ class _Block:
         return isinstance(item, Text | Reasoning) and not item.text.strip()
 
 
-def _reopened(block: _Block) -> _Block:
+def _reopen(block: _Block) -> _Block:
     if isinstance(block.item, Text):
-        block.before, block.item, block.ended = block.item.text, Text("", block.item.refusal), False
+        block.earlier_text, block.item, block.ended = block.item.text, Text("", block.item.refusal), False
     return block
 
 
@@ -198,11 +198,11 @@ def _start(block: _Block) -> Iterator[Update]:
     item = block.final
     yield BlockStart(block.index, block.kind, item.name if isinstance(item, FunctionCall) else None)
     if not isinstance(item, FunctionCall):
-        yield BlockDelta(block.index, block.kind, block.before + "".join(block.pieces) or item.text)
+        yield BlockDelta(block.index, block.kind, block.earlier_text + "".join(block.pieces) or item.text)
 
 
-def _rest_at_once(block: _Block) -> Iterator[Update]:
+def _undelivered_rest(block: _Block) -> Iterator[Update]:
     """The rest of a continued text, if the server sent it without deltas."""
-    if block.before and not block.pieces and isinstance(block.item, Text) and block.item.text:
+    if block.earlier_text and not block.pieces and isinstance(block.item, Text) and block.item.text:
         block.pieces.append(block.item.text)
         yield BlockDelta(block.index, "text", block.item.text)

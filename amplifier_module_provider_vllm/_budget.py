@@ -33,10 +33,10 @@ async def request_budget(server: Server, completion: Completion, context_estimat
 async def _budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
     ask, _ = await completion.prepare()
     options = ask.options
-    measured = await _measured(server, ask)
-    if measured is None:
+    count = await _count(server, ask)
+    if count is None:
         return None
-    source, tokens = measured
+    source, tokens = count
     limits = server.limits(options.model)
     output = limits.max_output_tokens if options.max_output_tokens is None else options.max_output_tokens
     room = max(0, limits.context_window - output)
@@ -50,16 +50,16 @@ async def _budget(server: Server, completion: Completion, context_estimate: int)
     }
 
 
-async def _measured(server: Server, ask: Ask) -> tuple[str, int] | None:
+async def _count(server: Server, ask: Ask) -> tuple[str, int] | None:
     """Who counted the prompt, and the count: the server if it has an endpoint for that, for gpt-oss else we."""
     if ask.options.family.counts == "server":
-        return await _by_server(server, ask)
+        return await _server_count(server, ask)
     if is_ascii(ask):
-        return await _by_server(server, ask) or await _by_harmony(server, ask)
-    return await _by_harmony(server, ask) or await _by_server(server, ask)
+        return await _server_count(server, ask) or await _harmony_count(server, ask)
+    return await _harmony_count(server, ask) or await _server_count(server, ask)
 
 
-async def _by_server(server: Server, ask: Ask) -> tuple[str, int] | None:
+async def _server_count(server: Server, ask: Ask) -> tuple[str, int] | None:
     for path, body in count_bodies(ask):
         try:
             tokens = read_count(await server.transport.post(path, body, PROBE_TIMEOUT))
@@ -71,7 +71,7 @@ async def _by_server(server: Server, ask: Ask) -> tuple[str, int] | None:
     return None
 
 
-async def _by_harmony(server: Server, ask: Ask) -> tuple[str, int] | None:
+async def _harmony_count(server: Server, ask: Ask) -> tuple[str, int] | None:
     """With the vocabulary that is here; a question is no reason to fetch it."""
     encoding = await asyncio.to_thread(server.vocabulary.load)
     return None if encoding is None else ("openai-harmony", await asyncio.to_thread(count_input, encoding, ask))

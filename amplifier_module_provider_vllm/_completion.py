@@ -60,26 +60,26 @@ class Completion:
     async def prepare(self) -> tuple[Ask, RepairedHistory]:
         """The request as the server will be asked it, and what of its history had to be repaired."""
         options = self._options(await self._retries.run(self._model))
-        repaired = repair_tool_sequence(self._request.messages)
-        return to_ask(repaired.messages, self._request, options), repaired
+        history = repair_tool_sequence(self._request.messages)
+        return to_ask(history.messages, self._request, options), history
 
     async def _response(self) -> ChatResponse:
-        ask, repaired = await self.prepare()
-        await self._call.requested(ask, lambda: encode(ask))
-        await self._call.repaired(repaired)
+        ask, history = await self.prepare()
+        await self._call.emit_request(ask, lambda: encode(ask))
+        await self._call.emit_repair(history)
         answer = await self._answer(ask)
-        response = self._converted(answer)
+        response = self._convert(answer)
         if isinstance(response, BadCall):
-            answer = await self._corrected(answer, response)
-            response = self._converted(answer)
+            answer = await self._correct(answer, response)
+            response = self._convert(answer)
         if isinstance(response, BadCall):
             raise response.error(ask.options.model)
-        self._call.answered(response, answer.turn.raw)
+        self._call.set_response(response, answer.turn.raw)
         return response
 
     async def _model(self) -> str:
-        asked = first_set(self._overrides.get("model"), self._request.model, self._config.default_model)
-        return await self._server.model(asked)
+        requested = first_set(self._overrides.get("model"), self._request.model, self._config.default_model)
+        return await self._server.model(requested)
 
     def _options(self, model: str) -> CallOptions:
         limits = self._server.limits(model)
@@ -94,27 +94,27 @@ class Completion:
         return replace(options, vision=False) if model in self._server.no_images else options
 
     async def _answer(self, ask: Ask) -> _Answer:
-        answer = await self._accepted(ask)
-        recovered = recover_calls(answer.turn, [tool.name for tool in answer.ask.functions])
-        if recovered.warning is not None:
-            self._server.warn_once(recovered.warning)
-        if recovered.turn is not answer.turn:
+        answer = await self._reply_or_degrade(ask)
+        recovery = recover_calls(answer.turn, [tool.name for tool in answer.ask.functions])
+        if recovery.warning is not None:
+            self._server.warn_once(recovery.warning)
+        if recovery.turn is not answer.turn:
             await self._call.stream.abort(StreamError("the reply's text held tool calls; it is shown again with them"))
-            await self._call.stream.show(to_updates(recovered.turn.items))
-        return replace(answer, turn=recovered.turn)
+            await self._call.stream.show(to_updates(recovery.turn.items))
+        return replace(answer, turn=recovery.turn)
 
-    async def _accepted(self, ask: Ask) -> _Answer:
+    async def _reply_or_degrade(self, ask: Ask) -> _Answer:
         """The reply, to less than was asked for if the server refuses a part that can be done without."""
         while True:
             try:
                 return _Answer(ask, await self._rounds.reply(ask))
             except InvalidRequestError as error:
-                degraded = self._degraded(ask, error)
+                degraded = self._degrade(ask, error)
                 if degraded is None:
                     raise
                 ask = degraded
 
-    def _degraded(self, ask: Ask, error: InvalidRequestError) -> Ask | None:
+    def _degrade(self, ask: Ask, error: InvalidRequestError) -> Ask | None:
         """The request without what the server refuses of it; None if it can do without nothing."""
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
@@ -124,11 +124,11 @@ class Completion:
             self._server.no_images.add(ask.options.model)
         return without_images(ask, str(error))
 
-    def _converted(self, answer: _Answer) -> ChatResponse | BadCall:
+    def _convert(self, answer: _Answer) -> ChatResponse | BadCall:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations]
         return to_response(answer.turn, self._request.tools or [], self._config.rates, degradations)
 
-    async def _corrected(self, answer: _Answer, bad: BadCall) -> _Answer:
+    async def _correct(self, answer: _Answer, bad: BadCall) -> _Answer:
         """The one round in which the model may correct a call that cannot be run."""
         error = bad.error(answer.ask.options.model)
         await self._call.stream.abort(error)

@@ -21,7 +21,7 @@ ENVIRONMENT: Final = {
 """Config keys that an environment variable answers where the config does not."""
 
 
-def _one_or_many(value: object) -> object:
+def _expand_effort(value: object) -> object:
     return {"effort": value} if isinstance(value, str) else value
 
 
@@ -29,14 +29,14 @@ SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params"
 """Config keys whose values may hold a key or a password, and are not repeated when they are wrong."""
 
 
-def _sendable(value: str) -> str:
+def _check_header(value: str) -> str:
     if not (value.isascii() and value.isprintable()):
         raise ValueError("an HTTP header cannot carry a line break, nor anything that is not ASCII")
     return value
 
 
-def _sendable_key(key: SecretStr) -> SecretStr:
-    return SecretStr(_sendable(key.get_secret_value().strip()))  # a key read from a file ends with its line
+def _clean_key(key: SecretStr) -> SecretStr:
+    return SecretStr(_check_header(key.get_secret_value().strip()))  # a key read from a file ends with its line
 
 
 class Reasoning(BaseModel):
@@ -65,14 +65,14 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     base_url: str = Field(DEFAULT_BASE_URL, description="Server's URL; without a path `/v1` is added")
-    api_key: Annotated[SecretStr, AfterValidator(_sendable_key)] = Field(
+    api_key: Annotated[SecretStr, AfterValidator(_clean_key)] = Field(
         SecretStr(NO_API_KEY), description="Key, where the server was started with `--api-key`"
     )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens of one reply; unset: the advertised output")
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
-    reasoning: Annotated[Reasoning | None, BeforeValidator(_one_or_many)] = Field(
+    reasoning: Annotated[Reasoning | None, BeforeValidator(_expand_effort)] = Field(
         None, description="Effort (a word), or `{effort, summary}`"
     )
     reasoning_effort: Effort | None = Field(None, description="Effort; stands above `reasoning`")
@@ -104,7 +104,7 @@ class Config(BaseModel):
     extra_request_params: dict[str, object] = Field(
         {}, description="Anything else for the request's body, as vLLM calls it"
     )
-    extra_headers: dict[str, Annotated[str, AfterValidator(_sendable)]] = Field(
+    extra_headers: dict[str, Annotated[str, AfterValidator(_check_header)]] = Field(
         {}, description="HTTP headers sent with every request"
     )
     debug: bool = Field(False, description="Emit `llm:request:debug` and `llm:response:debug`")
@@ -115,34 +115,34 @@ class Config(BaseModel):
     )
 
 
-def read_config(given: Mapping[str, object], environment: Mapping[str, str]) -> Config:
+def read_config(config: Mapping[str, object], environment: Mapping[str, str]) -> Config:
     """The config with the environment behind it. An empty string means unset: the set-up wizard writes those.
 
     Raises `ConfigurationError` for a value that cannot be meant, naming key, value and what is allowed.
     """
-    inherited = {key: environment[name] for key, name in ENVIRONMENT.items() if environment.get(name)}
-    stated = {key: value for key, value in given.items() if value is not None and value != ""}
-    if given.get("truncation") == "":
-        stated["truncation"] = None
+    from_environment = {key: environment[name] for key, name in ENVIRONMENT.items() if environment.get(name)}
+    settings = {key: value for key, value in config.items() if value is not None and value != ""}
+    if config.get("truncation") == "":
+        settings["truncation"] = None
     try:
-        return Config.model_validate(inherited | stated)
+        return Config.model_validate(from_environment | settings)
     except ValidationError as error:
-        raise ConfigurationError(_explained(error, inherited | stated), provider=PROVIDER) from None
+        raise ConfigurationError(_explanation(error, from_environment | settings), provider=PROVIDER) from None
 
 
-def unknown_keys(given: Mapping[str, object]) -> list[str]:
+def unknown_keys(config: Mapping[str, object]) -> list[str]:
     """One sentence for each key that nothing reads, with the nearest one that is read."""
     sentences = []
-    for key in given.keys() - Config.model_fields.keys():
+    for key in config.keys() - Config.model_fields.keys():
         near = difflib.get_close_matches(key, Config.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "put it under 'extra_request_params' if it is meant for vLLM"
         sentences.append(f"unknown config key {key!r}: {hint}")
     return sorted(sentences)
 
 
-def _explained(error: ValidationError, stated: Mapping[str, object]) -> str:
+def _explanation(error: ValidationError, settings: Mapping[str, object]) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     key = str(first["loc"][0])
-    value = "(hidden)" if key in SECRETS else repr(stated.get(key))
+    value = "(hidden)" if key in SECRETS else repr(settings.get(key))
     where = f" (or {ENVIRONMENT[key]})" if key in ENVIRONMENT else ""
     return f"config key {key!r}{where} is {value}: {first['msg'].lower()}. {Config.model_fields[key].description}."

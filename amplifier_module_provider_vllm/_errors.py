@@ -27,7 +27,7 @@ from amplifier_core.llm_errors import (
 )
 
 from ._constants import PROVIDER
-from ._server_text import WARM_UP_PHRASES, is_page, redact, retry_after, sanitize, server_message, words
+from ._server_text import WARM_UP_PHRASES, is_page, reason_line, redact, retry_after, sanitize, server_message
 from ._turn import Turn
 
 CONTEXT_PHRASES = (
@@ -60,10 +60,10 @@ def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
         yield
     except openai.APIStatusError as error:
         failure = to_llm_error(error, model, url)
-        error.args = tuple(redact(str(told), error) for told in error.args)  # tracebacks show them
+        error.args = tuple(redact(str(argument), error) for argument in error.args)  # tracebacks show them
         error.message, error.body = str(failure), None
         raise failure from error
-    except _failures() as error:
+    except _failure_types() as error:
         raise to_llm_error(error, model, url) from error
 
 
@@ -71,9 +71,9 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
     match error:
         case openai.APIStatusError():
-            return _of_status(error, common)
+            return _status_error(error, common)
         case openai.APITimeoutError() | TimeoutError():
-            if _connecting(error):
+            if _is_connect_timeout(error):
                 return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
             return LLMTimeoutError(f"{url} sent nothing for too long: {str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
@@ -83,8 +83,8 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
         case openai.APIError():
             return ProviderUnavailableError(sanitize(str(error)), **common)
         case _:
-            said = sanitize(root_cause(error))
-            return StreamError(f"the connection to {url} broke before the reply was whole ({said})", **common)
+            text = sanitize(root_cause(error))
+            return StreamError(f"the connection to {url} broke before the reply was whole ({text})", **common)
 
 
 def failed_reply(turn: Turn, model: str) -> LLMError:
@@ -92,13 +92,13 @@ def failed_reply(turn: Turn, model: str) -> LLMError:
     return failed_stream(turn.failure or "the server ended the reply as failed without a reason", model)
 
 
-def failed_stream(said: str, model: str, code: int | None = None) -> LLMError:
+def failed_stream(text: str, model: str, code: int | None = None) -> LLMError:
     """An `error` event in the middle of a stream; `code` is the HTTP status that vLLM would have had for it."""
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
-    tidied = words(said)
+    reason = reason_line(text)
     if code is not None:
-        return _of_code(code, tidied, common, common)
-    return _of_text(tidied, common) or ProviderUnavailableError(tidied, **common)
+        return _code_error(code, reason, common, common)
+    return _text_error(reason, common) or ProviderUnavailableError(reason, **common)
 
 
 def truncated_stream(model: str) -> LLMError:
@@ -156,7 +156,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             yield from causes(cause)
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def _failure_types() -> tuple[type[Exception], ...]:
     return (openai.APIError, *UNREADABLE, TimeoutError, *http_library_errors())
 
 
@@ -169,8 +169,8 @@ def http_library_errors() -> tuple[type[Exception], ...]:
 _CHECK_SERVER = "check that the vLLM server is running there and that `base_url` (VLLM_BASE_URL) is right"
 
 
-def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
-    said, status = redact(server_message(error), error), error.status_code
+def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
+    text, status = redact(server_message(error), error), error.status_code
     wait = retry_after(error.response.headers)
     common |= {"status_code": status}
     again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= MAX_RETRY_AFTER}
@@ -180,52 +180,52 @@ def _of_status(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError
             place = sanitize(redact(place, error))
             return ConfigurationError(f"the server sends requests on to {place!r}; set `base_url` to that", **common)
         case 403 if is_page(error):
-            return ProviderUnavailableError(said, **again)
+            return ProviderUnavailableError(text, **again)
         case 400 if "previous_response_not_found" in error.response.text:
-            return NotFoundError(said, **common)
+            return NotFoundError(text, **common)
         case _:
-            return _of_code(status, said, common, again)
+            return _code_error(status, text, common, again)
 
 
-def _of_code(code: int, said: str, common: dict[str, Any], again: dict[str, Any]) -> LLMError:
+def _code_error(code: int, text: str, common: dict[str, Any], again: dict[str, Any]) -> LLMError:
     """The error for an HTTP status of 400 or more; `again`: what stands in one that may be tried again."""
-    lowered = said.lower()
+    lower = text.lower()
     match code:
         case 401:
-            return AuthenticationError(f"{said}: the server refused the key; set `api_key` (VLLM_API_KEY)", **common)
+            return AuthenticationError(f"{text}: the server refused the key; set `api_key` (VLLM_API_KEY)", **common)
         case 403:
-            return AccessDeniedError(said, **common)
-        case 404 if any(phrase in lowered for phrase in WARM_UP_PHRASES):
-            return ProviderUnavailableError(said, **again)
+            return AccessDeniedError(text, **common)
+        case 404 if any(phrase in lower for phrase in WARM_UP_PHRASES):
+            return ProviderUnavailableError(text, **again)
         case 404 | 405 | 410:
-            return NotFoundError(said, **common)
+            return NotFoundError(text, **common)
         case 408:
-            return LLMTimeoutError(said, **again)
+            return LLMTimeoutError(text, **again)
         case 413:
-            return ContextLengthError(said, **common)
+            return ContextLengthError(text, **common)
         case 409 | 425:
-            return ProviderUnavailableError(said, **again)
-        case 429 if "quota" in lowered or "billing" in lowered:
-            return QuotaExceededError(said, **common)
+            return ProviderUnavailableError(text, **again)
+        case 429 if "quota" in lower or "billing" in lower:
+            return QuotaExceededError(text, **common)
         case 429:
-            return RateLimitError(said, **again)
+            return RateLimitError(text, **again)
         case 501:
-            return InvalidRequestError(said, **common)
+            return InvalidRequestError(text, **common)
         case code if code >= 500:
-            return ProviderUnavailableError(said, **again)
+            return ProviderUnavailableError(text, **again)
         case _:
-            return _of_text(said, common) or InvalidRequestError(said, **common)
+            return _text_error(text, common) or InvalidRequestError(text, **common)
 
 
-def _of_text(said: str, common: dict[str, Any]) -> LLMError | None:
-    lowered = said.lower()
+def _text_error(text: str, common: dict[str, Any]) -> LLMError | None:
+    lower = text.lower()
     # "max_output_tokens=9000 cannot be greater than max_model_len=4096" is about the request, not about the prompt.
-    if any(phrase in lowered for phrase in CONTEXT_PHRASES) and not re.match(r"max_(output_)?tokens=", lowered):
-        return ContextLengthError(said, **common)
-    if "content_filter" in lowered or "content policy" in lowered:
-        return ContentFilterError(said, **common)
+    if any(phrase in lower for phrase in CONTEXT_PHRASES) and not re.match(r"max_(output_)?tokens=", lower):
+        return ContextLengthError(text, **common)
+    if "content_filter" in lower or "content policy" in lower:
+        return ContentFilterError(text, **common)
     return None
 
 
-def _connecting(error: Exception) -> bool:
+def _is_connect_timeout(error: Exception) -> bool:
     return any(type(cause).__name__ == "ConnectTimeout" for cause in causes(error))

@@ -37,9 +37,9 @@ class Family:
     """Who counts tokens for a server that does not: nobody, or we with the Harmony vocabulary. Harmony prompts are
     also not those that `/tokenize` renders."""
 
-    def effort(self, asked: str) -> str:
+    def effort(self, requested: str) -> str:
         """The effort to send for the one asked for."""
-        return asked if self.efforts is None else self.nearest_effort.get(asked, asked)
+        return requested if self.efforts is None else self.nearest_effort.get(requested, requested)
 
     def tool_text(self, text: str) -> str:
         """A tool's text, fit to stand in a prompt."""

@@ -51,18 +51,18 @@ class Limits:
 
 def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> Limits:
     """The limits of a model: what the config wants, as far as the server takes it."""
-    served, output = _served(model or only_model(cards), {card.id: card for card in cards})
+    served, output = _card_limits(model or only_model(cards), {card.id: card for card in cards})
     window = _least(config.context_window, served) or FALLBACK_CONTEXT_WINDOW
     half = max(1, window // 2)
     fallback = half if served is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
-    most = min(config.max_output_tokens or fallback, output or fallback, half)
-    return Limits(window, most, known=served is not None)
+    largest_output = min(config.max_output_tokens or fallback, output or fallback, half)
+    return Limits(window, largest_output, known=served is not None)
 
 
-def pick_model(asked: str | None, cards: Sequence[ModelCard], url: str) -> str:
+def pick_model(requested: str | None, cards: Sequence[ModelCard], url: str) -> str:
     """The model to ask: the one asked for, else the only one served, else `ConfigurationError`, listing them."""
-    if asked:
-        return asked
+    if requested:
+        return requested
     only = only_model(cards)
     if only is not None:
         return only
@@ -78,30 +78,32 @@ def only_model(cards: Sequence[ModelCard]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def window_in_refusal(said: str) -> int | None:
+def window_in_refusal(refusal: str) -> int | None:
     """The window, in tokens, that a refusal names (vLLM 0.32: "maximum context length is 4096 tokens")."""
-    found = re.search(r"maximum (?:context|model) length(?: is| of)? \(?(\d+)|max_model_len(?: of|=| )\s*(\d+)", said)
-    return int(found.group(1) or found.group(2)) if found else None
+    match = re.search(
+        r"maximum (?:context|model) length(?: is| of)? \(?(\d+)|max_model_len(?: of|=| )\s*(\d+)", refusal
+    )
+    return int(match.group(1) or match.group(2)) if match else None
 
 
-def _served(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None, int | None]:
+def _card_limits(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None, int | None]:
     """Window and output of a model, a LoRA's from the model that it adapts."""
     card = cards.get(model or "")
     seen: set[str] = set()
     while card is not None and card.id not in seen:
         seen.add(card.id)
-        window = _known(card.max_model_len) or _known(card.max_input_tokens)
+        window = _positive(card.max_model_len) or _positive(card.max_input_tokens)
         if window is not None:
-            return window, _known(card.max_output_tokens)
+            return window, _positive(card.max_output_tokens)
         card = cards.get(card.parent or "")
     return None, None
 
 
-def _known(tokens: int | None) -> int | None:
+def _positive(tokens: int | None) -> int | None:
     """Gateways say 0 or -1 for a limit that they do not know."""
     return tokens if tokens is not None and tokens > 0 else None
 
 
 def _least(*values: int | None) -> int | None:
-    known = [value for value in values if value is not None]
-    return min(known) if known else None
+    limits = [value for value in values if value is not None]
+    return min(limits) if limits else None

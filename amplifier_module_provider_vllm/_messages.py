@@ -117,7 +117,7 @@ def _assistant(message: Message) -> Iterator[PromptItem]:
         match block:
             case ToolCallBlock(id=call_id, name=name):
                 stored.pop(call_id, None)
-                yield FunctionCall(call_id, name, _arguments(block))
+                yield FunctionCall(call_id, name, _original_arguments(block))
             case TextBlock(text=text):
                 if text.strip():
                     yield Text(text, beside_calls=calls)
@@ -125,11 +125,11 @@ def _assistant(message: Message) -> Iterator[PromptItem]:
                 if text.strip():
                     yield Reasoning(text)
             case ReasoningBlock(content=content, summary=summary):
-                yield from map(Reasoning, _readable(content or summary))
+                yield from map(Reasoning, _joined_thoughts(content or summary))
             case RedactedThinkingBlock():
                 continue  # encrypted by another provider: nothing that vLLM could read
             case _:
-                raise _unsendable(message, block)
+                raise _unsupported_block(message, block)
     for call_id, (name, arguments) in stored.items():
         yield FunctionCall(call_id, name, call_arguments(arguments))
 
@@ -163,7 +163,7 @@ def _part(message: Message, block: ContentBlockUnion) -> Part:
         case ImageBlock(source=source):
             return Image(source)
         case _:
-            raise _unsendable(message, block)
+            raise _unsupported_block(message, block)
 
 
 def _attach(items: list[PromptItem], tag: str, text: str) -> None:
@@ -186,7 +186,7 @@ def _system_text(message: Message) -> str:
     texts = []
     for block in _blocks(message):
         if not isinstance(block, TextBlock):
-            raise _unsendable(message, block)
+            raise _unsupported_block(message, block)
         texts.append(block.text)
     return "\n\n".join(texts)
 
@@ -195,24 +195,24 @@ def _blocks(message: Message) -> Sequence[ContentBlockUnion]:
     return [TextBlock(text=message.content)] if isinstance(message.content, str) else message.content
 
 
-def _readable(parts: Sequence[object]) -> list[str]:
+def _joined_thoughts(parts: Sequence[object]) -> list[str]:
     """The thoughts of a block that came from OpenAI, as one text: vLLM reads only the first part of an item."""
     texts = [text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
     return ["\n".join(texts)] if any(text.strip() for text in texts) else []
 
 
-def _arguments(block: ToolCallBlock) -> str:
+def _original_arguments(block: ToolCallBlock) -> str:
     """As the model wrote them, if that is still what the block says: sessions may change a stored call."""
     match (block.model_extra or {}).get("vllm"):
-        case {"arguments": str(written)} if _equals(written, block.input):
-            return written
+        case {"arguments": str(original)} if _is_same_json(original, block.input):
+            return original
         case _:
             return call_arguments(block.input)
 
 
-def _equals(written: str, arguments: object) -> bool:
+def _is_same_json(original: str, arguments: object) -> bool:
     try:
-        return bool(msgspec.json.decode(written) == arguments)
+        return bool(msgspec.json.decode(original) == arguments)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return False
 
@@ -221,12 +221,12 @@ def _format(request: ChatRequest) -> Format | None:
     match request.response_format:
         case ResponseFormatJson():
             return Format()
-        case ResponseFormatJsonSchema(json_schema=given, strict=strict):
-            schema = given["schema"] if isinstance(given.get("schema"), dict) else given
-            return Format(given.get("name") or given.get("title") or "response", schema, strict)
+        case ResponseFormatJsonSchema(json_schema=spec, strict=strict):
+            schema = spec["schema"] if isinstance(spec.get("schema"), dict) else spec
+            return Format(spec.get("name") or spec.get("title") or "response", schema, strict)
         case _:
             return None
 
 
-def _unsendable(message: Message, block: ContentBlockUnion) -> InvalidRequestError:
+def _unsupported_block(message: Message, block: ContentBlockUnion) -> InvalidRequestError:
     return InvalidRequestError(f"vLLM cannot be sent a {block.type!r} block from the {message.role}", provider=PROVIDER)

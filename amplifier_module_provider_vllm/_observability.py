@@ -59,7 +59,7 @@ class ObservedCall:
 
     hooks: Hooks
     config: Config
-    about: Mapping[str, Any]
+    labels: Mapping[str, Any]
     """What tells this provider from another instance: provider, instance, base_url."""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     stream: "ObservedStream" = field(init=False)
@@ -79,7 +79,7 @@ class ObservedCall:
     async def __aenter__(self) -> Self:
         return self
 
-    async def requested(self, ask: Ask, body: Callable[[], Mapping[str, Any]]) -> None:
+    async def emit_request(self, ask: Ask, body: Callable[[], Mapping[str, Any]]) -> None:
         """Announce the request. `body` makes its JSON body, which is made only if a debug event shows it."""
         options = self._options = ask.options
         if options.stream:
@@ -95,21 +95,21 @@ class ObservedCall:
         headers = {"extra_headers": dict.fromkeys(options.extra_headers, HIDDEN)} if options.extra_headers else {}
         await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
-    def answered(self, response: ChatResponse, raw: bytes) -> None:
+    def set_response(self, response: ChatResponse, raw: bytes) -> None:
         """`raw`: the reply as the server sent it; of a reply in several rounds, the last."""
         self._response, self._raw = response, raw
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        ending = asyncio.ensure_future(self._ended(error))
+        ending = asyncio.ensure_future(self._emit_end(error))
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:  # while the hooks hear of the end; they are to hear it all the same
             await ending
             raise
 
-    async def _ended(self, error: BaseException | None) -> None:
+    async def _emit_end(self, error: BaseException | None) -> None:
         if error is not None:
             await self.stream.abort(error)
         payload: dict[str, Any] = {"duration_ms": round((time.monotonic() - self._started) * 1000)}
@@ -123,33 +123,33 @@ class ObservedCall:
         if isinstance(error, asyncio.CancelledError):
             payload |= {"status": "cancelled"}
         else:
-            payload |= {"status": "error", "error": _described(error)}
+            payload |= {"status": "error", "error": _error_payload(error)}
         await self._emit("llm:response", payload)
 
-    async def repaired(self, repaired: RepairedHistory) -> None:
-        if repaired.unanswered or repaired.orphaned:
-            payload = {"unanswered_calls": repaired.unanswered, "orphaned_results": repaired.orphaned}
-            count = len(repaired.unanswered) + len(repaired.orphaned)
+    async def emit_repair(self, history: RepairedHistory) -> None:
+        if history.unanswered or history.orphaned:
+            payload = {"unanswered_calls": history.unanswered, "orphaned_results": history.orphaned}
+            count = len(history.unanswered) + len(history.orphaned)
             await self._emit("provider:tool_sequence_repaired", payload | {"repair_count": count})
 
-    async def retrying(self, attempt: int, delay: float, error: LLMError) -> None:
+    async def emit_retry(self, attempt: int, delay: float, error: LLMError) -> None:
         payload = {"attempt": attempt, "max_retries": self.config.max_retries, "delay": delay}
-        failure = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _described(error)}
+        failure = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _error_payload(error)}
         await self._emit("provider:retry", payload | failure)
 
     async def _emit(self, event: str, payload: dict[str, Any]) -> None:
         model = {} if self.model is None else {"model": self.model}
-        await self.hooks.emit(event, {**self.about, **model, "request_id": self.request_id, **payload})
+        await self.hooks.emit(event, {**self.labels, **model, "request_id": self.request_id, **payload})
 
     async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, content: Callable[[], Any]) -> None:
         """The event, with its content in as much detail as the config asks for, secrets and images left out."""
-        shown = _shown(content) if self.config.raw or self.config.debug or self.config.raw_debug else None
-        await self._emit(event, payload | ({"raw": shown} if self.config.raw else {}))
+        content_dump = _redacted(content) if self.config.raw or self.config.debug or self.config.raw_debug else None
+        await self._emit(event, payload | ({"raw": content_dump} if self.config.raw else {}))
         if self.config.debug:
-            cut = truncate_values(shown, self.config.debug_truncate_length)
-            await self._emit(f"{event}:debug", payload | {key: cut})
+            truncated = truncate_values(content_dump, self.config.debug_truncate_length)
+            await self._emit(f"{event}:debug", payload | {key: truncated})
         if self.config.raw_debug:
-            await self._emit(f"{event}:raw", {key: shown})
+            await self._emit(f"{event}:raw", {key: content_dump})
 
 
 @dataclass(slots=True)
@@ -179,34 +179,34 @@ class ObservedStream:
     async def abort(self, error: BaseException) -> None:
         if self.visible:
             self._sequences.clear()
-            await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _described(error)})
+            await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _error_payload(error)})
 
     async def show(self, updates: Iterable[Update]) -> None:
         for update in updates:
             await self._update(update)
 
     async def _update(self, update: Update) -> None:
-        about = {"request_id": self.request_id, "block_index": update.index, "block_type": update.kind}
+        labels = {"request_id": self.request_id, "block_index": update.index, "block_type": update.kind}
         match update:
             case BlockStart(index=index, name=name):
                 self._sequences[index] = 0
-                await self.hooks.emit("llm:stream_block_start", about if name is None else about | {"name": name})
+                await self.hooks.emit("llm:stream_block_start", labels if name is None else labels | {"name": name})
             case BlockDelta(index=index, text=text):
                 sequence = self._sequences[index]
                 self._sequences[index] += 1
-                await self.hooks.emit("llm:stream_block_delta", about | {"sequence": sequence, "text": text})
+                await self.hooks.emit("llm:stream_block_delta", labels | {"sequence": sequence, "text": text})
             case BlockEnd():
-                await self.hooks.emit("llm:stream_block_end", about)
+                await self.hooks.emit("llm:stream_block_end", labels)
             case _:
                 assert_never(update)
 
 
-def described(instance: str, base_url: str) -> dict[str, str]:
+def event_labels(instance: str, base_url: str) -> dict[str, str]:
     """What every event of a call carries, so that two instances can be told apart."""
     return {"provider": PROVIDER, "instance": instance, "base_url": base_url}
 
 
-def _described(error: BaseException | None) -> dict[str, str]:
+def _error_payload(error: BaseException | None) -> dict[str, str]:
     return {"type": type(error).__name__, "msg": str(error)}
 
 
@@ -214,7 +214,7 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
     return {} if response.usage is None else response.usage.model_dump(mode="json", exclude_none=True)
 
 
-def _shown(content: Callable[[], Any]) -> Any:
+def _redacted(content: Callable[[], Any]) -> Any:
     """The content, fit to be shown; a reply with JSON that we could only skip is named, not shown."""
     try:
         return redact_secrets(_without_images(content()))

@@ -15,7 +15,7 @@ from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._limits import only_model
-from ._observability import Hooks, NoHooks, ObservedCall, described
+from ._observability import Hooks, NoHooks, ObservedCall, event_labels
 from ._options import CallKeywords
 from ._server import Server
 from ._wire.client import Transport
@@ -127,8 +127,8 @@ class VLLMProvider:
 
         Raises `LLMError`, of the class that says what went wrong and whether it is worth another try.
         """
-        about = described(self._instance(), self.url)
-        call = ObservedCall(self._hooks(), self._server.config, about)
+        labels = event_labels(self._instance(), self.url)
+        call = ObservedCall(self._hooks(), self._server.config, labels)
         response = await Completion(self._server, call, request, dict(kwargs)).run()
         self._add_cost(response)
         return response

@@ -49,7 +49,7 @@ def to_response(
 ) -> ChatResponse | BadCall:
     """The reply; the first call that cannot be run if it has one."""
     schemas = {tool.name: tool.parameters for tool in tools}
-    items = turn.items if turn.status is Status.COMPLETED else _with_cut_call_as_text(turn.items)
+    items = turn.items if turn.status is Status.COMPLETED else _replace_truncated_call(turn.items)
     blocks: list[Block] = []
     for item in items:
         block = _block(item, schemas)
@@ -66,7 +66,7 @@ def to_response(
         content=blocks,
         tool_calls=calls or None,
         usage=to_usage(turn.usage, rates),
-        degradation=_as_one(degradations),
+        degradation=_merge(degradations),
         finish_reason=_finish_reason(turn, bool(calls)),
         metadata=_metadata(turn),
         **extras,
@@ -99,7 +99,7 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
     if not isinstance(arguments, dict):
         return BadCall(call, "with arguments that are not a JSON object")
     properties = schema.get("properties") or {}
-    return {key: _opened(value, properties.get(key)) for key, value in arguments.items()}
+    return {key: _unwrap_json(value, properties.get(key)) for key, value in arguments.items()}
 
 
 def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadCall:
@@ -115,22 +115,22 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadC
 
 
 def _call_block(call: FunctionCall, schemas: Mapping[str, Mapping[str, Any]]) -> ToolCallBlock | BadCall:
-    tool = _offered(call.name, schemas)
+    tool = _tool_name(call.name, schemas)
     if call.unrecognised and tool not in schemas:
         return BadCall(call, f"which is not among the tools: {', '.join(schemas) or 'none'}")
     arguments = parse_arguments(call, schemas.get(tool, {}))
     if isinstance(arguments, BadCall):
         return arguments
-    return ToolCallBlock(id=call.call_id, name=tool, input=arguments, **_as_written(call, arguments))
+    return ToolCallBlock(id=call.call_id, name=tool, input=arguments, **_original_arguments(call, arguments))
 
 
-def _as_written(call: FunctionCall, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _original_arguments(call: FunctionCall, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own spelling of its arguments, where ours differs: replayed as it was, it is found in the cache."""
     ours = json.dumps(arguments, ensure_ascii=False)
     return {} if call.arguments in ("", ours) else {"vllm": {"arguments": call.arguments}}
 
 
-def _offered(name: str, schemas: Mapping[str, object]) -> str:
+def _tool_name(name: str, schemas: Mapping[str, object]) -> str:
     """The tool meant by a name that gpt-oss left Harmony around: `functions.get_weather<|channel|>commentary`."""
     bare = name.partition("<|")[0].strip().removeprefix("functions.")
     return bare if name not in schemas and bare in schemas else name
@@ -148,7 +148,7 @@ def _content_block(block: Block) -> ContentBlock:
             assert_never(block)
 
 
-def _with_cut_call_as_text(items: tuple[Item, ...]) -> tuple[Item, ...]:
+def _replace_truncated_call(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """A call that was cut off is not the call that the model meant to make: text in its place, never run."""
     match items:
         case [*before, FunctionCall() as last] if not _is_complete(last):
@@ -164,15 +164,15 @@ def _is_complete(call: FunctionCall) -> bool:
         return False
 
 
-def _opened(value: Any, schema: object) -> Any:
+def _unwrap_json(value: Any, schema: object) -> Any:
     """Some models write an object or a list as a JSON string; opened only where the tool's schema wants one."""
     match schema:
         case {"type": "object" | "array" as kind} if isinstance(value, str):
             try:
-                opened = read_json(value)
+                unwrapped = read_json(value)
             except ValueError:
                 return value
-            return opened if isinstance(opened, dict if kind == "object" else list) else value
+            return unwrapped if isinstance(unwrapped, dict if kind == "object" else list) else value
         case _:
             return value
 
@@ -187,16 +187,16 @@ def _finish_reason(turn: Turn, calls: bool) -> str:
 
 
 def _metadata(turn: Turn) -> dict[str, Any]:
-    known = {
+    values = {
         "vllm:response_id": turn.response_id,
         "vllm:model": turn.model,
         "vllm:incomplete_reason": turn.incomplete_reason,
         "vllm:usage_estimated": True if turn.usage is not None and turn.usage.estimated else None,
     }
-    return {key: value for key, value in known.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _as_one(degradations: Sequence[Degradation]) -> Degradation | None:
+def _merge(degradations: Sequence[Degradation]) -> Degradation | None:
     if not degradations:
         return None
     return Degradation(
@@ -207,11 +207,11 @@ def _as_one(degradations: Sequence[Degradation]) -> Degradation | None:
 
 
 def _cost(usage: TokenUsage, rates: Rates) -> Decimal:
-    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
-    counted = (
-        (rates.input, usage.input_tokens - cached - (written if rates.cache_write is not None else 0)),
+    cached, cache_writes = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    priced = (
+        (rates.input, usage.input_tokens - cached - (cache_writes if rates.cache_write is not None else 0)),
         (rates.input if rates.cache_read is None else rates.cache_read, cached),
-        (rates.cache_write or 0, written),
+        (rates.cache_write or 0, cache_writes),
         (rates.output, usage.output_tokens),
     )
-    return sum((Decimal(str(rate)) * tokens for rate, tokens in counted), Decimal()) / 1_000_000
+    return sum((Decimal(str(rate)) * tokens for rate, tokens in priced), Decimal()) / 1_000_000

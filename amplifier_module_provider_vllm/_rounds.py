@@ -35,17 +35,17 @@ class Rounds:
     async def reply(self, ask: Ask) -> Turn:
         """The whole reply to a request. Raises `LLMError` once the retries are used up."""
         continuations = 0 if ask.options.capped_by_caller else self._config.max_continuations
-        turn, following = await self._retried_round(ask, continuations > 0)
+        turn, next_ask = await self._round_with_retries(ask, continuations > 0)
         usage = turn.usage
-        if self._config.enable_state and following is None:
+        if self._config.enable_state and next_ask is None:
             self._server.stored.remember(ask, turn)
-        while following is not None:
+        while next_ask is not None:
             continuations -= 1
-            turn, following = await self._retried_round(following, continuations > 0)
+            turn, next_ask = await self._round_with_retries(next_ask, continuations > 0)
             usage = total_usage(usage, turn.usage)
         return replace(turn, usage=usage)
 
-    async def _retried_round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
+    async def _round_with_retries(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
         return await self._retries.run(lambda: self._round(ask, may_continue))
 
     async def _round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
@@ -57,17 +57,17 @@ class Rounds:
                 await stream.show(blocks.replay())
             fold = ResponsesFold(blocks)
             await self._with_stored_state(fold, ask)
-            turn = await self._counted(_ended(fold, model), ask)
-            following = self._following(ask, turn) if may_continue else None
-            if following is None and not turn.items:
+            turn = await self._with_usage(_turn_of(fold, model), ask)
+            next_ask = self._next_ask(ask, turn) if may_continue else None
+            if next_ask is None and not turn.items:
                 self._empty_replies += 1
                 raise empty_reply(turn, model, retryable=self._empty_replies == 1)
-            again = following is not None and following.reply == ask.reply
-            if following is None or again:
+            again = next_ask is not None and next_ask.reply == ask.reply
+            if next_ask is None or again:
                 await stream.show(blocks.close())
             if again:
                 await stream.abort(StreamError("the reply was cut off; it is asked again with more room"))
-            return turn, following
+            return turn, next_ask
 
     async def _with_stored_state(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream a round from a stored reply if there is one; what the server lost is sent again, whole."""
@@ -82,7 +82,7 @@ class Rounds:
             stored.forget(short.stored)
             await self._with_schema_reason(fold, ask)
         else:
-            stored.found()
+            stored.reset_misses()
 
     async def _with_schema_reason(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream a round; a schema that breaks the stream is asked with again, unstreamed, for the reason.
@@ -109,7 +109,7 @@ class Rounds:
             async for events in batches:
                 await self._call.stream.show(fold.push_all(events))
 
-    async def _counted(self, turn: Turn, ask: Ask) -> Turn:
+    async def _with_usage(self, turn: Turn, ask: Ask) -> Turn:
         """The turn with the server's counts; with ours if it gave none for gpt-oss, as vLLM 0.10 does."""
         if is_counted(turn.usage):
             return turn
@@ -121,7 +121,7 @@ class Rounds:
         logger.info("[TOKEN_ACCOUNTING] Injected usage: input=%s, output=%s", usage.input_tokens, usage.output_tokens)
         return replace(turn, usage=usage)
 
-    def _following(self, ask: Ask, turn: Turn) -> Ask | None:
+    def _next_ask(self, ask: Ask, turn: Turn) -> Ask | None:
         """The round that completes a reply which the cap on its tokens cut off; None if nothing can be gained.
 
         A text goes on where it stopped. A thought or a call that was cut off cannot: those are asked again, with all
@@ -130,8 +130,8 @@ class Rounds:
         if not turn.truncated:
             return None
         last = turn.items[-1] if turn.items else None
-        cut_in_call = ask.tools_offered and last is not None and has_tool_markup(last)
-        if isinstance(last, Text) and ask.options.family.continues_text and not cut_in_call:
+        ends_in_call = ask.tools_offered and last is not None and has_tool_markup(last)
+        if isinstance(last, Text) and ask.options.family.continues_text and not ends_in_call:
             return continued(ask, turn)
         limits = self._server.limits(ask.options.model)
         return with_more_room(ask, turn, limits.context_window if limits.known else None)
@@ -151,7 +151,7 @@ class Rounds:
             raise
 
 
-def _ended(fold: ResponsesFold, model: str) -> Turn:
+def _turn_of(fold: ResponsesFold, model: str) -> Turn:
     if fold.error is not None:
         raise failed_stream(fold.error, model, fold.error_code)
     if fold.turn is None:

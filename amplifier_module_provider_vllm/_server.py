@@ -34,27 +34,27 @@ class Server:
     probed_at: float | None = None
     """When the server was last asked for its models, on the monotonic clock."""
     _warned: set[str] = field(default_factory=set)
-    _learned: dict[str, int] = field(default_factory=dict)
+    _learned_windows: dict[str, int] = field(default_factory=dict)
 
     async def probe(self, max_wait: float = PROBE_TIMEOUT) -> None:
         """Ask the server for its models. Raises `LLMError` if it does not answer within `max_wait` seconds."""
         self.probed_at = time.monotonic()
         self.cards = await self.transport.model_cards(max_wait)
 
-    async def model(self, asked: str | None) -> str:
+    async def model(self, requested: str | None) -> str:
         """The model to ask, once the server was asked for its limits.
 
         Raises `LLMError` only where that cost us the model: a server without a list can still complete.
         """
-        if not self.cards and (asked is None or self._worth_asking()):
+        if not self.cards and (requested is None or self._may_probe_again()):
             try:
                 await self.probe()
             except LLMError as error:
-                if asked is None and not isinstance(error, NotFoundError):
+                if requested is None and not isinstance(error, NotFoundError):
                     raise
-        return pick_model(asked, self.cards, self.transport.url)
+        return pick_model(requested, self.cards, self.transport.url)
 
-    def _worth_asking(self) -> bool:
+    def _may_probe_again(self) -> bool:
         """Whether a server that did not list its models is asked again: it may have been loading."""
         return self.probed_at is None or time.monotonic() - self.probed_at > REPROBE_AFTER
 
@@ -62,7 +62,7 @@ class Server:
         return family_of(*model_names(model, self.cards))
 
     def limits(self, model: str | None) -> Limits:
-        window = self._learned.get(model or "")
+        window = self._learned_windows.get(model or "")
         if model is None or window is None:
             return limits_of(model, self.cards, self.config)
         return limits_of(model, [*self.cards, ModelCard(model, max_model_len=window)], self.config)
@@ -77,4 +77,4 @@ class Server:
         """Remember the window that a refusal named; a server behind a gateway may have no other way to say it."""
         window = window_in_refusal(str(refusal))
         if window is not None:
-            self._learned[model] = window
+            self._learned_windows[model] = window

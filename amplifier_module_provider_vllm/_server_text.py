@@ -30,14 +30,14 @@ def server_message(error: openai.APIStatusError) -> str:
     if isinstance(body, Mapping):
         nested = body.get("error", body)
         message = nested.get("message", nested.get("detail")) if isinstance(nested, Mapping) else nested
-        return words(message if isinstance(message, str) else json.dumps(body, default=str))
+        return reason_line(message if isinstance(message, str) else json.dumps(body, default=str))
     text = error.response.text[:TITLE_SEARCH_LENGTH]
     if is_page(error):
         warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
         about = page_title(text) or warm_up or "untitled"
         return sanitize(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
     # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
-    return words((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
+    return reason_line((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
 
 
 def page_title(page: str) -> str | None:
@@ -47,26 +47,26 @@ def page_title(page: str) -> str | None:
     return sanitize(titled[0].partition(">")[2]) or None if len(titled) == 2 else None
 
 
-def redact(said: str, error: openai.APIStatusError) -> str:
+def redact(text: str, error: openai.APIStatusError) -> str:
     """Gateways repeat the key that they refuse."""
     for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
-        said = said.replace(secret, "[REDACTED]")
-    return said
+        text = text.replace(secret, "[REDACTED]")
+    return text
 
 
 def _secrets(headers: Mapping[str, str]) -> set[str]:
     """What the operator's own headers hold, the key among them: whole, and as the parts that a server may repeat."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for name, value in headers.items():
         if name.lower() == "authorization":
             scheme, _, key = value.partition(" ")
-            found |= {key} | (_pair(key) if scheme == "Basic" else set())
+            secrets |= {key} | (_basic_credentials(key) if scheme == "Basic" else set())
         elif not PLAIN_HEADERS.match(name) and len(value) >= MIN_SECRET_LENGTH:
-            found.add(value)
-    return found - {"", NO_API_KEY}
+            secrets.add(value)
+    return secrets - {"", NO_API_KEY}
 
 
-def _pair(key: str) -> set[str]:
+def _basic_credentials(key: str) -> set[str]:
     try:
         pair = b64decode(key).decode(errors="replace")
     except ValueError:  # not a pair after all
@@ -92,12 +92,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def words(said: str) -> str:
+def reason_line(text: str) -> str:
     """What was said, or that it was nothing."""
-    return sanitize(said) or "the server gave no reason that can be read"
+    return sanitize(text) or "the server gave no reason that can be read"
 
 
-def sanitize(said: str) -> str:
+def sanitize(text: str) -> str:
     """Fit for a log line and a terminal: one line, nothing that steers either, not longer than anybody reads."""
-    clean = "".join(character for character in " ".join(said.split()) if character.isprintable())
-    return clean if len(clean) <= MAX_MESSAGE_LENGTH else clean[:MAX_MESSAGE_LENGTH] + "…"
+    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return line if len(line) <= MAX_MESSAGE_LENGTH else line[:MAX_MESSAGE_LENGTH] + "…"

@@ -15,14 +15,14 @@ MISSES_BEFORE_GIVING_UP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _StoredConversation:
     response_id: str
     model: str
     instructions: str | None
     items: tuple[PromptItem, ...]
     """The prompt as it was sent and the reply as it will be sent back."""
 
-    def begins(self, ask: Ask) -> bool:
+    def is_prefix_of(self, ask: Ask) -> bool:
         same = (ask.options.model, ask.prompt.instructions) == (self.model, self.instructions)
         return same and len(self.items) < len(ask.items) and ask.items[: len(self.items)] == self.items
 
@@ -31,7 +31,7 @@ class StoredReplies:
     """The replies that a server should still have. A history that no longer begins with one is sent whole."""
 
     def __init__(self) -> None:
-        self._kept: deque[_Kept] = deque(maxlen=MAX_STORED_REPLIES)
+        self._conversations: deque[_StoredConversation] = deque(maxlen=MAX_STORED_REPLIES)
         self._misses = 0
 
     def remember(self, ask: Ask, turn: Turn) -> None:
@@ -40,22 +40,24 @@ class StoredReplies:
         items = (*ask.prompt.items, *to_prompt_items(turn.items))
         if ask.options.family.forgets_stored_calls and any(isinstance(item, FunctionCall) for item in items):
             return
-        self._kept.append(_Kept(turn.response_id, ask.options.model, ask.prompt.instructions, items))
+        self._conversations.append(
+            _StoredConversation(turn.response_id, ask.options.model, ask.prompt.instructions, items)
+        )
 
     def shortened(self, ask: Ask) -> Ask:
         """The same request with only what is new to the server; itself if the server has nothing of it."""
-        known = [kept for kept in self._kept if kept.begins(ask)]
-        if not known:
+        matching = [conversation for conversation in self._conversations if conversation.is_prefix_of(ask)]
+        if not matching:
             return ask
-        longest = max(known, key=lambda kept: len(kept.items))
+        longest = max(matching, key=lambda conversation: len(conversation.items))
         return replace(ask, stored=StoredReply(longest.response_id, len(longest.items)))
 
-    def found(self) -> None:
+    def reset_misses(self) -> None:
         self._misses = 0
 
     def forget(self, stored: StoredReply) -> None:
         """The server does not have it: it was restarted, or it keeps nothing at all."""
         self._misses += 1
-        kept = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._kept
-        remaining = (one for one in kept if one.response_id != stored.response_id)
-        self._kept = deque(remaining, maxlen=MAX_STORED_REPLIES)
+        conversations = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._conversations
+        remaining = (one for one in conversations if one.response_id != stored.response_id)
+        self._conversations = deque(remaining, maxlen=MAX_STORED_REPLIES)

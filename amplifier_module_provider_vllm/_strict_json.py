@@ -11,35 +11,35 @@ MAX_DEPTH: Final = 100
 def read_json(text: str | bytes) -> Any:
     """Raises `ValueError` for what is no JSON, and for what nobody could write again: NaN, 1e999, endless nesting."""
     try:
-        read = json.loads(text, parse_constant=_no_json, parse_float=_finite)
+        value = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_float)
         # Half of a pair of surrogates, written as an escape, is text that no encoding has.
-        json.dumps(read, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested without end") from error
-    if _nested_deeper(read, MAX_DEPTH):
+    if _is_deeper_than(value, MAX_DEPTH):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    return read
+    return value
 
 
-def _no_json(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of JSON")
 
 
-def _finite(number: str) -> float:
-    read = float(number)
-    if math.isinf(read):
+def _parse_float(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
         raise ValueError(f"{number:.20} is too large a number")
-    return read
+    return value
 
 
-def _nested_deeper(value: Any, levels: int) -> bool:
+def _is_deeper_than(value: Any, levels: int) -> bool:
     level = [value]
     for _ in range(levels):
-        level = [inner for each in level if isinstance(each, dict | list) for inner in _inside(each)]
+        level = [inner for each in level if isinstance(each, dict | list) for inner in _children(each)]
         if not level:
             return False
     return True
 
 
-def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
+def _children(value: dict[str, Any] | list[Any]) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value

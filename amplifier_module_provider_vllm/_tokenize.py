@@ -50,7 +50,7 @@ def _chat_body(ask: Ask) -> Body:
         messages.append({"role": "system", "content": ask.prompt.instructions})
     for item in ask.items:
         _add_to_chat(messages, item, ask)
-    tools = [{"type": "function", "function": _described(tool, "parameters")} for tool in ask.functions]
+    tools = [{"type": "function", "function": _tool_spec(tool, "parameters")} for tool in ask.functions]
     body = {"model": ask.options.model, "messages": messages, "chat_template_kwargs": _template_kwargs(ask)}
     return body | ({"tools": tools} if tools else {})
 
@@ -81,11 +81,11 @@ def _add_to_chat(messages: list[Body], item: PromptItem, ask: Ask) -> None:
 
 def _chat_content(parts: Sequence[Part], ask: Ask) -> str | list[Body]:
     if not any(isinstance(part, Image) for part in parts):
-        return _joined(parts, ask)
+        return _text(parts, ask)
     return [
         {"type": "image_url", "image_url": {"url": part.url}}
         if isinstance(part, Image)
-        else {"type": "text", "text": _joined([part], ask)}
+        else {"type": "text", "text": _text([part], ask)}
         for part in parts
     ]
 
@@ -93,8 +93,8 @@ def _chat_content(parts: Sequence[Part], ask: Ask) -> str | list[Body]:
 def _template_kwargs(ask: Ask) -> Body:
     """What vLLM tells the template of the effort (openai/responses/protocol.py), under what the operator set."""
     effort = ask.options.reasoning_effort
-    told = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
-    return told | _operators_kwargs(ask)
+    kwargs = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+    return kwargs | _configured_kwargs(ask)
 
 
 def _anthropic_body(ask: Ask) -> Body:
@@ -107,9 +107,9 @@ def _anthropic_body(ask: Ask) -> Body:
     body: Body = {
         "model": ask.options.model,
         "messages": [{"role": key[0], "content": [block for _, block in group]} for key, group in groups],
-        "chat_template_kwargs": _operators_kwargs(ask),
+        "chat_template_kwargs": _configured_kwargs(ask),
     }
-    tools = [_described(tool, "input_schema") for tool in ask.functions]
+    tools = [_tool_spec(tool, "input_schema") for tool in ask.functions]
     system = {} if ask.prompt.instructions is None else {"system": ask.prompt.instructions}
     return body | system | _anthropic_effort(ask) | ({"tools": tools} if tools else {})
 
@@ -126,27 +126,27 @@ def _anthropic_block(item: PromptItem, ask: Ask) -> tuple[str, Body]:
         case FunctionCall(call_id=call_id, name=name, arguments=arguments):
             return "assistant", {"type": "tool_use", "id": call_id, "name": name, "input": _as_object(arguments)}
         case Result(call_id, parts):
-            return "user", {"type": "tool_result", "tool_use_id": call_id, "content": _joined(parts, ask)}
+            return "user", {"type": "tool_result", "tool_use_id": call_id, "content": _text(parts, ask)}
         case User(parts):
-            return "user", {"type": "text", "text": _joined(parts, ask)}
+            return "user", {"type": "text", "text": _text(parts, ask)}
         case _:
             assert_never(item)
 
 
-def _joined(parts: Sequence[Part], ask: Ask) -> str:
+def _text(parts: Sequence[Part], ask: Ask) -> str:
     return join_text(parts, ask.options.family.tool_text)
 
 
 def _as_object(arguments: str) -> object:
     """vLLM itself takes malformed arguments for none."""
     try:
-        given = read_json(arguments)
+        decoded = read_json(arguments)
     except ValueError:
         return {}
-    return given if isinstance(given, dict) else {}
+    return decoded if isinstance(decoded, dict) else {}
 
 
-def _described(tool: ToolSpec, schema: str) -> Body:
+def _tool_spec(tool: ToolSpec, schema: str) -> Body:
     """A tool with its parameters under the key `schema`."""
     description = {} if tool.description is None else {"description": tool.description}
     return {"name": tool.name, schema: tool.parameters, **description}
@@ -159,6 +159,6 @@ def _anthropic_effort(ask: Ask) -> Body:
     return {"output_config": {"effort": effort}} if effort in ANTHROPIC_EFFORTS else {}
 
 
-def _operators_kwargs(ask: Ask) -> Body:
+def _configured_kwargs(ask: Ask) -> Body:
     kwargs = ask.options.extra_body.get("chat_template_kwargs")
     return dict(kwargs) if isinstance(kwargs, Mapping) else {}

@@ -9,7 +9,7 @@ from ._family import GPT_OSS
 from ._strict_json import read_json
 from ._turn import FunctionCall, Item, Text, Turn
 
-MARKS = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")
+MARKUP = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")
 """What no model says in an answer (hermes and Qwen, Llama and Qwen coder, Mistral, Harmony, Kimi)."""
 
 HERMES_CALL = re.compile(r"<tool_call>\s*(?P<json>\{.*?\})\s*</tool_call>", re.DOTALL)
@@ -36,32 +36,32 @@ class Recovery:
 
 
 def has_tool_markup(item: Item) -> bool:
-    return isinstance(item, Text) and MARKS.search(item.text) is not None
+    return isinstance(item, Text) and MARKUP.search(item.text) is not None
 
 
-def recover_calls(turn: Turn, offered: Sequence[str]) -> Recovery:
+def recover_calls(turn: Turn, tool_names: Sequence[str]) -> Recovery:
     """The turn with the calls in its texts made calls, if each parses and names a tool that was offered.
 
     Nothing is read into a reply that was cut off, or to which no tools were offered.
     """
-    if not offered or turn.truncated or not any(has_tool_markup(item) for item in turn.items):
+    if not tool_names or turn.truncated or not any(has_tool_markup(item) for item in turn.items):
         return Recovery(turn)
-    items = tuple(part for n, item in enumerate(turn.items) for part in _parted(item, n, turn, offered))
-    found = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
+    items = tuple(part for n, item in enumerate(turn.items) for part in _split_calls(item, n, turn, tool_names))
+    call_count = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
     texts = "".join(item.text for item in turn.items if isinstance(item, Text))
     advice = NO_FLAGS if any(mark in texts for mark in GPT_OSS.markup) else TOOL_FLAGS
-    if not found:
+    if not call_count:
         return Recovery(turn, f"the reply holds tool markup that could not be read as a call; {advice}")
     return Recovery(replace(turn, items=items), f"tool calls were read out of the reply's text; {advice}")
 
 
-def _parted(item: Item, place: int, turn: Turn, offered: Sequence[str]) -> Iterator[Item]:
+def _split_calls(item: Item, place: int, turn: Turn, tool_names: Sequence[str]) -> Iterator[Item]:
     """A text without its calls, where anything is left of it, then the calls."""
     if not isinstance(item, Text) or not has_tool_markup(item):
         yield item
         return
     calls = list(_calls(item.text))
-    if not calls or any(name not in offered for _, name, _ in calls):
+    if not calls or any(name not in tool_names for _, name, _ in calls):
         yield item
         return
     rest = item.text
@@ -77,30 +77,30 @@ def _calls(text: str) -> Iterator[tuple[str, str, str]]:
     """Every call in the text: the markup itself, the tool's name, and its arguments as JSON."""
     for span, body in _spans(text):
         try:
-            said = read_json(body)
+            decoded = read_json(body)
         except ValueError:
             continue
-        for call in said if isinstance(said, list) else [said]:
+        for call in decoded if isinstance(decoded, list) else [decoded]:
             match call:
                 case {"name": str(name), "arguments": dict(arguments)} | {
                     "name": str(name),
                     "parameters": dict(arguments),
                 }:
                     yield span, name, json.dumps(arguments, ensure_ascii=False)
-    yield from _tagged(text)
-    for found in HARMONY_CALL.finditer(text):
-        yield found.group(0), found.group("name"), found.group("arguments")
+    yield from _tagged_calls(text)
+    for match in HARMONY_CALL.finditer(text):
+        yield match.group(0), match.group("name"), match.group("arguments")
 
 
 def _spans(text: str) -> Iterator[tuple[str, str]]:
     for pattern in (HERMES_CALL, MISTRAL_CALLS):
-        for found in pattern.finditer(text):
-            yield found.group(0), found.group("json")
+        for match in pattern.finditer(text):
+            yield match.group(0), match.group("json")
 
 
-def _tagged(text: str) -> Iterator[tuple[str, str, str]]:
+def _tagged_calls(text: str) -> Iterator[tuple[str, str, str]]:
     """`<function=name>` with JSON inside (Llama) or with one `<parameter=…>` for each argument (Qwen coder)."""
-    for found in TAGGED_CALL.finditer(text):
-        body = found.group("body").strip()
+    for match in TAGGED_CALL.finditer(text):
+        body = match.group("body").strip()
         arguments = body if body.startswith("{") else json.dumps(dict(PARAMETER.findall(body)), ensure_ascii=False)
-        yield found.group(0), found.group("name"), arguments
+        yield match.group(0), match.group("name"), arguments

@@ -28,19 +28,19 @@ def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
     pairs = [_ids(message) for message in messages]
     if _is_paired(pairs):
         return RepairedHistory(list(messages))
-    repaired = RepairedHistory([])
+    history = RepairedHistory([])
     called: set[str] = set()
     waiting: list[str] = []
     for message, (calls, ids), unanswered in zip(messages, pairs, _unanswered(pairs), strict=True):
         orphans = [call_id for call_id in ids if call_id not in called]
         if len(orphans) == len(ids):  # no result in the message that a call could still wait for
-            _answer(repaired, waiting)
-        repaired.orphaned.extend(orphans)
-        repaired.messages.extend(_without_results(message, orphans) if orphans else [message])
+            _add_missing_results(history, waiting)
+        history.orphaned.extend(orphans)
+        history.messages.extend(_without_results(message, orphans) if orphans else [message])
         called.update(calls)
         waiting.extend(unanswered)
-    _answer(repaired, waiting)
-    return repaired
+    _add_missing_results(history, waiting)
+    return history
 
 
 def _ids(message: Message) -> _Ids:
@@ -79,9 +79,9 @@ def _unanswered(pairs: Sequence[_Ids]) -> list[list[str]]:
     return unanswered[::-1]
 
 
-def _answer(repaired: RepairedHistory, waiting: list[str]) -> None:
-    repaired.unanswered.extend(waiting)
-    repaired.messages.extend(Message(role="tool", tool_call_id=call_id, content=NO_RESULT) for call_id in waiting)
+def _add_missing_results(history: RepairedHistory, waiting: list[str]) -> None:
+    history.unanswered.extend(waiting)
+    history.messages.extend(Message(role="tool", tool_call_id=call_id, content=NO_RESULT) for call_id in waiting)
     waiting.clear()
 
 
@@ -92,18 +92,18 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
         yield Message(role="user", content=f"{heading}\n{escape_control_tokens(message.content)}")
         return
     answers_nothing = message.tool_call_id is not None
-    told = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
-    kept = [block for block in message.content if block not in told]
+    moved = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
+    kept = [block for block in message.content if block not in moved]
     if kept or _ids(message)[0]:
         yield message.model_copy(update={"content": kept})
-    yield Message(role="user", content=[TextBlock(text=heading), *map(_as_told, told)])
+    yield Message(role="user", content=[TextBlock(text=heading), *map(_as_user_block, moved)])
 
 
 def _result_id(block: ContentBlockUnion) -> str | None:
     return block.tool_call_id if isinstance(block, ToolResultBlock) else None
 
 
-def _as_told(block: ContentBlockUnion) -> ContentBlockUnion:
+def _as_user_block(block: ContentBlockUnion) -> ContentBlockUnion:
     match block:
         case ToolResultBlock(output=output):
             return TextBlock(text=escape_control_tokens(output_text(output)))

@@ -9,7 +9,7 @@ from amplifier_core.message_models import ChatRequest, Message
 from .._ask import Ask, StoredReply, to_ask
 from .._config import Config
 from .._endpoints import encode
-from .._observability import ObservedCall, described
+from .._observability import ObservedCall, event_labels
 from .._options import decide_options
 from .._retries import Retries
 from .._rounds import Rounds
@@ -89,8 +89,8 @@ async def ask(
 
 async def _send(server: Server, question: Ask) -> Answer:
     stopwatch = _Stopwatch()
-    async with ObservedCall(stopwatch, server.config, described("doctor", server.transport.url)) as call:
-        await call.requested(question, lambda: encode(question))
+    async with ObservedCall(stopwatch, server.config, event_labels("doctor", server.transport.url)) as call:
+        await call.emit_request(question, lambda: encode(question))
         turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(question)
     first = None if stopwatch.first is None else stopwatch.first - stopwatch.started
     return Answer(turn, time.monotonic() - stopwatch.started, first)

@@ -116,12 +116,12 @@ class _Counter:
         if not turn.items:
             return 0
         following = (*turn.items[1:], None)
-        written = sum(self._written(item, after) for item, after in zip(turn.items, following, strict=True))
-        begun = 0 if _is_raw(turn.items[0]) else len(self.header("<|start|>assistant"))
-        unended = 0 if turn.status is Status.COMPLETED or _is_raw(turn.items[-1]) else 1
-        return written - begun - unended
+        total = sum(self._item_tokens(item, after) for item, after in zip(turn.items, following, strict=True))
+        in_prompt = 0 if _is_raw(turn.items[0]) else len(self.header("<|start|>assistant"))
+        missing_end = 0 if turn.status is Status.COMPLETED or _is_raw(turn.items[-1]) else 1
+        return total - in_prompt - missing_end
 
-    def _written(self, item: Item, following: Item | None) -> int:
+    def _item_tokens(self, item: Item, following: Item | None) -> int:
         if isinstance(item, Text) and _is_raw(item):
             return len(self._encoding.encode(item.text, allowed_special="all"))
         frame = self.header(f"<|start|>assistant<|channel|>{_channel(item, following)}<|message|><|end|>")
@@ -148,8 +148,8 @@ def _preamble(ask: Ask) -> "Iterator[Message]":
     if instructions is not None:
         developer = developer.with_instructions(instructions)
     if tools:
-        described = [ToolDescription.new(tool.name, tool.description or "", tool.parameters) for tool in tools]
-        developer = developer.with_function_tools(described)
+        descriptions = [ToolDescription.new(tool.name, tool.description or "", tool.parameters) for tool in tools]
+        developer = developer.with_function_tools(descriptions)
     yield Message.from_role_and_content(Role.DEVELOPER, developer)
 
 

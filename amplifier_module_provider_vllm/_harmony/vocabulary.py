@@ -70,7 +70,7 @@ class Vocabulary:
         """The encoding from the first folder that has the files. Takes a fifth of a second, the first time."""
         with self._loading:
             if self._encoding is None:
-                candidates = (_loaded(folder) for folder in self._folders())
+                candidates = (_load_from(folder) for folder in self._folders())
                 self._encoding = next((found for found in candidates if found is not None), None)
                 if self._encoding is not None:
                     logger.info("[TOKEN_ACCOUNTING] Loaded Harmony GPT-OSS encoder")
@@ -79,18 +79,18 @@ class Vocabulary:
     def fetch(self) -> None:
         """Download what is missing, unless another process is at it. Raises `OSError` where that does not succeed."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self._folder / ".fetching") as alone:
-            missing = [name for name in CHECKSUMS if alone and not _is_whole(self._folder / name, CHECKSUMS[name])]
+        with _fetch_lock(self._folder / ".fetching") as locked:
+            missing = [name for name in CHECKSUMS if locked and not _is_valid(self._folder / name, CHECKSUMS[name])]
             if missing:
-                logger.info("[TOKEN_ACCOUNTING] Downloading Harmony vocab files to %s/...", _as_shown(self._folder))
+                logger.info("[TOKEN_ACCOUNTING] Downloading Harmony vocab files to %s/...", _display_path(self._folder))
             deadline = time.monotonic() + FETCH_TIMEOUT
             for name in missing:
                 _download(f"{self._source.rstrip('/')}/{name}", self._folder / name, deadline)
 
     def _folders(self) -> Iterator[Path | None]:
         """Where to look, in order; None stands for the package itself."""
-        named = os.environ.get(FOLDER_VARIABLE)
-        yield from (Path(named), self._folder) if named else (self._folder,)
+        configured = os.environ.get(FOLDER_VARIABLE)
+        yield from (Path(configured), self._folder) if configured else (self._folder,)
         if _is_embedded():
             yield None
 
@@ -106,7 +106,7 @@ class Vocabulary:
             " go without usage until %s are in %s. They are now fetched from %s; without internet put them there by"
             " hand, or name their folder in %s.",
             " and ".join(CHECKSUMS),
-            _as_shown(self._folder),
+            _display_path(self._folder),
             self._source,
             FOLDER_VARIABLE,
         )
@@ -126,13 +126,13 @@ def shared_vocabulary() -> Vocabulary:
     return Vocabulary()
 
 
-def _loaded(folder: Path | None) -> "HarmonyEncoding | None":
+def _load_from(folder: Path | None) -> "HarmonyEncoding | None":
     """The encoding from the files in a folder, which openai-harmony checks, or from the package itself."""
     # 0.1 s, which most servers never make anybody pay.
     from openai_harmony import HarmonyEncodingName, HarmonyError, load_harmony_encoding
 
     # Without the variable openai-harmony would download the files itself, and the whole process would wait.
-    with _environment, _named(folder):
+    with _environment, _folder_in_environment(folder):
         try:
             return load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
         except HarmonyError:
@@ -140,17 +140,17 @@ def _loaded(folder: Path | None) -> "HarmonyEncoding | None":
 
 
 @contextmanager
-def _named(folder: Path | None) -> Iterator[None]:
+def _folder_in_environment(folder: Path | None) -> Iterator[None]:
     """The environment with this folder in it, or with none, as long as the block runs."""
     before = os.environ.get(FOLDER_VARIABLE)
-    _name(None if folder is None else str(folder))
+    _set_folder_variable(None if folder is None else str(folder))
     try:
         yield
     finally:
-        _name(before)
+        _set_folder_variable(before)
 
 
-def _name(folder: str | None) -> None:
+def _set_folder_variable(folder: str | None) -> None:
     if folder is None:
         os.environ.pop(FOLDER_VARIABLE, None)
     elif os.environ.get(FOLDER_VARIABLE) != folder:
@@ -167,7 +167,7 @@ def _is_embedded() -> bool:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[bool]:
+def _fetch_lock(lock: Path) -> Iterator[bool]:
     """Whether this process is the one that fetches. A lock that a killed process left behind is taken over."""
     with suppress(FileNotFoundError):
         if time.time() - lock.stat().st_mtime > 2 * FETCH_TIMEOUT:
@@ -183,10 +183,10 @@ def _alone(lock: Path) -> Iterator[bool]:
         lock.unlink(missing_ok=True)
 
 
-def _is_whole(file: Path, checksum: str) -> bool:
+def _is_valid(file: Path, checksum: str) -> bool:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest() == checksum
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == checksum
     except FileNotFoundError:
         return False
 
@@ -195,9 +195,9 @@ def _download(url: str, file: Path, deadline: float) -> None:
     """Whoever looks sees the whole file or none: it gets its name when its checksum is right."""
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with part.open("wb") as opened:
-            opened.writelines(_read(url, deadline))
-        if not _is_whole(part, CHECKSUMS[file.name]):
+        with part.open("wb") as stream:
+            stream.writelines(_read(url, deadline))
+        if not _is_valid(part, CHECKSUMS[file.name]):
             raise OSError(f"{url} is not the file it should be: its checksum is wrong")
         part.replace(file)
     finally:
@@ -205,13 +205,13 @@ def _download(url: str, file: Path, deadline: float) -> None:
 
 
 def _read(url: str, deadline: float) -> Iterator[bytes]:
-    with urllib.request.urlopen(url, timeout=READ_TIMEOUT) as answer:  # noqa: S310 - the source is ours, the file is checked
-        while piece := answer.read1(READ_SIZE):
+    with urllib.request.urlopen(url, timeout=READ_TIMEOUT) as response:  # noqa: S310 - the source is ours, the file is checked
+        while piece := response.read1(READ_SIZE):
             yield piece
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{url} took longer than {FETCH_TIMEOUT:.0f} s")
 
 
-def _as_shown(folder: Path) -> str:
+def _display_path(folder: Path) -> str:
     home = os.path.expanduser("~")  # noqa: PTH111 - it never fails
     return str(folder).replace(home, "~", 1) if str(folder).startswith(home + os.sep) else str(folder)

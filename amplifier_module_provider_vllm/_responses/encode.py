@@ -146,30 +146,30 @@ def _tool_choice(choice: ToolChoice) -> object:
     return {"type": "function", "name": choice.name} if isinstance(choice, NamedTool) else choice
 
 
-def _text(asked: Format | None) -> Body | None:
-    match asked:
+def _text(format_: Format | None) -> Body | None:
+    match format_:
         case None:
             return None
         case Format(schema=None):
             return {"format": {"type": "json_object"}}
         case Format(name=name, schema=schema, strict=strict):
-            described: Body = {"type": "json_schema", "name": name, "schema": schema}
-            return {"format": described if strict is None else described | {"strict": strict}}
+            spec: Body = {"type": "json_schema", "name": name, "schema": schema}
+            return {"format": spec if strict is None else spec | {"strict": strict}}
 
 
 def wire_value(value: T) -> T:
     """The same value with every text in it, keys included, as `wire_text` makes it."""
     match value:
         case str():
-            made: Any = wire_text(value)
+            encoded: Any = wire_text(value)
         case dict():
-            made = {wire_value(key): wire_value(inner) for key, inner in value.items()}
+            encoded = {wire_value(key): wire_value(inner) for key, inner in value.items()}
         case list():
-            made = [wire_value(inner) for inner in value]
+            encoded = [wire_value(inner) for inner in value]
         case _:
-            made = value
-    kept: T = made
-    return kept
+            encoded = value
+    result: T = encoded
+    return result
 
 
 def wire_text(text: str) -> str:

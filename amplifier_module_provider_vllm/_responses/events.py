@@ -74,27 +74,27 @@ class _WireItemEvent(Wire, frozen=True):
     output_index: int = 0
 
 
-class _WireEnded(Wire, frozen=True):
+class _WireTerminalEvent(Wire, frozen=True):
     response: msgspec.Raw
 
 
-class _Named(Wire, frozen=True):
+class _EventHead(Wire, frozen=True):
     type: str | None = None
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Typed(Wire, frozen=True):
+class _ItemHead(Wire, frozen=True):
     type: str = "message"
 
 
-_named = msgspec.json.Decoder(_Named)
-_typed = msgspec.json.Decoder(_Typed)
+_event_head = msgspec.json.Decoder(_EventHead)
+_item_head = msgspec.json.Decoder(_ItemHead)
 _item = msgspec.json.Decoder(WireItem)
 _item_event = msgspec.json.Decoder(_WireItemEvent)
-_ended = msgspec.json.Decoder(_WireEnded)
+_terminal_event = msgspec.json.Decoder(_WireTerminalEvent)
 _response = msgspec.json.Decoder(WireResponse)
 
-_CONVERTED: Final = {"message", "reasoning", *CALL_TYPES}
+_CONVERTED_TYPES: Final = {"message", "reasoning", *CALL_TYPES}
 
 
 def _decoder(event: type[Any]) -> Callable[[bytes], Event]:
@@ -112,7 +112,7 @@ def _item_decoder(event: type[ItemAdded | ItemDone]) -> Callable[[bytes], Event]
 
 def _end_decoder(status: str) -> Callable[[bytes], Event]:
     def decode(data: bytes) -> Event:
-        return _to_ended(bytes(_ended.decode(data).response), status)
+        return _to_terminal_event(bytes(_terminal_event.decode(data).response), status)
 
     return decode
 
@@ -140,10 +140,10 @@ def decode_event(frame: Frame) -> Event | None:
         return decode(data)
     if name or data == b"[DONE]":
         return None
-    named = _named.decode(data)
-    is_error = named.type is None and bytes(named.error) != b"null"
-    unnamed = _DECODERS.get(b"error" if is_error else (named.type or "").encode())
-    return None if unnamed is None else unnamed(data)
+    head = _event_head.decode(data)
+    is_error = head.type is None and bytes(head.error) != b"null"
+    decode_data = _DECODERS.get(b"error" if is_error else (head.type or "").encode())
+    return None if decode_data is None else decode_data(data)
 
 
 def is_progress(frame: Frame) -> bool:
@@ -162,23 +162,23 @@ def decode_reply(body: bytes) -> Event:
     response = _response.decode(body)
     if response.output is None and response.error is not None:
         return ErrorEvent(error=response.error)
-    return _to_ended(body, "completed")
+    return _to_terminal_event(body, "completed")
 
 
-def _to_ended(raw: bytes, status: str) -> TerminalEvent:
+def _to_terminal_event(raw: bytes, status: str) -> TerminalEvent:
     """`status`: how the event's own name says it ended, for a response that does not say."""
     response = _response.decode(raw)
-    ended = response if response.status is not None else msgspec.structs.replace(response, status=status)
-    return TerminalEvent(ended, [_read_item(item) for item in response.output or ()], raw)
+    with_status = response if response.status is not None else msgspec.structs.replace(response, status=status)
+    return TerminalEvent(with_status, [_read_item(item) for item in response.output or ()], raw)
 
 
 def _read_item(raw: msgspec.Raw) -> WireItem:
     """An output item; of a kind that we do not convert only its type, so that no odd field of it can cost the reply."""
-    kind = _typed.decode(raw).type
-    return _item.decode(raw) if kind in _CONVERTED else WireItem(kind, content=_readable(kind, raw))
+    kind = _item_head.decode(raw).type
+    return _item.decode(raw) if kind in _CONVERTED_TYPES else WireItem(kind, content=_as_text(kind, raw))
 
 
-def _readable(kind: str, raw: msgspec.Raw) -> str:
+def _as_text(kind: str, raw: msgspec.Raw) -> str:
     fields = msgspec.json.decode(raw, type=dict[str, object])
-    kept = {key: value for key, value in fields.items() if key not in ("id", "type", "status") and value is not None}
-    return f"[{kind}: {msgspec.json.encode(kept).decode()}]"
+    content = {key: value for key, value in fields.items() if key not in ("id", "type", "status") and value is not None}
+    return f"[{kind}: {msgspec.json.encode(content).decode()}]"

@@ -31,7 +31,7 @@ class ResponsesFold:
         self.error: str | None = None
         self.error_code: int | None = None
         self._blocks = blocks
-        self._streamed = _StreamedItems()
+        self._indexes = _ItemIndexes()
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
         """The updates that all the events of one read make together, as few as there can be."""
@@ -64,23 +64,23 @@ class ResponsesFold:
                 assert_never(event)
 
     def _announce(self, output_index: int, wire: WireItem) -> Iterator[Update]:
-        self._streamed.add(output_index, wire)
+        self._indexes.add(output_index, wire)
         for part, item in to_items(wire):
             if isinstance(item, FunctionCall):
                 yield from self._blocks.announce((output_index, part), item)
 
     def _complete(self, output_index: int, wire: WireItem, *, last: bool = False) -> Iterator[Update]:
-        self._streamed.add(output_index, wire)
+        self._indexes.add(output_index, wire)
         for part, item in to_items(wire):
             yield from self._blocks.complete((output_index, part), item, last=last)
 
-    def _finish(self, ended: TerminalEvent) -> Iterator[Update]:
-        places: set[int] = set()
-        for position, wire in enumerate(ended.output):
-            output_index = self._streamed.place(position, wire, places)
-            places.add(output_index)
+    def _finish(self, event: TerminalEvent) -> Iterator[Update]:
+        used: set[int] = set()
+        for position, wire in enumerate(event.output):
+            output_index = self._indexes.index_of(position, wire, used)
+            used.add(output_index)
             yield from self._complete(output_index, wire, last=True)
-        ending = to_turn(ended.response, (), ended.raw)
+        ending = to_turn(event.response, (), event.raw)
         yield from self._blocks.end(truncated=ending.truncated)
         self.turn = replace(ending, items=self._blocks.items)
 
@@ -97,40 +97,40 @@ def join_deltas(events: Iterable[Event]) -> Iterator[Event]:
             texts.append(event.delta)
             continue
         if last is not None:
-            yield _with_texts(last, texts)
+            yield _with_more_text(last, texts)
         last, texts = event, []
     if last is not None:
-        yield _with_texts(last, texts)
+        yield _with_more_text(last, texts)
 
 
-def _with_texts(event: Event, texts: list[str]) -> Event:
+def _with_more_text(event: Event, texts: list[str]) -> Event:
     """The event, or the delta with what goes on with it."""
     if isinstance(event, Delta) and texts:
         return msgspec.structs.replace(event, delta=event.delta + "".join(texts))
     return event
 
 
-class _StreamedItems:
+class _ItemIndexes:
     """Which output items the stream has told, so that the terminal event's copies of them are recognised."""
 
     def __init__(self) -> None:
         self._types: dict[int, str] = {}
-        self._places: dict[str, int] = {}
+        self._by_id: dict[str, int] = {}
 
     def add(self, output_index: int, wire: WireItem) -> None:
         self._types.setdefault(output_index, wire.type)
         if wire.id is not None:
-            self._places.setdefault(wire.id, output_index)
+            self._by_id.setdefault(wire.id, output_index)
 
-    def place(self, position: int, wire: WireItem, taken: Collection[int]) -> int:
+    def index_of(self, position: int, wire: WireItem, used: Collection[int]) -> int:
         """Where the stream had this item of the terminal event; not where it had one that the event listed before.
 
         By id; older servers make new ids for the terminal event (vLLM #47916), so else by position, else by order.
         """
-        known = self._places.get(wire.id or "")
-        if known is not None and known not in taken:
-            return known
-        if position not in taken and self._types.get(position, wire.type) == wire.type:
+        by_id = self._by_id.get(wire.id or "")
+        if by_id is not None and by_id not in used:
+            return by_id
+        if position not in used and self._types.get(position, wire.type) == wire.type:
             return position
-        free = [place for place, kind in sorted(self._types.items()) if kind == wire.type and place not in taken]
+        free = [place for place, kind in sorted(self._types.items()) if kind == wire.type and place not in used]
         return free[0] if free else max(self._types, default=position) + 1

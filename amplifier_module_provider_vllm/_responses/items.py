@@ -137,11 +137,11 @@ def _to_status(response: WireResponse) -> Status:
 def _to_usage(usage: _WireUsage | None) -> TokenUsage | None:
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
-    read, written = usage.input_tokens_details, usage.output_tokens_details
+    input_details, output_details = usage.input_tokens_details, usage.output_tokens_details
     return TokenUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        reasoning_tokens=written.reasoning_tokens if written else None,
-        cached_tokens=read.cached_tokens if read else None,
-        cache_write_tokens=read.cache_write_tokens if read else None,
+        reasoning_tokens=output_details.reasoning_tokens if output_details else None,
+        cached_tokens=input_details.cached_tokens if input_details else None,
+        cache_write_tokens=input_details.cache_write_tokens if input_details else None,
     )

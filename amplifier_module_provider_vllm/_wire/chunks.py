@@ -29,7 +29,7 @@ class ChunkJoiner:
 
     def __init__(self) -> None:
         self._place = Place.HEAD
-        self._held = b""
+        self._pending = b""
         self._missing = 0
         """How much of the open chunk did not come yet, its end included."""
 
@@ -37,42 +37,42 @@ class ChunkJoiner:
         """What this read comes to; possibly nothing yet."""
         match self._place:
             case Place.HEAD:
-                return self._with_head(read)
+                return self._feed_head(read)
             case Place.CHUNKS:
-                return self._joined(read)
+                return self._join(read)
             case Place.REST:
                 return read
 
-    def _with_head(self, read: bytes) -> bytes:
-        seen, self._held = self._held, self._held + read
-        end = BLANK_LINE.search(self._held)
+    def _feed_head(self, read: bytes) -> bytes:
+        earlier, self._pending = self._pending, self._pending + read
+        end = BLANK_LINE.search(self._pending)
         if end is None:
             return read
-        head, rest = self._held[: end.end()], self._held[end.end() :]
-        self._held = b""
+        head, rest = self._pending[: end.end()], self._pending[end.end() :]
+        self._pending = b""
         if not INTERIM.match(head):
             self._place = Place.CHUNKS if CHUNKED.search(head) else Place.REST
-        return head[len(seen) :] + self.feed(rest)
+        return head[len(earlier) :] + self.feed(rest)
 
-    def _joined(self, read: bytes) -> bytes:
-        data, pieces = self._held + read, list[bytes]()
-        at = self._taken(data, 0, pieces)
+    def _join(self, read: bytes) -> bytes:
+        data, pieces = self._pending + read, list[bytes]()
+        at = self._take(data, 0, pieces)
         if not self._missing:
-            at = _taken_plain(data, at, pieces)
+            at = _take_plain(data, at, pieces)
         while not self._missing and (size := SIZE.match(data, at)) and (length := int(size[1], 16)):
             self._missing = length + len(END)
-            at = self._taken(data, size.end(), pieces)
+            at = self._take(data, size.end(), pieces)
         joined, rest = _as_chunk(pieces), data[at:]
         if self._missing and len(rest) >= len(END):  # the chunk does not end where it should
             self._place = Place.REST
             return (joined.removesuffix(END) or END) + rest  # h11 refuses an empty size as it does the wrong end
         if self._missing or PART_OF_A_SIZE.fullmatch(rest):
-            self._held = rest
+            self._pending = rest
             return joined
         self._place = Place.REST
         return joined + rest
 
-    def _taken(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+    def _take(self, data: bytes, at: int, pieces: list[bytes]) -> int:
         """Take what is here of the open chunk; where that ends."""
         if not self._missing:
             return at
@@ -84,7 +84,7 @@ class ChunkJoiner:
         return at
 
 
-def _taken_plain(data: bytes, at: int, pieces: list[bytes]) -> int:
+def _take_plain(data: bytes, at: int, pieces: list[bytes]) -> int:
     """Take all whole chunks at once, if they are such as vLLM sends, without a line end inside; where they end."""
     parts = data[at:].split(END)
     whole = (len(parts) - 1) // 2 * 2

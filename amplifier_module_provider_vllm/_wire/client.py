@@ -55,21 +55,23 @@ class Transport:
         self._base_url = without_password(base_url)
         self._api_key = api_key or NO_API_KEY
         self._headers = {**auth_header(base_url), **headers}
-        self._given = None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
+        self._custom_client = (
+            None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
+        )
         self.times_closed = 0
         """How often it was closed: a call that was under way then is to end, and not to open it again."""
-        self._made: openai.AsyncOpenAI | None = None
+        self._own_client: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def client(self) -> openai.AsyncOpenAI:
         """The SDK's client, without its retries: what is retried, and what is said of it, is decided in one place."""
-        if self._given is not None:
-            return self._given
+        if self._custom_client is not None:
+            return self._custom_client
         loop = asyncio.get_running_loop()
-        if self._made is None or self._loop is not loop:
+        if self._own_client is None or self._loop is not loop:
             self._loop = loop
-            self._made = openai.AsyncOpenAI(
+            self._own_client = openai.AsyncOpenAI(
                 base_url=self._base_url,
                 api_key=self._api_key,
                 default_headers=self._headers,
@@ -77,7 +79,7 @@ class Transport:
                 # A proxy from the environment cannot reach what runs on this machine.
                 http_client=http_client(self._base_url, direct=self.is_local),
             )
-        return self._made
+        return self._own_client
 
     async def batches(
         self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
@@ -88,36 +90,36 @@ class Transport:
         """
         with failures_as_llm_errors(body["model"], self.url):
             async with (
-                self._opened(dialect, body, headers, idle_timeout) as response,
+                self._open(dialect, body, headers, idle_timeout) as response,
                 aclosing(_batches(dialect, response, idle_timeout)) as batches,
             ):
                 async for batch in batches:
                     yield batch
 
     @asynccontextmanager
-    async def _opened(
+    async def _open(
         self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
     ) -> AsyncIterator[Response]:
         """The response once its headers are there; a whole reply's body is left for us to read, as a stream's is."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
         # The SDK walks its keywords, item by item, through its types: a millisecond a message. It sends this as it is.
-        asking = dialect.create(self._client_with(headers))(extra_body=body, timeout=timeout)
+        request = dialect.create(self._client_with(headers))(extra_body=body, timeout=timeout)
         async with AsyncExitStack() as closing:
             async with asyncio.timeout(idle_timeout):
-                opened = await closing.enter_async_context(asking)
-            yield opened.http_response
+                sdk_response = await closing.enter_async_context(request)
+            yield sdk_response.http_response
 
     def _client_with(self, headers: Mapping[str, str]) -> openai.AsyncOpenAI:
         """The client, with these headers too. Not with the request: openai 2 logs a request's own headers."""
-        further = {name: value for name, value in headers.items() if self._headers.get(name) != value}
-        return self.client.with_options(default_headers=further) if further else self.client
+        extra = {name: value for name, value in headers.items() if self._headers.get(name) != value}
+        return self.client.with_options(default_headers=extra) if extra else self.client
 
     async def model_cards(self, max_wait: float) -> list[ModelCard]:
         """What the server says of its models. Raises `LLMError` if it does not answer within `max_wait` seconds."""
         with failures_as_llm_errors(None, self.url):
             async with asyncio.timeout(max_wait):
-                answer = await self.client.models.with_raw_response.list(timeout=max_wait)
-                return read_cards(answer.content)
+                response = await self.client.models.with_raw_response.list(timeout=max_wait)
+                return read_cards(response.content)
 
     async def get_root(self, path: str, max_wait: float) -> object:
         """The JSON that the server gives at a path beside its `/v1`, such as `/version`. Raises `LLMError`."""
@@ -140,9 +142,9 @@ class Transport:
     async def close(self) -> None:
         """Close the client that we made; one that was handed to us belongs to its maker."""
         self.times_closed += 1
-        made, self._made = self._made, None
-        if made is not None and self._loop is asyncio.get_running_loop():
-            await made.close()
+        client, self._own_client = self._own_client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.close()
 
 
 async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float) -> AsyncGenerator[list[E]]:
@@ -152,22 +154,22 @@ async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float)
             yield [dialect.decode_whole(await response.aread())]
         return
     framer, reads = SSEFramer(), response.aiter_bytes()
-    patience, clock = idle_timeout, asyncio.get_running_loop().time
+    remaining, clock = idle_timeout, asyncio.get_running_loop().time
     while True:
-        began = clock()
-        async with asyncio.timeout(patience):
+        start = clock()
+        async with asyncio.timeout(remaining):
             read = await anext(reads, None)
         frames = framer.end() if read is None else framer.feed(read)
         # Comments and pings say that a gateway lives, not that the server works on the reply.
-        progress = any(map(dialect.is_progress, (*frames, framer.begun)))
-        patience = idle_timeout if progress else patience - (clock() - began)
-        ended = False
-        for events in _decoded(dialect, frames):
+        progress = any(map(dialect.is_progress, (*frames, framer.partial)))
+        remaining = idle_timeout if progress else remaining - (clock() - start)
+        done = False
+        for events in _decode(dialect, frames):
             yield events
-            ended = bool(events) and dialect.is_last(events[-1])
-        if ended:
+            done = bool(events) and dialect.is_last(events[-1])
+        if done:
             await _drain(reads)
-        if ended or read is None:
+        if done or read is None:
             return
 
 
@@ -179,7 +181,7 @@ async def _drain(reads: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _decoded(dialect: Dialect[E], frames: list[Frame]) -> Iterator[list[E]]:
+def _decode(dialect: Dialect[E], frames: list[Frame]) -> Iterator[list[E]]:
     """The events up to the terminal one: what follows it cannot cost the reply, what precedes garbage comes first."""
     events: list[E] = []
     try:

@@ -55,13 +55,15 @@ class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its base is
             port=request.url.port,
             target=request.url.raw_path,
         )
-        asked = self._core.Request(
+        core_request = self._core.Request(
             request.method, url, headers=request.headers.raw, content=request.stream, extensions=request.extensions
         )
-        with _errors_of_httpx(self._core):
-            answer = await self._pool.handle_async_request(asked)
-        body = _Body(answer.stream, self._core)
-        return _http.Response(answer.status, headers=answer.headers, stream=body, extensions=answer.extensions)
+        with _as_httpx_errors(self._core):
+            core_response = await self._pool.handle_async_request(core_request)
+        body = _Body(core_response.stream, self._core)
+        return _http.Response(
+            core_response.status, headers=core_response.headers, stream=body, extensions=core_response.extensions
+        )
 
     async def aclose(self) -> None:
         await self._pool.aclose()
@@ -73,7 +75,7 @@ class _Body(_http.AsyncByteStream):  # type: ignore[misc]  # its base is known a
         self._core = core
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _errors_of_httpx(self._core):
+        with _as_httpx_errors(self._core):
             async for part in self._parts:
                 yield part
 
@@ -121,7 +123,7 @@ class _Connection:
 
 
 @contextmanager
-def _errors_of_httpx(core: Any) -> Iterator[None]:
+def _as_httpx_errors(core: Any) -> Iterator[None]:
     """Raise httpx's error of the same name for one of httpcore's."""
     try:
         yield

@@ -9,7 +9,7 @@ PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: ([^\n]*)\ndata: ([^\n]+)(?=\n\n|\
 """An event as vLLM sends every one: one event line, one data line."""
 
 
-BEGINNING: Final = 512
+PARTIAL_LENGTH: Final = 512
 """Bytes of an unfinished event that are looked at: enough for its name, or for the type within its data."""
 
 
@@ -26,20 +26,20 @@ class SSEFramer:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._at_start = True
-        self._held_return = False
+        self._pending_cr = False
 
     @property
-    def begun(self) -> Frame:
+    def partial(self) -> Frame:
         """The event that the last read ended in, as far as its beginning tells; empty between events."""
-        return _frame(bytes(self._buffer[:BEGINNING]))
+        return _frame(bytes(self._buffer[:PARTIAL_LENGTH]))
 
     def feed(self, read: bytes) -> list[Frame]:
         """The frames that this read completed."""
-        searched = len(self._buffer)
+        old_length = len(self._buffer)
         self._buffer += self._normalized(read)
         if self._at_start and not self._past_the_bom():
             return []
-        end = self._buffer.rfind(b"\n\n", max(0, searched - 1))
+        end = self._buffer.rfind(b"\n\n", max(0, old_length - 1))
         if end < 0:
             return []
         complete = bytes(self._buffer[:end])
@@ -53,12 +53,12 @@ class SSEFramer:
         return _frames(rest)
 
     def _normalized(self, read: bytes) -> bytes:
-        if self._held_return:
-            read, self._held_return = b"\r" + read, False
+        if self._pending_cr:
+            read, self._pending_cr = b"\r" + read, False
         if b"\r" not in read:
             return read
         if read.endswith(b"\r"):  # its \n may come with the next read
-            read, self._held_return = read[:-1], True
+            read, self._pending_cr = read[:-1], True
         return read.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _past_the_bom(self) -> bool:

@@ -8,15 +8,15 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 def normalized_url(url: str) -> str:
     """The URL with `/v1` where it names only a host. Raises `ValueError` for one that is not http or https."""
-    parts = _parts(url.strip())
+    parts = _split(url.strip())
     # A password with # or / in it, unescaped, would make a host of the user.
-    cut = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
-    if parts is None or cut or parts.scheme not in ("http", "https") or not parts.hostname:
+    ambiguous = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
+    if parts is None or ambiguous or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url {display_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
 
 
-def _parts(url: str) -> SplitResult | None:
+def _split(url: str) -> SplitResult | None:
     """None for what is no URL; what the library says of that repeats it, and with it the password."""
     try:
         parts = urlsplit(url)
@@ -27,8 +27,8 @@ def _parts(url: str) -> SplitResult | None:
 
 def display_url(url: str) -> str:
     """The URL as it may be shown, be it one or not: without user, password and query."""
-    scheme, mark, rest = url.strip().rpartition("://")
-    return scheme + mark + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
+    scheme, separator, rest = url.strip().rpartition("://")
+    return scheme + separator + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
 
 
 def without_password(url: str) -> str:
