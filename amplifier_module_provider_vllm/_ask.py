@@ -1,4 +1,4 @@
-"""Ask, the one request that every endpoint can spell, and the pure steps from one Ask to the next."""
+"""Ask, the request that every endpoint can encode, and the pure steps from one Ask to the next."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
 
 @dataclass(frozen=True, slots=True)
 class StoredReply:
-    """A reply that the server keeps, and how many of the prompt's items it has with it."""
+    """A reply that the server stored, and how many of the prompt's items it stored with it."""
 
     response_id: str
     items: int
@@ -25,19 +25,19 @@ class StoredReply:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a model is asked, in no endpoint's words."""
+    """One request to a model, independent of the endpoint."""
 
     prompt: Prompt
     options: CallOptions
     reply: tuple[Item, ...] = ()
-    """The items of earlier rounds. The last of them, a text, is still open: the next round goes on with it."""
+    """The items of earlier rounds. The last one, a text, is still open: the next round continues it."""
     stored: StoredReply | None = None
     degradations: tuple[Degradation, ...] = ()
-    """What was taken out of the request."""
+    """What was removed from the request."""
 
     @property
     def items(self) -> tuple[PromptItem, ...]:
-        """The prompt and the reply so far, which is input as it stands."""
+        """The prompt and the reply so far, which is input without conversion."""
         return (*self.prompt.items, *to_prompt_items(self.reply)) if self.reply else self.prompt.items
 
     @property
@@ -52,7 +52,7 @@ class Ask:
 
 
 def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptions) -> Ask:
-    """What is asked with this history. Raises `InvalidRequestError` for what no endpoint can spell."""
+    """The request for this history. Raises `InvalidRequestError` for content that no endpoint can encode."""
     ask = Ask(to_prompt(messages, request), options)
     if not options.vision:
         return without_images(ask, f"{options.model} cannot see images") or ask
@@ -62,12 +62,12 @@ def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptio
 
 
 def is_function(tool: ToolSpec) -> bool:
-    """Whether the session runs the tool; its spec says so of others, in fields of their own."""
+    """Whether the session runs the tool. The spec of a hosted tool has another `type` among its extra fields."""
     return bool((tool.model_extra or {}).get("type", "function") == "function")
 
 
 def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:
-    """A reply's items as the prompt has them when the session sends the reply back."""
+    """A reply's items in the form that they have in a prompt when the session sends the reply back."""
     calls = any(isinstance(item, FunctionCall) for item in items)
     for item in items:
         match item:
@@ -82,12 +82,12 @@ def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:
 
 
 def continued(ask: Ask, turn: Turn) -> Ask | None:
-    """The round that goes on with a text that was cut off; None if this round brought nothing."""
+    """The round that continues a truncated text; None if the last round added nothing."""
     return None if ask.reply == turn.items else replace(ask, reply=turn.items)
 
 
 def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:
-    """The same round with all the room of the window, in tokens; None if that is no more than it had."""
+    """The same round with the rest of the window as its output cap; None if that is no more than before. Tokens."""
     cap = ask.options.max_output_tokens
     if window is None or turn.usage is None or cap is None:
         return None
@@ -96,7 +96,7 @@ def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:
 
 
 def corrected(ask: Ask, turn: Turn, bad: FunctionCall, reason: str) -> Ask:
-    """The round after a call that cannot be run: every call of the turn is answered, the bad one with the reason."""
+    """The round after an invalid call: every call of the turn gets a result, the invalid one the reason."""
     results = [Result(call.call_id, (reason if call is bad else _not_run(call),)) for call in turn.calls]
     items = (*ask.prompt.items, *to_prompt_items(turn.items), *results)
     return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), stored=None)

@@ -1,6 +1,6 @@
-"""The content blocks of one round as they grow: each shown once, in order, and ended once.
+"""The content blocks of one round as they grow: each started once, in order, and ended once.
 
-What the hooks are shown are `Update`s, in the words of Amplifier's streaming contract.
+The hooks get `Update`s, which follow Amplifier's streaming contract.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -14,7 +14,7 @@ from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text
 BlockKind = Literal["text", "thinking", "tool_use"]
 
 NO_INDEX = -1
-"""The index of a block that has nothing to show yet."""
+"""The index of a block with no visible text yet."""
 
 
 class BlockStart(msgspec.Struct, frozen=True):
@@ -39,13 +39,13 @@ Update = BlockStart | BlockDelta | BlockEnd
 
 
 class Blocks:
-    """The blocks of one attempt at a round, by the keys that its endpoint gives them.
+    """The blocks of one attempt at a round, by the endpoint's keys.
 
     A block starts with its first character that is not white space: vLLM puts a message "\\n\\n" between Qwen's
-    reasoning and its call, and whole replies do not have it.
+    reasoning and its call, and unstreamed replies do not have it.
 
-    `before` are the items of earlier rounds; this round goes on with the last of them, a text. `may_continue` leaves a
-    text open if this round is cut off in turn.
+    `before` are the items of earlier rounds; this round continues the last of them, a text. `may_continue` leaves a
+    text open if this round is truncated too.
     """
 
     def __init__(self, before: Sequence[Item] = (), *, may_continue: bool = False) -> None:
@@ -57,18 +57,18 @@ class Blocks:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """What was shown, in that order."""
+        """The items of all started blocks, in block order."""
         return tuple(block.final for block in self._visible)
 
     def replay(self) -> Iterator[Update]:
-        """The earlier rounds again, for hooks that were told to forget them."""
+        """The earlier rounds again, for hooks that discarded them after `llm:stream_aborted`."""
         for block in self._visible:
             yield from _start(block)
             if block.ended:
                 yield BlockEnd(block.index, block.kind)
 
     def grow(self, key: Hashable, empty: Item, delta: str) -> Iterator[Update]:
-        """Add a delta to a block; `empty` is what the block is if this is its first."""
+        """Add a delta to a block; `empty` is the item of a new block."""
         block = self._by_key.get(key) or self._new(key, empty)
         block.pieces.append(delta)
         if block.index == NO_INDEX:
@@ -78,36 +78,36 @@ class Blocks:
             yield BlockDelta(block.index, block.kind, delta)
 
     def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
-        """Show a call whose arguments have not arrived."""
+        """Start the block of a call whose arguments have not arrived."""
         yield from self._show(self._set_item(key, msgspec.structs.replace(call, complete=False)))
 
     def complete(self, key: Hashable, item: Item, *, last: bool = False) -> Iterator[Update]:
-        """End a block with the server's full copy of its item; `last`: this copy is of the terminal event."""
+        """End a block with the server's full copy of its item; `last`: the copy comes from the terminal event."""
         block = self._set_item(key, item)
-        # Calls and unread kinds have no deltas that are read: their full copy is the first that there is to show.
+        # We read no deltas of calls and of unconverted kinds: their full copy is the first content to show.
         if (last and not block.blank) or isinstance(item, FunctionCall | OtherItem):
             yield from self._show(block)
         yield from self._end(block)
 
     def end(self, *, truncated: bool) -> Iterator[Update]:
-        """End every block, but for a text that the next round may go on with."""
+        """End every block except a text that the next round may continue."""
         for block in self._visible:
             yield from self._end(block)
         if not (self._may_continue and truncated):
             yield from self.close()
 
     def close(self) -> Iterator[Update]:
-        """End the text that was left open, for a reply that is not continued after all."""
+        """End the text that was left open, for a reply that is not continued."""
         yield from self._defer_end(None)
 
     def _set_item(self, key: Hashable, item: Item) -> "_Block":
         block = self._by_key.get(key) or self._new(key, item)
-        # vLLM's reasoning parsers take the rest of a continued text for reasoning: they never see what ended it.
+        # vLLM's reasoning parsers take the rest of a continued text for reasoning: they do not see where it ended.
         block.item = Text(item.text) if block.earlier_text and isinstance(item, Reasoning) else item
         return block
 
     def _new(self, key: Hashable, item: Item) -> "_Block":
-        """A block of this round; its first text or thought goes on with the text that the last round left open."""
+        """A block of this round; the first text or reasoning continues the text that the last round left open."""
         block = _Block(item)
         if self._continued is not None and isinstance(item, Text | Reasoning):
             block, self._continued = self._continued, None
@@ -126,14 +126,14 @@ class Blocks:
         if block.index == NO_INDEX or block.ended:
             return
         yield from _undelivered_rest(block)
-        if isinstance(block.item, Text) or block is self._pending_end:  # a server may send the same item twice
+        if isinstance(block.item, Text) or block is self._pending_end:  # the server may send the same item twice
             yield from self._defer_end(block)
         else:
             block.ended = True
             yield BlockEnd(block.index, block.kind)
 
     def _defer_end(self, block: "_Block | None") -> Iterator[Update]:
-        """Hold back the end of a text until something follows it: a reply that was cut off goes on in its last text."""
+        """Defer the end of a text until another block follows: a truncated reply continues in its last text."""
         pending, self._pending_end = self._pending_end, block
         if pending is not None and pending is not block:
             pending.ended = True
@@ -141,7 +141,7 @@ class Blocks:
 
 
 def to_updates(items: Sequence[Item]) -> Iterator[Update]:
-    """A reply that is known whole, as if it had been streamed."""
+    """The updates of a complete reply, as if it had been streamed."""
     for index, item in enumerate(items):
         block = _Block(item, index)
         yield from _start(block)
@@ -150,14 +150,14 @@ def to_updates(items: Sequence[Item]) -> Iterator[Update]:
 
 @dataclass(slots=True)
 class _Block:
-    """One block as it grows. It has no index before it has something to show."""
+    """One block as it grows. It gets its index with its first visible text."""
 
     item: Item
     index: int = NO_INDEX
     ended: bool = False
     pieces: list[str] = field(default_factory=list)
     earlier_text: str = ""
-    """The part of a text that earlier rounds brought."""
+    """The part of a text from earlier rounds."""
 
     @property
     def kind(self) -> BlockKind:

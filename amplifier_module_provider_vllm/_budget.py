@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 async def request_budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
-    """The budget, in Amplifier's words; None for any failure, and where it is not known in time."""
+    """The budget, with Amplifier's keys; None for any failure, a timeout included."""
     outcome: dict[str, Any] | BaseException | None
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
@@ -43,7 +43,7 @@ async def _budget(server: Server, completion: Completion, context_estimate: int)
     return {
         "estimated_input_tokens": tokens,
         "input_limit_tokens": room,
-        # In the caller's own measure: its estimate is within it exactly if the request is within the limit.
+        # In the caller's own unit: its estimate fits this budget exactly if the request fits the limit.
         "context_token_budget": max(0, room - (tokens - context_estimate)),
         "max_output_tokens": output,
         "measurement": {"kind": "provider_count", "source": source, "input_tokens": tokens},
@@ -51,7 +51,7 @@ async def _budget(server: Server, completion: Completion, context_estimate: int)
 
 
 async def _count(server: Server, ask: Ask) -> tuple[str, int] | None:
-    """Who counted the prompt, and the count: the server if it has an endpoint for that, for gpt-oss else we."""
+    """The source of the count, and the count: from the server's endpoint; for gpt-oss also from our own vocabulary."""
     if ask.options.family.counts == "server":
         return await _server_count(server, ask)
     if is_ascii(ask):
@@ -72,6 +72,6 @@ async def _server_count(server: Server, ask: Ask) -> tuple[str, int] | None:
 
 
 async def _harmony_count(server: Server, ask: Ask) -> tuple[str, int] | None:
-    """With the vocabulary that is here; a question is no reason to fetch it."""
+    """Count with a vocabulary already on disk: a budget is not worth a download."""
     encoding = await asyncio.to_thread(server.vocabulary.load)
     return None if encoding is None else ("openai-harmony", await asyncio.to_thread(count_input, encoding, ask))

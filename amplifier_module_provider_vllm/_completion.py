@@ -26,7 +26,7 @@ from ._turn import Turn, total_usage
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A turn, and the Ask that it answers: the one it was degraded to, if the server refused a part."""
+    """A turn, and the Ask that it answers: the degraded one, if the server refused a part."""
 
     ask: Ask
     turn: Turn
@@ -58,7 +58,7 @@ class Completion:
                 raise LLMTimeoutError(message, provider=PROVIDER, model=self._call.model) from error
 
     async def prepare(self) -> tuple[Ask, RepairedHistory]:
-        """The request as the server will be asked it, and what of its history had to be repaired."""
+        """The request as it will be sent, and the repairs of its history."""
         options = self._options(await self._retries.run(self._model))
         history = repair_tool_sequence(self._request.messages)
         return to_ask(history.messages, self._request, options), history
@@ -104,7 +104,7 @@ class Completion:
         return replace(answer, turn=recovery.turn)
 
     async def _reply_or_degrade(self, ask: Ask) -> _Answer:
-        """The reply, to less than was asked for if the server refuses a part that can be done without."""
+        """The reply; to a degraded request if the server refuses an optional part."""
         while True:
             try:
                 return _Answer(ask, await self._rounds.reply(ask))
@@ -115,7 +115,7 @@ class Completion:
                 ask = degraded
 
     def _degrade(self, ask: Ask, error: InvalidRequestError) -> Ask | None:
-        """The request without what the server refuses of it; None if it can do without nothing."""
+        """The request without the part that the server refuses; None if that part is not optional."""
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
         if not is_about_images(error):
@@ -129,7 +129,7 @@ class Completion:
         return to_response(answer.turn, self._request.tools or [], self._config.rates, degradations)
 
     async def _correct(self, answer: _Answer, bad: BadCall) -> _Answer:
-        """The one round in which the model may correct a call that cannot be run."""
+        """The one round in which the model may correct an invalid call."""
         error = bad.error(answer.ask.options.model)
         await self._call.stream.abort(error)
         second = await self._answer(corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again."))

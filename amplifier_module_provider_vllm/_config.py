@@ -1,4 +1,4 @@
-"""What the operator configured: read once, coerced, checked, and frozen."""
+"""The operator's config: read once, coerced, validated and frozen."""
 
 import difflib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ ENVIRONMENT: Final = {
     "context_window": "VLLM_CONTEXT_WINDOW",
     "max_output_tokens": "VLLM_MAX_OUTPUT_TOKENS",
 }
-"""Config keys that an environment variable answers where the config does not."""
+"""Config keys and the environment variables that set them if the config does not."""
 
 
 def _expand_effort(value: object) -> object:
@@ -26,7 +26,7 @@ def _expand_effort(value: object) -> object:
 
 
 SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params"}
-"""Config keys whose values may hold a key or a password, and are not repeated when they are wrong."""
+"""Config keys whose values may hold a key or a password; error messages hide them."""
 
 
 def _check_header(value: str) -> str:
@@ -40,7 +40,7 @@ def _clean_key(key: SecretStr) -> SecretStr:
 
 
 class Reasoning(BaseModel):
-    """The config key `reasoning`: a word for the effort, or the two things a server can be told."""
+    """The config key `reasoning`: an effort, or effort and summary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class Rates(BaseModel):
 
 
 class Config(BaseModel):
-    """Every key is optional. The descriptions are the README's table."""
+    """Every key is optional. The README's table is generated from the descriptions."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -116,9 +116,9 @@ class Config(BaseModel):
 
 
 def read_config(config: Mapping[str, object], environment: Mapping[str, str]) -> Config:
-    """The config with the environment behind it. An empty string means unset: the set-up wizard writes those.
+    """The config, with the environment as fallback. An empty string means unset: the setup wizard writes those.
 
-    Raises `ConfigurationError` for a value that cannot be meant, naming key, value and what is allowed.
+    Raises `ConfigurationError` for an invalid value, naming the key, the value and what is allowed.
     """
     from_environment = {key: environment[name] for key, name in ENVIRONMENT.items() if environment.get(name)}
     settings = {key: value for key, value in config.items() if value is not None and value != ""}
@@ -131,7 +131,7 @@ def read_config(config: Mapping[str, object], environment: Mapping[str, str]) ->
 
 
 def unknown_keys(config: Mapping[str, object]) -> list[str]:
-    """One sentence for each key that nothing reads, with the nearest one that is read."""
+    """One sentence for each unknown key, with the nearest valid one."""
     sentences = []
     for key in config.keys() - Config.model_fields.keys():
         near = difflib.get_close_matches(key, Config.model_fields, n=1)

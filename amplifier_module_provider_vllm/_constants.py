@@ -3,25 +3,25 @@
 from typing import Final
 
 PROVIDER: Final = "vllm"
-"""Where the provider mounts itself; the kernel renames the mount of an instance, never the provider."""
+"""The name the provider mounts under; the kernel renames the mount of an instance, never the provider."""
 
 DEFAULT_BASE_URL: Final = "http://localhost:8000/v1"
-"""Where `vllm serve` listens when nobody says otherwise."""
+"""The default address of `vllm serve`."""
 
 NO_API_KEY: Final = "EMPTY"
-"""What the OpenAI SDK is given for a server without a key; it refuses an empty one."""
+"""The key for a server without one: the OpenAI SDK refuses an empty key."""
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds to open a connection, and how long a server that refuses it is tried again."""
+"""Seconds to open a connection, and to retry a server that refuses connections."""
 
 PROBE_TIMEOUT: Final = 3.0
-"""Seconds that a question of our own, about models or token counts, may delay a session or a call."""
+"""Seconds that a probe, for models or token counts, may delay a session or a call."""
 
 ANSWER_TIMEOUT: Final = 10.0
-"""Seconds for an answer that somebody sits waiting for, as with `/provider test` and the doctor."""
+"""Seconds for an answer that a user waits for, as with `/provider test` and the doctor."""
 
 FALLBACK_CONTEXT_WINDOW: Final = 128_000
-"""Advertised in tokens while the server has not said what it takes."""
+"""Tokens; advertised until the server reports its limit."""
 
 FALLBACK_MAX_OUTPUT_TOKENS: Final = 32_768
-"""Advertised in tokens while the server has not said what it takes."""
+"""Tokens; advertised until the server reports its limit."""

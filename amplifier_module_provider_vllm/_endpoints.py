@@ -1,4 +1,4 @@
-"""The endpoints that a server can be asked at, and the only module that knows what is inside of one."""
+"""The table of endpoints, and the only module that imports one."""
 
 from typing import Final
 
@@ -16,4 +16,4 @@ RESPONSES: Final[Dialect[Event]] = Dialect(
     is_last=is_last,
     is_progress=is_progress,
 )
-"""How /v1/responses is asked and its replies are read."""
+"""How to send a request to /v1/responses and decode its replies."""

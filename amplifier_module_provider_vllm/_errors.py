@@ -1,4 +1,4 @@
-"""A failure in Amplifier's words: the only place that says which class it is and whether it is worth a retry."""
+"""Convert failures to Amplifier's errors: the only module that decides their class and whether to retry."""
 
 import asyncio
 import re
@@ -40,27 +40,27 @@ CONTEXT_PHRASES = (
     "too many tokens",
     "reduce the length",
 )
-"""How vLLM, its older versions and the gateways in front of it say that a prompt does not fit."""
+"""Phrases for a prompt that does not fit, from vLLM, its older versions and gateways."""
 
 FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
 
 NO_IMAGES_PHRASES = ("multimodal", "at most 0 image", "image input")
 
 MAX_RETRY_AFTER = 300.0
-"""Seconds; a server that asks for longer than we would ever wait is not worth retrying."""
+"""Seconds; a server that asks for a longer wait is not retried."""
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for bytes that are no such JSON: malformed, not UTF-8, or nested without end."""
+"""What decoding raises for invalid JSON: malformed, not UTF-8, or nested too deep."""
 
 
 @contextmanager
 def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
-    """Turn what can fail between us and the server into an `LLMError`; everything else passes as itself."""
+    """Convert failures of the connection and the server to `LLMError`; programming errors propagate unchanged."""
     try:
         yield
     except openai.APIStatusError as error:
         failure = to_llm_error(error, model, url)
-        error.args = tuple(redact(str(argument), error) for argument in error.args)  # tracebacks show them
+        error.args = tuple(redact(str(argument), error) for argument in error.args)  # tracebacks print them
         error.message, error.body = str(failure), None
         raise failure from error
     except _failure_types() as error:
@@ -88,12 +88,12 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
 
 
 def failed_reply(turn: Turn, model: str) -> LLMError:
-    """A reply that the server itself ended as failed."""
+    """The error for a reply with status `failed`."""
     return failed_stream(turn.failure or "the server ended the reply as failed without a reason", model)
 
 
 def failed_stream(text: str, model: str, code: int | None = None) -> LLMError:
-    """An `error` event in the middle of a stream; `code` is the HTTP status that vLLM would have had for it."""
+    """The error for an `error` event in a stream; `code` is the HTTP status that vLLM would have sent."""
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
     reason = reason_line(text)
     if code is not None:
@@ -106,14 +106,14 @@ def truncated_stream(model: str) -> LLMError:
 
 
 def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
-    """A reply with nothing in it: never a success, loops would ask for ever."""
+    """The error for an empty reply: as a success it would make agent loops ask forever."""
     reason = sanitize(turn.incomplete_reason or "")
     ended = f"cut off ({reason}) before it said anything" if reason else "empty"
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
 
 def is_about_format(error: InvalidRequestError) -> bool:
-    """Whether a refusal is about `text.format`: a schema that the server's grammar cannot take, say."""
+    """Whether a refusal is about `text.format`, such as a schema that the server's grammar does not support."""
     return error.status_code == 400 and any(word in str(error).lower() for word in FORMAT_WORDS)
 
 
@@ -122,12 +122,12 @@ def is_about_images(error: InvalidRequestError) -> bool:
 
 
 def refuses_all_images(error: InvalidRequestError) -> bool:
-    """Whether a refusal is about every image there could be, and not about one that cannot be loaded."""
+    """Whether the server refuses every image, and not just one that it cannot load."""
     return any(phrase in str(error).lower() for phrase in NO_IMAGES_PHRASES)
 
 
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
-    """The same error, with the models that the server does have."""
+    """The same error, with the list of served models."""
     return NotFoundError(
         f"{error} The server has: {', '.join(served)}. Set `default_model` to one of them.",
         provider=PROVIDER,
@@ -137,16 +137,16 @@ def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
 
 
 def root_cause(error: BaseException) -> str:
-    """Class and words of the first cause."""
+    """Class and message of the first cause."""
     root = list(causes(error))[-1]
     return f"{type(root).__name__}: {root}" if str(root) else type(root).__name__
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the first cause last.
+    """The error and its chain of causes, the first cause last.
 
-    httpcore hands on what it wraps as an argument; a connection tried at several addresses fails with a group. An
-    implicit context is no cause: it may be what the caller was about when it called us.
+    httpcore passes the error that it wraps as an argument; a connection tried at several addresses fails with a group.
+    An implicit context is no cause: it may be an error that the caller was handling when it called us.
     """
     yield error
     wrapped = next((argument for argument in error.args if isinstance(argument, BaseException)), None)
@@ -188,7 +188,7 @@ def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMEr
 
 
 def _code_error(code: int, text: str, common: dict[str, Any], again: dict[str, Any]) -> LLMError:
-    """The error for an HTTP status of 400 or more; `again`: what stands in one that may be tried again."""
+    """The error for an HTTP status of 400 or more; `again`: the keywords of a retryable error."""
     lower = text.lower()
     match code:
         case 401:

@@ -1,4 +1,4 @@
-"""What differs between families of models, in one table; everything else of the provider is the same for all."""
+"""The differences between model families, in one table; the rest of the provider is the same for all."""
 
 import re
 from collections.abc import Mapping
@@ -16,38 +16,39 @@ class Family:
 
     name: str
     pattern: str | None = None
-    """A regular expression, found in a model's name or in what the server loaded it from."""
+    """A regular expression, searched in a model's name and in the name of its checkpoint."""
     efforts: tuple[str, ...] | None = None
-    """The reasoning efforts that the family takes; None: whatever its template makes of one."""
+    """The reasoning efforts that the family accepts; None: its chat template decides."""
     nearest_effort: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """What stands in for an effort that is not among `efforts`."""
+    """Replacements for efforts that are not in `efforts`."""
     sees_images: bool = True
-    """False: vLLM drops images without a word."""
+    """False: vLLM silently drops images."""
     continues_text: bool = True
-    """Whether a text that was cut off can go on where it stopped."""
+    """Whether a truncated text can be continued where it stopped."""
     thinks_beside_calls: bool = False
-    """Whether text beside a call is replayed as reasoning, because as text it would cost the turn its reasoning."""
+    """Whether text beside a call is replayed as reasoning: as text it would make vLLM drop the turn's reasoning."""
     escapes_tool_text: bool = False
-    """Whether control tokens in a tool's text stay text. In a chat template they would end the tool's turn."""
+    """Whether vLLM escapes control tokens in a tool's text. In a chat template they would end the tool's turn."""
     forgets_stored_calls: bool = True
     """Whether vLLM keeps a stored conversation's messages but not its calls (vLLM #43244)."""
     markup: tuple[str, ...] = ()
-    """Marks of the family's own format that no server flag removes from a text: the model broke its format."""
+    """Tokens of the family's own format. In a text they mean malformed output, which no server flag fixes."""
     counts: Literal["server", "harmony"] = "server"
-    """Who counts tokens for a server that does not: nobody, or we with the Harmony vocabulary. Harmony prompts are
-    also not those that `/tokenize` renders."""
+    """The fallback if the server gives no token counts: "server" has none, "harmony" counts with the vocabulary.
+
+    `/tokenize` does not render Harmony prompts."""
 
     def effort(self, requested: str) -> str:
-        """The effort to send for the one asked for."""
+        """The effort to send for the requested one."""
         return requested if self.efforts is None else self.nearest_effort.get(requested, requested)
 
     def tool_text(self, text: str) -> str:
-        """A tool's text, fit to stand in a prompt."""
+        """A tool's text, safe in a prompt."""
         return text if self.escapes_tool_text else escape_control_tokens(text)
 
 
 TEMPLATED: Final = Family("other")
-"""Qwen3, Llama, Mistral, DeepSeek and all else that vLLM renders with the model's chat template."""
+"""Qwen3, Llama, Mistral, DeepSeek and every other model that vLLM renders with a chat template."""
 
 GPT_OSS: Final = Family(
     "gpt-oss",
@@ -72,7 +73,7 @@ FAMILIES: Final = (GPT_OSS, TEMPLATED)
 
 
 def family_of(*names: str) -> Family:
-    """The family of a model, by its names: the served one, and what the server says that it was loaded from."""
+    """The family of a model, by its names: the served one and that of its checkpoint."""
     for family in FAMILIES:
         if family.pattern is not None and any(re.search(family.pattern, name, re.IGNORECASE) for name in names):
             return family
@@ -80,5 +81,5 @@ def family_of(*names: str) -> Family:
 
 
 def escape_control_tokens(text: str) -> str:
-    """The text with `<|im_end|>` and its kind made plain: chat templates would let it end the tool's turn."""
+    """The text with control tokens such as `<|im_end|>` escaped: in a chat template they would end the tool's turn."""
     return CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text) if "<|" in text else text

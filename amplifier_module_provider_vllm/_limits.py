@@ -1,4 +1,4 @@
-"""What a server takes: model cards and refusals read, and made into the limits that a session plans with."""
+"""Read model cards and refusals, and derive the limits that a session plans with."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ._constants import FALLBACK_CONTEXT_WINDOW, FALLBACK_MAX_OUTPUT_TOKENS, PRO
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """A model of `/v1/models`. vLLM says `max_model_len`, gateways such as LiteLLM `max_input_tokens`."""
+    """A model of `/v1/models`. vLLM sends `max_model_len`, gateways such as LiteLLM `max_input_tokens`."""
 
     id: str
     max_model_len: int | None = None
@@ -30,19 +30,19 @@ _cards = msgspec.json.Decoder(_Cards)
 
 
 def read_cards(body: bytes) -> list[ModelCard]:
-    """The models that can be asked for by name. Raises `msgspec.MsgspecError` for a body that lists none."""
+    """The models with a valid name. Raises `msgspec.MsgspecError` for a body without a list."""
     return [card for card in _cards.decode(body).data if card.id and card.id.isprintable()]
 
 
 def model_names(model: str, cards: Sequence[ModelCard]) -> list[str]:
-    """The served name of a model, and what the server says that it was loaded from."""
+    """The served name of a model, and the names of its checkpoint and base model, if the server gives them."""
     roots = [name for card in cards if card.id == model for name in (card.root, card.parent)]
     return [name for name in (model, *roots) if name]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Tokens. `known` says whether the server told them."""
+    """Limits in tokens. `known`: whether the window is the server's, not a fallback."""
 
     context_window: int
     max_output_tokens: int
@@ -50,7 +50,7 @@ class Limits:
 
 
 def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> Limits:
-    """The limits of a model: what the config wants, as far as the server takes it."""
+    """The limits of a model: the config's, clamped to the server's."""
     served, output = _card_limits(model or only_model(cards), {card.id: card for card in cards})
     window = _least(config.context_window, served) or FALLBACK_CONTEXT_WINDOW
     half = max(1, window // 2)
@@ -60,7 +60,7 @@ def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> 
 
 
 def pick_model(requested: str | None, cards: Sequence[ModelCard], url: str) -> str:
-    """The model to ask: the one asked for, else the only one served, else `ConfigurationError`, listing them."""
+    """The model to ask: the requested one, else the only one served. Raises `ConfigurationError` if several are."""
     if requested:
         return requested
     only = only_model(cards)
@@ -73,13 +73,13 @@ def pick_model(requested: str | None, cards: Sequence[ModelCard], url: str) -> s
 
 
 def only_model(cards: Sequence[ModelCard]) -> str | None:
-    """The model served, if there is only one. A LoRA beside the model that it adapts is not a second one."""
+    """The served model, if there is only one. A LoRA adapter beside its base model does not count."""
     names = {card.id for card in cards if card.parent is None} or {card.id for card in cards}
     return names.pop() if len(names) == 1 else None
 
 
 def window_in_refusal(refusal: str) -> int | None:
-    """The window, in tokens, that a refusal names (vLLM 0.32: "maximum context length is 4096 tokens")."""
+    """The window, in tokens, in the text of a refusal (vLLM 0.32: "maximum context length is 4096 tokens")."""
     match = re.search(
         r"maximum (?:context|model) length(?: is| of)? \(?(\d+)|max_model_len(?: of|=| )\s*(\d+)", refusal
     )
@@ -87,7 +87,7 @@ def window_in_refusal(refusal: str) -> int | None:
 
 
 def _card_limits(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None, int | None]:
-    """Window and output of a model, a LoRA's from the model that it adapts."""
+    """Window and output limit of a model; for a LoRA adapter those of its base model."""
     card = cards.get(model or "")
     seen: set[str] = set()
     while card is not None and card.id not in seen:
@@ -100,7 +100,7 @@ def _card_limits(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | 
 
 
 def _positive(tokens: int | None) -> int | None:
-    """Gateways say 0 or -1 for a limit that they do not know."""
+    """Gateways send 0 or -1 for an unknown limit."""
     return tokens if tokens is not None and tokens > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""Amplifier's messages, tools and response format as a Prompt, in the order in which they were produced.
+"""Convert Amplifier's messages, tools and response format to a Prompt, in the order in which they were produced.
 
 The prompt of a history is a prefix of the prompt of the longer history, so that vLLM finds it in its prefix cache.
 """
@@ -32,7 +32,7 @@ _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
-    """The prompt of `messages` (the request's own, repaired). Raises `InvalidRequestError` for what cannot be sent."""
+    """The prompt of `messages`, the repaired history. Raises `InvalidRequestError` for an unsupported block."""
     leading = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
     items: list[PromptItem] = []
     for message in messages[leading:]:
@@ -50,12 +50,12 @@ def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
 
 
 def call_arguments(arguments: object) -> str:
-    """A call's arguments as JSON; what a string holds is taken as it is."""
+    """A call's arguments as JSON; a string is already JSON."""
     return arguments if isinstance(arguments, str) else _encode_json(arguments)
 
 
 def output_text(output: object) -> str:
-    """A tool's output as a model reads it: text as it is, the rest as JSON, or as Python prints it."""
+    """A tool's output as text: strings unchanged, the rest as JSON, or as `str()` if JSON fails."""
     match output:
         case str():
             return output
@@ -70,10 +70,10 @@ def output_text(output: object) -> str:
 def loop_calls(message: Message) -> Iterable[tuple[str, str, object]]:
     """Id, name and arguments of the `tool_calls` that Amplifier's loops store beside the content.
 
-    The name stands under "tool" there.
+    Their key for the name is "tool".
     """
     extra = message.model_extra
-    if not extra:  # nearly always
+    if not extra:  # the common case
         return ()
     stored = extra.get("tool_calls") or ()
     return [(call["id"], call.get("tool") or call.get("name") or "", call.get("arguments") or {}) for call in stored]
@@ -127,7 +127,7 @@ def _assistant(message: Message) -> Iterator[PromptItem]:
             case ReasoningBlock(content=content, summary=summary):
                 yield from map(Reasoning, _joined_thoughts(content or summary))
             case RedactedThinkingBlock():
-                continue  # encrypted by another provider: nothing that vLLM could read
+                continue  # encrypted by another provider: vLLM cannot read it
             case _:
                 raise _unsupported_block(message, block)
     for call_id, (name, arguments) in stored.items():
@@ -167,10 +167,10 @@ def _part(message: Message, block: ContentBlockUnion) -> Part:
 
 
 def _attach(items: list[PromptItem], tag: str, text: str) -> None:
-    """Put a late system or developer message where it costs neither the cache nor the running turn's reasoning.
+    """Attach a late system or developer message to the last item, to keep the prefix cache and the turn's reasoning.
 
-    Hoisted to the front it changes the prompt before the whole history; as a user turn of its own it makes templates
-    such as Qwen3's forget the reasoning of the running tool turn.
+    At the front it would change the prompt before the whole history; as a user message of its own it would make
+    templates such as Qwen3's drop the reasoning of the current tool turn.
     """
     if not text.strip():
         return
@@ -196,13 +196,13 @@ def _blocks(message: Message) -> Sequence[ContentBlockUnion]:
 
 
 def _joined_thoughts(parts: Sequence[object]) -> list[str]:
-    """The thoughts of a block that came from OpenAI, as one text: vLLM reads only the first part of an item."""
+    """The parts of an OpenAI reasoning block as one text: vLLM reads only the first part of an item."""
     texts = [text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
     return ["\n".join(texts)] if any(text.strip() for text in texts) else []
 
 
 def _original_arguments(block: ToolCallBlock) -> str:
-    """As the model wrote them, if that is still what the block says: sessions may change a stored call."""
+    """The model's raw arguments, if they still equal the block's: sessions may change a stored call."""
     match (block.model_extra or {}).get("vllm"):
         case {"arguments": str(original)} if _is_same_json(original, block.input):
             return original

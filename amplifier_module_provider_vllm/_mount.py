@@ -1,4 +1,4 @@
-"""Plug the provider into a session: config to provider, contributors, cleanup."""
+"""Mount the provider in a session: create it from the config, register its contributors, return its cleanup."""
 
 import asyncio
 import logging
@@ -32,9 +32,9 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
 
 
 async def on_session_ready(coordinator: Any) -> None:
-    """Learn every vLLM server's models and limits before the first call. Bounded to seconds, and never fails.
+    """Probe every vLLM server's models and limits before the first call. Takes seconds at most, and never fails.
 
-    The kernel calls this once for every instance that mounted; each server is asked once, all of them together.
+    The kernel calls this once for every mounted instance; each server is probed once, all concurrently.
     """
     mounted = (coordinator.get("providers") or {}).values()
     await asyncio.gather(*(_probe(one) for one in mounted if isinstance(one, VLLMProvider) and not one.probed))

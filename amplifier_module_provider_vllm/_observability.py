@@ -1,4 +1,4 @@
-"""What a session sees of a call: the only module that knows hook events and their payloads."""
+"""Emit the hook events of a call: the only module that knows their names and payloads."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ EVENTS: Final = [
     "llm:request:raw",
     "llm:response:raw",
 ]
-"""Events outside the kernel's ALL_EVENTS, which loggers see only if a module contributes them."""
+"""Events outside the kernel's ALL_EVENTS; hook loggers get them only if a module contributes them."""
 
 
 HIDDEN: Final = "[REDACTED]"
@@ -44,7 +44,7 @@ class Hooks(Protocol):
 
 
 class NoHooks:
-    """Stands in when nobody listens."""
+    """Discards every event, so that no call site needs an `if`."""
 
     async def emit(self, _event: str, _data: dict[str, Any], /) -> None:
         return None
@@ -52,15 +52,15 @@ class NoHooks:
 
 @dataclass(slots=True)
 class ObservedCall:
-    """One call: `llm:request` in, exactly one `llm:response` out, every event of it under one request_id.
+    """The events of one call: `llm:request`, then exactly one `llm:response`, all with the same request_id.
 
-    A call that fails before there is anything to ask still says how it ended.
+    A call that fails before its request is built still emits `llm:response`.
     """
 
     hooks: Hooks
     config: Config
     labels: Mapping[str, Any]
-    """What tells this provider from another instance: provider, instance, base_url."""
+    """Payload keys that identify the instance: provider, instance, base_url."""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     stream: "ObservedStream" = field(init=False)
     _options: CallOptions | None = None
@@ -80,7 +80,7 @@ class ObservedCall:
         return self
 
     async def emit_request(self, ask: Ask, body: Callable[[], Mapping[str, Any]]) -> None:
-        """Announce the request. `body` makes its JSON body, which is made only if a debug event shows it."""
+        """Emit `llm:request`. `body` encodes the JSON body; it is called only if a debug event includes it."""
         options = self._options = ask.options
         if options.stream:
             self.stream = ObservedStream(self.hooks, self.request_id)
@@ -96,7 +96,7 @@ class ObservedCall:
         await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
     def set_response(self, response: ChatResponse, raw: bytes) -> None:
-        """`raw`: the reply as the server sent it; of a reply in several rounds, the last."""
+        """Set the content of `llm:response`; `raw`: the server's raw reply to the last round."""
         self._response, self._raw = response, raw
 
     async def __aexit__(
@@ -105,7 +105,7 @@ class ObservedCall:
         ending = asyncio.ensure_future(self._emit_end(error))
         try:
             await asyncio.shield(ending)
-        except asyncio.CancelledError:  # while the hooks hear of the end; they are to hear it all the same
+        except asyncio.CancelledError:  # cancelled during the final events: emit them all the same
             await ending
             raise
 
@@ -142,7 +142,7 @@ class ObservedCall:
         await self.hooks.emit(event, {**self.labels, **model, "request_id": self.request_id, **payload})
 
     async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, content: Callable[[], Any]) -> None:
-        """The event, with its content in as much detail as the config asks for, secrets and images left out."""
+        """Emit the event and its debug events with the redacted content, if and as the config asks for it."""
         content_dump = _redacted(content) if self.config.raw or self.config.debug or self.config.raw_debug else None
         await self._emit(event, payload | ({"raw": content_dump} if self.config.raw else {}))
         if self.config.debug:
@@ -154,9 +154,9 @@ class ObservedCall:
 
 @dataclass(slots=True)
 class ObservedStream:
-    """The stream of one call, in Amplifier's streaming contract; entered for each attempt at it.
+    """The stream events of one call, after Amplifier's streaming contract; entered once for each attempt.
 
-    An attempt that breaks after something of it was seen says so, and the next one starts a fresh block space.
+    An attempt that breaks after its first event emits `llm:stream_aborted`; the next one starts a new index space.
     """
 
     hooks: Hooks
@@ -202,7 +202,7 @@ class ObservedStream:
 
 
 def event_labels(instance: str, base_url: str) -> dict[str, str]:
-    """What every event of a call carries, so that two instances can be told apart."""
+    """The payload keys of every event of a call, which identify the instance."""
     return {"provider": PROVIDER, "instance": instance, "base_url": base_url}
 
 
@@ -215,7 +215,7 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
 
 
 def _redacted(content: Callable[[], Any]) -> Any:
-    """The content, fit to be shown; a reply with JSON that we could only skip is named, not shown."""
+    """The content without secrets and images; a note in its place if it is not valid JSON."""
     try:
         return redact_secrets(_without_images(content()))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Prompt: a conversation and what the model may answer with, in no endpoint's words."""
+"""Prompt: a conversation, its tools and its response format, independent of the endpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ class Image(msgspec.Struct, frozen=True):
             case {"url": str(url)}:
                 return url
             case _:
-                said = f"an image's source is neither base64 nor url: {sorted(self.source)}"
-                raise InvalidRequestError(said, provider=PROVIDER)
+                message = f"an image's source is neither base64 nor url: {sorted(self.source)}"
+                raise InvalidRequestError(message, provider=PROVIDER)
 
 
 class ToolText(msgspec.Struct, frozen=True):
-    """Text that a tool wrote: what looks like a control token in it is none."""
+    """Text from a tool: control tokens in it are to be escaped."""
 
     text: str
 
 
 class Reminder(msgspec.Struct, frozen=True):
-    """A late system or developer message, attached to the item that it follows."""
+    """A late system or developer message, attached to the item before it."""
 
     text: str
 
@@ -50,7 +50,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a tool answered to the call of this id."""
+    """A tool's result for the call with this id."""
 
     call_id: str
     parts: tuple[Part, ...]
@@ -61,7 +61,7 @@ PromptItem = User | Result | Reasoning | Text | FunctionCall
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What the reply must be: JSON of a schema, or any JSON object if `schema` is None."""
+    """The format of the reply: JSON of a schema, or any JSON object if `schema` is None."""
 
     name: str = "response"
     schema: Mapping[str, Any] | None = None
@@ -70,7 +70,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The conversation in the order in which it was produced, and what the model may answer with."""
+    """The conversation in the order in which it was produced, with its instructions, tools and response format."""
 
     items: tuple[PromptItem, ...]
     instructions: str | None = None
@@ -79,7 +79,7 @@ class Prompt:
 
 
 def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
-    """The text of parts without images: lines, then each reminder after a blank line; `tool_text` rewrites a tool's."""
+    """The text of parts without images: lines, then each reminder after a blank line; `tool_text` escapes a tool's."""
     lines, reminders = [], []
     for part in parts:
         match part:

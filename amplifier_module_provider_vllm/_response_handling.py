@@ -1,4 +1,4 @@
-"""Convert a Turn into the ChatResponse that a session reads: blocks, tool calls, usage, and why it ended."""
+"""Convert a Turn to a ChatResponse: blocks, tool calls, usage and finish reason."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ Block = TextBlock | ThinkingBlock | ToolCallBlock
 
 @dataclass(frozen=True, slots=True)
 class BadCall:
-    """A call that cannot be run, and why; nothing of its turn is."""
+    """An invalid call, and why; no call of its turn is run."""
 
     call: FunctionCall
     reason: str
@@ -47,7 +47,7 @@ class BadCall:
 def to_response(
     turn: Turn, tools: Sequence[ToolSpec], rates: Rates | None, degradations: Sequence[Degradation] = ()
 ) -> ChatResponse | BadCall:
-    """The reply; the first call that cannot be run if it has one."""
+    """The reply, or its first invalid call."""
     schemas = {tool.name: tool.parameters for tool in tools}
     items = turn.items if turn.status is Status.COMPLETED else _replace_truncated_call(turn.items)
     blocks: list[Block] = []
@@ -74,7 +74,7 @@ def to_response(
 
 
 def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
-    """The server's counts. None where it gave none: zero would look like a count."""
+    """The usage of a reply. None if there are no counts: zero would look like a count."""
     if usage is None:
         return None
     return Usage(
@@ -89,7 +89,7 @@ def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
 
 
 def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any] | BadCall:
-    """The arguments as a tool takes them; nothing is ever run as `{}` that was not."""
+    """The arguments as a tool accepts them; invalid ones are never replaced by `{}`."""
     if not call.complete:
         return BadCall(call, "and never said with which arguments")
     try:
@@ -125,13 +125,13 @@ def _call_block(call: FunctionCall, schemas: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _original_arguments(call: FunctionCall, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's own spelling of its arguments, where ours differs: replayed as it was, it is found in the cache."""
+    """The model's raw arguments if our JSON differs: replayed unchanged, they hit the prefix cache."""
     ours = json.dumps(arguments, ensure_ascii=False)
     return {} if call.arguments in ("", ours) else {"vllm": {"arguments": call.arguments}}
 
 
 def _tool_name(name: str, schemas: Mapping[str, object]) -> str:
-    """The tool meant by a name that gpt-oss left Harmony around: `functions.get_weather<|channel|>commentary`."""
+    """The tool's name without leaked Harmony: gpt-oss writes `functions.get_weather<|channel|>commentary`."""
     bare = name.partition("<|")[0].strip().removeprefix("functions.")
     return bare if name not in schemas and bare in schemas else name
 
@@ -149,7 +149,7 @@ def _content_block(block: Block) -> ContentBlock:
 
 
 def _replace_truncated_call(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """A call that was cut off is not the call that the model meant to make: text in its place, never run."""
+    """The items with a text in place of a truncated call, which is not what the model meant and is never run."""
     match items:
         case [*before, FunctionCall() as last] if not _is_complete(last):
             return (*before, OtherItem("function_call", f"[The reply was cut off in a call of {last.name}.]"))
@@ -165,7 +165,7 @@ def _is_complete(call: FunctionCall) -> bool:
 
 
 def _unwrap_json(value: Any, schema: object) -> Any:
-    """Some models write an object or a list as a JSON string; opened only where the tool's schema wants one."""
+    """Decode an object or list that the model wrote as a JSON string, if the tool's schema wants one."""
     match schema:
         case {"type": "object" | "array" as kind} if isinstance(value, str):
             try:

@@ -1,4 +1,4 @@
-"""Retry an operation: how long, how often, when to give up."""
+"""Retry an operation: delays, retry budget, and when to give up."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ UNLIMITED_RETRIES = 1_000_000
 
 
 class Retries:
-    """The retries of one call, with Amplifier's own backoff; each operation gets the whole budget."""
+    """The retries of one call, with Amplifier's backoff; each operation gets the full retry budget."""
 
     def __init__(self, transport: Transport, config: Config, call: ObservedCall) -> None:
         self._transport = transport
@@ -48,9 +48,9 @@ class Retries:
             raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
 
     async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
-        """Announce the retry, or raise the error if there is no point in one.
+        """Emit the retry event, or raise the error if a retry is pointless.
 
-        A server that cannot be reached at all is given up within the connect timeout, unless it may be starting.
+        An unreachable server is given up within the connect timeout, unless it may be starting.
         """
         self._check_open()
         if attempt == 1:

@@ -1,4 +1,4 @@
-"""The rounds of one call: each retried as a unit, cut-off ones carried on, until the reply is whole."""
+"""The rounds of one call: each is retried as a unit, and truncated ones are continued until the reply is complete."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ class Rounds:
         self._empty_replies = 0
 
     async def reply(self, ask: Ask) -> Turn:
-        """The whole reply to a request. Raises `LLMError` once the retries are used up."""
+        """The complete reply to a request. Raises `LLMError` when the retry budget is spent."""
         continuations = 0 if ask.options.capped_by_caller else self._config.max_continuations
         turn, next_ask = await self._round_with_retries(ask, continuations > 0)
         usage = turn.usage
@@ -49,7 +49,7 @@ class Rounds:
         return await self._retries.run(lambda: self._round(ask, may_continue))
 
     async def _round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
-        """One attempt: its turn, and the round that goes on with it. Raises `LLMError` if it broke."""
+        """One attempt: its turn, and the Ask that continues it. Raises `LLMError` if the attempt fails."""
         model = ask.options.model
         async with self._call.stream as stream, self._learning_from_refusals(model):
             blocks = Blocks(ask.reply, may_continue=may_continue)
@@ -70,7 +70,7 @@ class Rounds:
             return turn, next_ask
 
     async def _with_stored_state(self, fold: ResponsesFold, ask: Ask) -> None:
-        """Stream a round from a stored reply if there is one; what the server lost is sent again, whole."""
+        """Stream a round from a stored reply if there is one; if the server lost it, send the full history."""
         stored = self._server.stored
         short = stored.shortened(ask) if self._config.enable_state else ask
         if short is ask or short.stored is None:
@@ -85,10 +85,10 @@ class Rounds:
             stored.reset_misses()
 
     async def _with_schema_reason(self, fold: ResponsesFold, ask: Ask) -> None:
-        """Stream a round; a schema that breaks the stream is asked with again, unstreamed, for the reason.
+        """Stream a round; if it has a schema and the stream breaks, ask again unstreamed, to get the reason.
 
-        vLLM 0.32 breaks the stream of a request whose schema its grammar cannot take; asked for the whole reply, it
-        says what is wrong.
+        vLLM 0.32 breaks the stream if its grammar does not support the schema; only the unstreamed request gets the
+        error message.
         """
         try:
             return await self._stream(fold, ask)
@@ -99,7 +99,7 @@ class Rounds:
 
     async def _stream(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream one round to the hooks. Hook time does not count against the read timeout."""
-        await asyncio.sleep(0)  # a long history is encoded here and dumped by the SDK: let others run between the two
+        await asyncio.sleep(0)  # encoding a long history and the SDK's dump of it block: let other tasks run between
         body = encode(ask)
         await asyncio.sleep(0)
         batches = self._server.transport.batches(
@@ -110,7 +110,7 @@ class Rounds:
                 await self._call.stream.show(fold.push_all(events))
 
     async def _with_usage(self, turn: Turn, ask: Ask) -> Turn:
-        """The turn with the server's counts; with ours if it gave none for gpt-oss, as vLLM 0.10 does."""
+        """The turn with the server's counts; for gpt-oss with ours if it gave none, as vLLM 0.10 does."""
         if is_counted(turn.usage):
             return turn
         ours = ask.options.family.counts == "harmony"
@@ -122,10 +122,10 @@ class Rounds:
         return replace(turn, usage=usage)
 
     def _next_ask(self, ask: Ask, turn: Turn) -> Ask | None:
-        """The round that completes a reply which the cap on its tokens cut off; None if nothing can be gained.
+        """The Ask that completes a reply truncated by its output cap; None if it would gain nothing.
 
-        A text goes on where it stopped. A thought or a call that was cut off cannot: those are asked again, with all
-        the room there is. Whole replies have a cut call as the beginning of its markup.
+        A truncated text continues where it stopped. A truncated reasoning or call cannot: it is asked again with the
+        rest of the window. In an unstreamed reply a truncated call is text with the start of its markup.
         """
         if not turn.truncated:
             return None
@@ -138,7 +138,7 @@ class Rounds:
 
     @asynccontextmanager
     async def _learning_from_refusals(self, model: str) -> AsyncIterator[None]:
-        """Remember what a refusal says of the server, and let it name the models that the server has."""
+        """Learn the window from a refusal, and add the served models to an unknown-model error."""
         try:
             yield
         except ContextLengthError as error:

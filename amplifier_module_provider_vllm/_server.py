@@ -1,4 +1,4 @@
-"""One server, and what is known of it: its models, and the windows that its refusals named."""
+"""One server and its state: its models, and the context windows learned from its refusals."""
 
 import logging
 import time
@@ -17,12 +17,12 @@ from ._wire.client import Transport
 logger = logging.getLogger(__name__)
 
 REPROBE_AFTER = 60.0
-"""Seconds; a server that lets such questions hang would otherwise cost every call the probe's timeout."""
+"""Seconds; a server that does not answer probes would otherwise delay every call by the probe's timeout."""
 
 
 @dataclass(slots=True)
 class Server:
-    """What every completion of one provider shares."""
+    """The state that all completions of one provider share."""
 
     transport: Transport
     config: Config
@@ -32,7 +32,7 @@ class Server:
     no_images: set[str] = field(default_factory=set)
     """Models that refused an image."""
     probed_at: float | None = None
-    """When the server was last asked for its models, on the monotonic clock."""
+    """The time of the last probe, on the monotonic clock."""
     _warned: set[str] = field(default_factory=set)
     _learned_windows: dict[str, int] = field(default_factory=dict)
 
@@ -42,9 +42,9 @@ class Server:
         self.cards = await self.transport.model_cards(max_wait)
 
     async def model(self, requested: str | None) -> str:
-        """The model to ask, once the server was asked for its limits.
+        """The model to ask, after a probe for its limits if needed.
 
-        Raises `LLMError` only where that cost us the model: a server without a list can still complete.
+        Raises `LLMError` only if the probe had to find the model: a server without a model list can still complete.
         """
         if not self.cards and (requested is None or self._may_probe_again()):
             try:
@@ -55,7 +55,7 @@ class Server:
         return pick_model(requested, self.cards, self.transport.url)
 
     def _may_probe_again(self) -> bool:
-        """Whether a server that did not list its models is asked again: it may have been loading."""
+        """Whether to probe again a server that listed no models: it may have been loading."""
         return self.probed_at is None or time.monotonic() - self.probed_at > REPROBE_AFTER
 
     def family(self, model: str) -> Family:
@@ -68,13 +68,13 @@ class Server:
         return limits_of(model, [*self.cards, ModelCard(model, max_model_len=window)], self.config)
 
     def warn_once(self, sentence: str) -> None:
-        """Tell the operator something of the server that is true of every reply."""
+        """Log a warning about the server only once, although it applies to every reply."""
         if sentence not in self._warned:
             self._warned.add(sentence)
             logger.warning("[PROVIDER] vLLM at %s: %s", self.transport.url, sentence)
 
     def learn(self, model: str, refusal: ContextLengthError) -> None:
-        """Remember the window that a refusal named; a server behind a gateway may have no other way to say it."""
+        """Remember the window in a refusal; behind a gateway that may be the only source."""
         window = window_in_refusal(str(refusal))
         if window is not None:
             self._learned_windows[model] = window

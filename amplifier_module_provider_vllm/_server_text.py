@@ -1,4 +1,4 @@
-"""What a failure may repeat of a server's words: on one line, without secrets, control characters and web pages."""
+"""Sanitize a server's error text: one line, without secrets, control characters and web pages."""
 
 import json
 import re
@@ -15,17 +15,17 @@ WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "mod
 MAX_MESSAGE_LENGTH = 2000
 
 TITLE_SEARCH_LENGTH = 100_000
-"""Characters of a web page in which its title is looked for."""
+"""Characters of a web page that are searched for its title."""
 
 PLAIN_HEADERS = re.compile("(accept|connection|content|host|user-agent|x-stainless|openai)", re.IGNORECASE)
-"""What the SDK sends by itself. Every other header comes from the operator, and may hold a key."""
+"""The SDK's own headers. Every other header comes from the operator, and may hold a key."""
 
 MIN_SECRET_LENGTH = 6
-"""Characters; to strike out a shorter value would hide more words than keys."""
+"""Characters; redacting shorter values would hide more words than keys."""
 
 
 def server_message(error: openai.APIStatusError) -> str:
-    """The server's own words: from JSON the message, from a page its title, never the page."""
+    """The server's error message: from JSON its message, from a web page its title, never the page."""
     body = error.body
     if isinstance(body, Mapping):
         nested = body.get("error", body)
@@ -36,26 +36,26 @@ def server_message(error: openai.APIStatusError) -> str:
         warm_up = next((phrase for phrase in WARM_UP_PHRASES if phrase in text.lower()), None)
         about = page_title(text) or warm_up or "untitled"
         return sanitize(f"a web page came back instead of a reply, with status {error.status_code}: {about}")
-    # Of vLLM's 401, {"error": "Unauthorized"}, the SDK hands on the word alone.
+    # For vLLM's 401, {"error": "Unauthorized"}, the SDK's body is only the word.
     return reason_line((body if isinstance(body, str) else text) or f"status {error.status_code} without a body")
 
 
 def page_title(page: str) -> str | None:
-    """The title of a web page, where it has one near its beginning."""
-    # Not one expression over the whole: on a page of nothing but `<title>` that takes seconds.
+    """The title of a web page, if it has one near its start."""
+    # Not one expression over the whole page: its time is quadratic in the number of `<title>`.
     _, *titled = re.split(r"</?title\b", page[:TITLE_SEARCH_LENGTH], maxsplit=2, flags=re.IGNORECASE)
     return sanitize(titled[0].partition(">")[2]) or None if len(titled) == 2 else None
 
 
 def redact(text: str, error: openai.APIStatusError) -> str:
-    """Gateways repeat the key that they refuse."""
+    """The text without the operator's secrets: gateways repeat the key that they refuse."""
     for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
         text = text.replace(secret, "[REDACTED]")
     return text
 
 
 def _secrets(headers: Mapping[str, str]) -> set[str]:
-    """What the operator's own headers hold, the key among them: whole, and as the parts that a server may repeat."""
+    """The values of the operator's headers, the key among them: whole, and as the parts that a server may repeat."""
     secrets: set[str] = set()
     for name, value in headers.items():
         if name.lower() == "authorization":
@@ -69,7 +69,7 @@ def _secrets(headers: Mapping[str, str]) -> set[str]:
 def _basic_credentials(key: str) -> set[str]:
     try:
         pair = b64decode(key).decode(errors="replace")
-    except ValueError:  # not a pair after all
+    except ValueError:  # not Base64
         return set()
     return {pair, *(part for part in pair.split(":", 1) if len(part) >= MIN_SECRET_LENGTH)}
 
@@ -79,7 +79,7 @@ def is_page(error: openai.APIStatusError) -> bool:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), `retry-after-ms` first where a gateway sends it."""
+    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), preceded by `retry-after-ms` if a gateway sends it."""
     milliseconds = headers.get("retry-after-ms", "").strip()
     if re.fullmatch(r"[0-9]+", milliseconds):
         return float(milliseconds) / 1000
@@ -93,11 +93,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def reason_line(text: str) -> str:
-    """What was said, or that it was nothing."""
+    """The sanitized text, or a note that there was none."""
     return sanitize(text) or "the server gave no reason that can be read"
 
 
 def sanitize(text: str) -> str:
-    """Fit for a log line and a terminal: one line, nothing that steers either, not longer than anybody reads."""
+    """The text, safe for logs and terminals: one line, no control characters, limited length."""
     line = "".join(character for character in " ".join(text.split()) if character.isprintable())
     return line if len(line) <= MAX_MESSAGE_LENGTH else line[:MAX_MESSAGE_LENGTH] + "…"

@@ -1,4 +1,4 @@
-"""Know which stored reply a request may go on from, for servers that keep replies (`enable_state`)."""
+"""Find the stored reply that a request continues, for servers that keep replies (`enable_state`)."""
 
 from collections import deque
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from ._prompt import PromptItem
 from ._turn import FunctionCall, Turn
 
 MAX_STORED_REPLIES = 64
-"""How many conversations of one provider can go on at once before the oldest sends its whole history again."""
+"""How many conversations of one provider keep their stored reply; older ones send their full history again."""
 
 MISSES_BEFORE_GIVING_UP = 2
-"""A server without a store (vLLM's default) answers every `previous_response_id` with 404."""
+"""A server without a response store (vLLM's default) answers every `previous_response_id` with 404."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class _StoredConversation:
     model: str
     instructions: str | None
     items: tuple[PromptItem, ...]
-    """The prompt as it was sent and the reply as it will be sent back."""
+    """The prompt as it was sent, and the reply as it will be sent back."""
 
     def is_prefix_of(self, ask: Ask) -> bool:
         same = (ask.options.model, ask.prompt.instructions) == (self.model, self.instructions)
@@ -28,7 +28,7 @@ class _StoredConversation:
 
 
 class StoredReplies:
-    """The replies that a server should still have. A history that no longer begins with one is sent whole."""
+    """The replies that a server has stored. A history that does not start with one is sent in full."""
 
     def __init__(self) -> None:
         self._conversations: deque[_StoredConversation] = deque(maxlen=MAX_STORED_REPLIES)
@@ -45,7 +45,7 @@ class StoredReplies:
         )
 
     def shortened(self, ask: Ask) -> Ask:
-        """The same request with only what is new to the server; itself if the server has nothing of it."""
+        """The same request without the items that the server has stored; unchanged if it has none."""
         matching = [conversation for conversation in self._conversations if conversation.is_prefix_of(ask)]
         if not matching:
             return ask
@@ -56,7 +56,7 @@ class StoredReplies:
         self._misses = 0
 
     def forget(self, stored: StoredReply) -> None:
-        """The server does not have it: it was restarted, or it keeps nothing at all."""
+        """Remove a reply that the server does not have: it was restarted, or has no response store."""
         self._misses += 1
         conversations = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._conversations
         remaining = (one for one in conversations if one.response_id != stored.response_id)

@@ -1,18 +1,18 @@
-"""JSON that a model or a server wrote, read strictly: what comes out can be passed on, by the kernel too."""
+"""Decode a model's or server's JSON strictly, so that the kernel can encode the result again."""
 
 import json
 import math
 from typing import Any, Final, NoReturn
 
 MAX_DEPTH: Final = 100
-"""Levels; the kernel's hooks raise for a payload of more than 127."""
+"""Levels; the kernel's hooks raise for a payload deeper than 127."""
 
 
 def read_json(text: str | bytes) -> Any:
-    """Raises `ValueError` for what is no JSON, and for what nobody could write again: NaN, 1e999, endless nesting."""
+    """Raises `ValueError` for invalid JSON and values that cannot be encoded again: NaN, 1e999, too deep nesting."""
     try:
         value = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_float)
-        # Half of a pair of surrogates, written as an escape, is text that no encoding has.
+        # An escaped lone surrogate cannot be encoded as UTF-8.
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested without end") from error

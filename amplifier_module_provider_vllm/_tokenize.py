@@ -1,8 +1,8 @@
-"""Spell a request for the endpoints with which vLLM counts a prompt, and read what they answer.
+"""Encode a request for vLLM's token-counting endpoints, and decode their answers.
 
-Seen on vLLM 0.32: `/tokenize` renders the very prompt of `/v1/responses`, but not for gpt-oss, which it gives a chat
-template instead of Harmony. `/v1/messages/count_tokens` uses Harmony where the model does; what it changes, in tools'
-schemas without a type and in calls' arguments that are not ASCII, is a few tokens.
+On vLLM 0.32 `/tokenize` renders exactly the prompt of `/v1/responses`, except for gpt-oss, which it renders with a chat
+template instead of Harmony. `/v1/messages/count_tokens` uses Harmony if the model does; it is a few tokens off for tool
+schemas without a type and for call arguments that are not ASCII.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ ANTHROPIC_EFFORTS: Final = {"low", "medium", "high", "xhigh", "max"}
 
 
 def count_bodies(ask: Ask) -> list[tuple[str, Body]]:
-    """Path and body of each question that counts this request, the more exact one first."""
+    """Path and body of each counting request, the more exact one first."""
     messages = COUNT_TOKENS, _anthropic_body(ask)
     return [messages] if ask.options.family.counts == "harmony" else [(TOKENIZE, _chat_body(ask)), messages]
 
 
 def is_ascii(ask: Ask) -> bool:
-    """Whether `/v1/messages/count_tokens` counts the calls as they are: it escapes what is not ASCII in them."""
+    """Whether `/v1/messages/count_tokens` counts the calls exactly: it escapes non-ASCII arguments."""
     return all(item.arguments.isascii() for item in ask.items if isinstance(item, FunctionCall))
 
 
@@ -44,7 +44,7 @@ def read_count(answer: object) -> int | None:
 
 
 def _chat_body(ask: Ask) -> Body:
-    """The chat messages that vLLM makes of the input (entrypoints/openai/responses/utils.py)."""
+    """The request as chat messages, converted as vLLM does (entrypoints/openai/responses/utils.py)."""
     messages: list[Body] = []
     if ask.prompt.instructions is not None:
         messages.append({"role": "system", "content": ask.prompt.instructions})
@@ -56,7 +56,7 @@ def _chat_body(ask: Ask) -> Body:
 
 
 def _add_to_chat(messages: list[Body], item: PromptItem, ask: Ask) -> None:
-    """Reasoning, text and calls of the assistant that follow each other become one message."""
+    """Append an item; consecutive reasoning, text and calls of the assistant become one message."""
     last = messages[-1] if messages and messages[-1]["role"] == "assistant" else None
     match item:
         case Result(call_id, parts):
@@ -91,14 +91,14 @@ def _chat_content(parts: Sequence[Part], ask: Ask) -> str | list[Body]:
 
 
 def _template_kwargs(ask: Ask) -> Body:
-    """What vLLM tells the template of the effort (openai/responses/protocol.py), under what the operator set."""
+    """Template arguments for the effort as vLLM sets them (openai/responses/protocol.py), below the operator's."""
     effort = ask.options.reasoning_effort
     kwargs = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
     return kwargs | _configured_kwargs(ask)
 
 
 def _anthropic_body(ask: Ask) -> Body:
-    """The request as an Anthropic one. Harmony has a message for each item, chat templates one for each turn."""
+    """The request as Anthropic messages: for Harmony one message per item, for chat templates one per turn."""
     per_item = ask.options.family.counts == "harmony"
     blocks = [_anthropic_block(item, ask) for item in ask.items]
     keys = [(role, place if per_item or role == "user" else 0) for place, (role, _) in enumerate(blocks)]
@@ -115,7 +115,7 @@ def _anthropic_body(ask: Ask) -> Body:
 
 
 def _anthropic_block(item: PromptItem, ask: Ask) -> tuple[str, Body]:
-    """The role and the block of an item. Images are not counted: what a model makes of one is not in its text."""
+    """The role and the block of an item. Images are not counted: their tokens are not in the text."""
     match item:
         case Reasoning(text):
             return "assistant", {"type": "thinking", "thinking": text}
@@ -138,7 +138,7 @@ def _text(parts: Sequence[Part], ask: Ask) -> str:
 
 
 def _as_object(arguments: str) -> object:
-    """vLLM itself takes malformed arguments for none."""
+    """The arguments as an object; malformed ones are empty, as in vLLM."""
     try:
         decoded = read_json(arguments)
     except ValueError:
@@ -147,7 +147,7 @@ def _as_object(arguments: str) -> object:
 
 
 def _tool_spec(tool: ToolSpec, schema: str) -> Body:
-    """A tool with its parameters under the key `schema`."""
+    """A tool's spec, with its parameters under the key `schema`."""
     description = {} if tool.description is None else {"description": tool.description}
     return {"name": tool.name, schema: tool.parameters, **description}
 

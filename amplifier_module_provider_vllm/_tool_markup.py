@@ -1,4 +1,4 @@
-"""Recognise calls that a server left in the text, because it was started without the parser of its model."""
+"""Recover calls from the text of a reply, if the server was started without its model's parser."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from ._strict_json import read_json
 from ._turn import FunctionCall, Item, Text, Turn
 
 MARKUP = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")
-"""What no model says in an answer (hermes and Qwen, Llama and Qwen coder, Mistral, Harmony, Kimi)."""
+"""Markup that no answer contains (Hermes and Qwen, Llama and Qwen Coder, Mistral, Harmony, Kimi)."""
 
 HERMES_CALL = re.compile(r"<tool_call>\s*(?P<json>\{.*?\})\s*</tool_call>", re.DOTALL)
 MISTRAL_CALLS = re.compile(r"\[TOOL_CALLS\]\s*(?P<json>\[.*\])", re.DOTALL)
@@ -32,7 +32,7 @@ NO_FLAGS = "the model did not keep to its own format, which no flag of the serve
 class Recovery:
     turn: Turn
     warning: str | None = None
-    """What the operator should know of the server, once."""
+    """A problem of the server, to be logged once."""
 
 
 def has_tool_markup(item: Item) -> bool:
@@ -40,9 +40,9 @@ def has_tool_markup(item: Item) -> bool:
 
 
 def recover_calls(turn: Turn, tool_names: Sequence[str]) -> Recovery:
-    """The turn with the calls in its texts made calls, if each parses and names a tool that was offered.
+    """The turn with the calls in its texts converted to calls, if each is valid and names one of the tools.
 
-    Nothing is read into a reply that was cut off, or to which no tools were offered.
+    A truncated reply, and one to a request without tools, stays as it is.
     """
     if not tool_names or turn.truncated or not any(has_tool_markup(item) for item in turn.items):
         return Recovery(turn)
@@ -56,7 +56,7 @@ def recover_calls(turn: Turn, tool_names: Sequence[str]) -> Recovery:
 
 
 def _split_calls(item: Item, place: int, turn: Turn, tool_names: Sequence[str]) -> Iterator[Item]:
-    """A text without its calls, where anything is left of it, then the calls."""
+    """The rest of a text without its calls, unless it is blank, then the calls."""
     if not isinstance(item, Text) or not has_tool_markup(item):
         yield item
         return
@@ -74,7 +74,7 @@ def _split_calls(item: Item, place: int, turn: Turn, tool_names: Sequence[str]) 
 
 
 def _calls(text: str) -> Iterator[tuple[str, str, str]]:
-    """Every call in the text: the markup itself, the tool's name, and its arguments as JSON."""
+    """Every call in the text: its markup, the tool's name, and the arguments as JSON."""
     for span, body in _spans(text):
         try:
             decoded = read_json(body)
@@ -99,7 +99,7 @@ def _spans(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _tagged_calls(text: str) -> Iterator[tuple[str, str, str]]:
-    """`<function=name>` with JSON inside (Llama) or with one `<parameter=…>` for each argument (Qwen coder)."""
+    """`<function=name>` with a JSON body (Llama) or with one `<parameter=…>` for each argument (Qwen Coder)."""
     for match in TAGGED_CALL.finditer(text):
         body = match.group("body").strip()
         arguments = body if body.startswith("{") else json.dumps(dict(PARAMETER.findall(body)), ensure_ascii=False)

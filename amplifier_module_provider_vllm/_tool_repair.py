@@ -1,4 +1,4 @@
-"""Mend, on a copy, a history whose calls and results do not pair up; servers refuse it, and every later turn."""
+"""Repair a copy of a history with unpaired calls or results; servers refuse it, and with it every later turn."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from ._family import escape_control_tokens
 from ._messages import loop_calls, output_text
 
 _Ids = tuple[list[str], list[str]]
-"""The ids of the calls in a message, those that loops store beside its content too, and of the results in it."""
+"""The call ids of a message, including those that loops store beside its content, and its result ids."""
 
 NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 
@@ -18,13 +18,13 @@ NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 class RepairedHistory:
     messages: list[Message]
     unanswered: list[str] = field(default_factory=list)
-    """Ids of calls that were given a result saying that there is none."""
+    """Ids of calls that got a placeholder result."""
     orphaned: list[str] = field(default_factory=list)
-    """Ids of results, without a call before them, that became user messages."""
+    """Ids of results without an earlier call, which became user messages."""
 
 
 def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
-    """The history with a result behind every call and a call before every result. The caller's stays as it is."""
+    """The history with a result after every call and a call before every result. The caller's list is not changed."""
     pairs = [_ids(message) for message in messages]
     if _is_paired(pairs):
         return RepairedHistory(list(messages))
@@ -33,7 +33,7 @@ def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
     waiting: list[str] = []
     for message, (calls, ids), unanswered in zip(messages, pairs, _unanswered(pairs), strict=True):
         orphans = [call_id for call_id in ids if call_id not in called]
-        if len(orphans) == len(ids):  # no result in the message that a call could still wait for
+        if len(orphans) == len(ids):  # the message has no result that a waiting call could match
             _add_missing_results(history, waiting)
         history.orphaned.extend(orphans)
         history.messages.extend(_without_results(message, orphans) if orphans else [message])
@@ -54,7 +54,7 @@ def _ids(message: Message) -> _Ids:
 
 
 def _is_paired(pairs: Sequence[_Ids]) -> bool:
-    """Whether every result follows its call, and every call is answered before its id is used again."""
+    """Whether every result follows its call, and every call has a result before its id is used again."""
     called: set[str] = set()
     waiting: set[str] = set()
     for calls, results in pairs:
@@ -69,7 +69,7 @@ def _is_paired(pairs: Sequence[_Ids]) -> bool:
 
 
 def _unanswered(pairs: Sequence[_Ids]) -> list[list[str]]:
-    """For each message its calls that no later message answers; a server may use an id again."""
+    """For each message its calls without a result in a later message; a server may use an id again."""
     unanswered: list[list[str]] = []
     coming: set[str] = set()
     for calls, results in reversed(pairs):
@@ -86,7 +86,7 @@ def _add_missing_results(history: RepairedHistory, waiting: list[str]) -> None:
 
 
 def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Message]:
-    """The message without its orphans, if anything is left of it, and a user message that tells what they were."""
+    """The rest of a message without its orphaned results, if any, and a user message with their content."""
     heading = f"[Earlier result of {message.name or 'a tool'}, whose call is no longer in the conversation]"
     if isinstance(message.content, str):
         yield Message(role="user", content=f"{heading}\n{escape_control_tokens(message.content)}")

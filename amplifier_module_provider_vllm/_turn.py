@@ -1,6 +1,6 @@
-"""What one round of the server produced, the same whether it was streamed or not.
+"""Turn: the result of one round, the same for streamed and unstreamed replies.
 
-Items are msgspec structs: a frozen dataclass takes five times as long to make, and a history has thousands of them.
+Items are msgspec structs: a frozen dataclass takes five times as long to create, and a history has thousands.
 """
 
 from dataclasses import dataclass, field
@@ -17,35 +17,35 @@ class Text(msgspec.Struct, frozen=True):
     text: str
     refusal: bool = False
     beside_calls: bool = False
-    """Whether the message that it is a part of also calls tools: told of a prompt's texts, not of a reply's."""
+    """Whether the same message also calls tools; set in a prompt, not in a reply."""
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
-    """A call as the model wrote it: the arguments are its own text, not yet trusted to be JSON."""
+    """A call with its raw arguments, which may be invalid JSON."""
 
     call_id: str
     name: str
     arguments: str
     unrecognised: bool = False
-    """The server did not know the tool (vLLM's `mcp_call`); it is a call only if the tool was offered."""
+    """Whether the server did not know the tool (vLLM's `mcp_call`): valid only if the request has the tool."""
     complete: bool = True
-    """False while the server has only announced the call: its arguments have not arrived."""
+    """False until the arguments have arrived."""
 
 
 class OtherItem(msgspec.Struct, frozen=True):
-    """An item kind this provider does not convert, in text that a user can read, so that it does not vanish."""
+    """An item of an unconverted kind, as readable text, so that it is not lost."""
 
     type: str
     text: str
 
 
 Item = Reasoning | Text | FunctionCall | OtherItem
-"""One content block: its place in `Turn.items` is its block index, in the stream and in the reply."""
+"""One content block: its position in `Turn.items` is its block index, in the stream and in the reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """The counts of a round, in tokens. None: the server did not say."""
+    """The token counts of a round. None: not reported by the server."""
 
     input_tokens: int
     output_tokens: int
@@ -57,7 +57,7 @@ class TokenUsage:
 
 
 class Status(StrEnum):
-    """How the server ended a reply. vLLM 0.32 says `incomplete` inside a `response.completed` event."""
+    """The final status of a reply. vLLM 0.32 sends `incomplete` inside a `response.completed` event."""
 
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"
@@ -75,11 +75,11 @@ class Turn:
     failure: str | None = None
     """The server's reason for a failed reply."""
     raw: bytes = field(default=b"", compare=False, repr=False)
-    """The reply as the server sent it, in JSON, for the debug events."""
+    """The server's raw JSON, for the debug events."""
 
     @property
     def truncated(self) -> bool:
-        """Whether the reply ended because a cap on its tokens did."""
+        """Whether the reply ended at its output cap."""
         return self.status is Status.INCOMPLETE and self.incomplete_reason in (None, "max_output_tokens", "length")
 
     @property
@@ -88,12 +88,12 @@ class Turn:
 
 
 def is_counted(usage: TokenUsage | None) -> bool:
-    """Whether the server counted: no prompt is empty, but vLLM 0.10 gave zeros for gpt-oss."""
+    """Whether the usage holds real counts: no prompt is empty, but vLLM 0.10 sends zeros for gpt-oss."""
     return usage is not None and (usage.input_tokens > 0 or usage.output_tokens > 0)
 
 
 def total_usage(first: TokenUsage | None, second: TokenUsage | None) -> TokenUsage | None:
-    """What two rounds cost together."""
+    """The sum of two rounds' usage."""
     if first is None or second is None:
         return first or second
     return TokenUsage(

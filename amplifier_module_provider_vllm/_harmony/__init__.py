@@ -1,1 +1,1 @@
-"""What is particular to gpt-oss: its vocabulary, and counting tokens with it."""
+"""The gpt-oss vocabulary, and token counts with it."""

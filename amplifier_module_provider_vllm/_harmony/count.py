@@ -1,6 +1,6 @@
-"""Count the tokens of a request and its reply for gpt-oss, for a server that does not.
+"""Count the tokens of a gpt-oss request and its reply, for a server that gives no counts.
 
-The input as vLLM 0.32 renders it (entrypoints/openai/responses/harmony.py and openai/parser/harmony_utils.py).
+Renders the input as vLLM 0.32 does (entrypoints/openai/responses/harmony.py and openai/parser/harmony_utils.py).
 """
 
 import re
@@ -23,7 +23,7 @@ ANY_DATE: Final = "2025-01-01"
 
 
 def count_usage(encoding: "HarmonyEncoding", ask: Ask, turn: Turn) -> TokenUsage:
-    """What a round cost: what was asked, and what came of it."""
+    """The input, output and reasoning tokens of a round."""
     counter = _Counter(encoding)
     return TokenUsage(
         input_tokens=count_input(encoding, ask),
@@ -34,7 +34,7 @@ def count_usage(encoding: "HarmonyEncoding", ask: Ask, turn: Turn) -> TokenUsage
 
 
 def count_input(encoding: "HarmonyEncoding", ask: Ask) -> int:
-    """The tokens of the prompt that vLLM makes of a request, the beginning of the reply's header included."""
+    """The tokens of the prompt that vLLM renders, the start of the reply's header included."""
     counter = _Counter(encoding)
     messages = _without_old_reasoning(_messages(ask))
     return counter.preamble(ask) + sum(map(counter.message, messages)) + len(counter.header("<|start|>assistant"))
@@ -42,7 +42,7 @@ def count_input(encoding: "HarmonyEncoding", ask: Ask) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A message of the prompt: what stands before its channel, the channel with what follows it, and its text."""
+    """A message of the prompt: its author, its channel with the rest of the header, and its text."""
 
     author: str
     channel: str | None
@@ -59,14 +59,14 @@ def _messages(ask: Ask) -> list[_Message]:
 
 
 def _message(item: PromptItem, names: Mapping[str, str], family: Family) -> _Message:
-    """An item on its channel; `names` are the tools' by the ids of their calls."""
+    """An item as a message; `names` maps call ids to tool names."""
     match item:
         case Reasoning(text):
             return _Message("assistant", "analysis", text)
         case Text(text, beside_calls=beside_calls):
             return _Message("assistant", "analysis" if beside_calls and family.thinks_beside_calls else "final", text)
         case FunctionCall(name=name, arguments=arguments):
-            # The header that vLLM keeps to, whatever the library writes: oss-harmony 0.0.10 changed it.
+            # vLLM's own header, not the library's: oss-harmony 0.0.10 changed that.
             return _Message(f"assistant to=functions.{name}", "commentary json", arguments)
         case Result(call_id, parts):
             author = f"functions.{names.get(call_id, '')} to=assistant"
@@ -84,14 +84,14 @@ def _without_old_reasoning(messages: list[_Message]) -> list[_Message]:
 
 
 class _Counter:
-    """Counts piece by piece: the library holds the interpreter as long as one call of it lasts."""
+    """Counts text by text: the library holds the GIL for the duration of a call."""
 
     def __init__(self, encoding: "HarmonyEncoding") -> None:
         self._encoding = encoding
         self._headers: dict[str, list[int]] = {}
 
     def text(self, text: str) -> int:
-        """What looks like a special token in a text is text."""
+        """The tokens of plain text; special tokens in it count as text."""
         return len(self._encoding.encode(text, disallowed_special=()))
 
     def header(self, header: str) -> list[int]:
@@ -104,7 +104,7 @@ class _Counter:
         return len(framed) + self.text(message.text)
 
     def preamble(self, ask: Ask) -> int:
-        """The system message and, where there are instructions or tools, the developer message."""
+        """The system message and, if there are instructions or tools, the developer message."""
         from openai_harmony import Conversation, RenderConversationConfig
 
         conversation = Conversation.from_messages(list(_preamble(ask)))
@@ -112,7 +112,7 @@ class _Counter:
         return len(self._encoding.render_conversation(conversation, config))
 
     def output(self, turn: Turn) -> int:
-        """Each item as the model wrote it: the first header begins in the prompt, a reply that was cut has no end."""
+        """The items in raw Harmony: the first header starts in the prompt, a truncated reply has no end token."""
         if not turn.items:
             return 0
         following = (*turn.items[1:], None)
@@ -129,7 +129,7 @@ class _Counter:
 
 
 def _is_raw(item: Item) -> bool:
-    """Whether a text holds its own Harmony: vLLM hands on what it cannot parse, such as a header that was cut off."""
+    """Whether a text is raw Harmony: vLLM returns what it cannot parse as text, such as a truncated header."""
     return isinstance(item, Text) and RAW.search(item.text) is not None
 
 
@@ -154,7 +154,7 @@ def _preamble(ask: Ask) -> "Iterator[Message]":
 
 
 def _channel(item: Item, following: Item | None) -> str:
-    """The channel as the model writes it; what it says before a call is no final answer."""
+    """The channel in raw Harmony; text before a call is commentary, not the final answer."""
     match item:
         case Reasoning():
             return "analysis"

@@ -1,4 +1,4 @@
-"""The vocabulary of gpt-oss: its files found, or fetched in the background, and its encoding loaded from them."""
+"""The gpt-oss vocabulary: find its files or fetch them in the background, and load the encoding."""
 
 import asyncio
 import hashlib
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "https://openaipublic.blob.core.windows.net/encodings"
-"""Where openai-harmony and tiktoken download the files from themselves."""
+"""The source that openai-harmony and tiktoken use."""
 
 CHECKSUMS: Final = {
     "o200k_base.tiktoken": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
     "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
-"""SHA-256 of each file. gpt-oss needs the first; the second completes a folder that vLLM itself can be pointed at."""
+"""SHA-256 of each file. gpt-oss needs the first; with the second, vLLM can use the same folder."""
 
 FOLDER_VARIABLE: Final = "TIKTOKEN_ENCODINGS_BASE"
-"""Names the folder that openai-harmony, and vLLM with it, reads the files from."""
+"""Sets the folder from which openai-harmony, and so vLLM, reads the files."""
 
 LIBRARY: Final = "openai_harmony/openai_harmony.*"
 
@@ -44,30 +44,30 @@ FETCH_TIMEOUT: Final = 20.0
 
 READ_SIZE: Final = 1 << 16
 
-# The environment belongs to the whole process: one of our threads at a time changes it, and puts it back.
+# The environment belongs to the whole process: only one of our threads at a time changes and restores it.
 _environment = threading.Lock()
 
 
 class Vocabulary:
-    """The encoding of gpt-oss, loaded once. Where there are no files they are fetched once, and nobody waits for that.
+    """The gpt-oss encoding, loaded once. Missing files are fetched once, in the background.
 
-    Looked for in the folder that TIKTOKEN_ENCODINGS_BASE names, then in `folder`, then in the package itself: the
-    distribution oss-harmony, which vLLM installs, embeds them.
+    The search order is the folder in TIKTOKEN_ENCODINGS_BASE, then `folder`, then the package itself: the distribution
+    oss-harmony, which vLLM installs, embeds the files.
     """
 
     def __init__(self, folder: Path | None = None, source: str = SOURCE) -> None:
-        self._folder = Path(os.path.expanduser(CACHE_FOLDER)) if folder is None else folder  # noqa: PTH111 - it never fails
+        self._folder = Path(os.path.expanduser(CACHE_FOLDER)) if folder is None else folder  # noqa: PTH111 - Path.home() can fail
         self._source = source
         self._encoding: HarmonyEncoding | None = None
         self._loading = threading.Lock()
         self._fetching: threading.Thread | None = None
 
     async def encoding(self) -> "HarmonyEncoding | None":
-        """The encoding, if its files are here; else None, and they are on their way."""
+        """The encoding if its files are on disk; else None, and a fetch starts."""
         return self._encoding or await asyncio.to_thread(self._load_or_fetch)
 
     def load(self) -> "HarmonyEncoding | None":
-        """The encoding from the first folder that has the files. Takes a fifth of a second, the first time."""
+        """The encoding from the first folder with the files. The first load takes 0.2 s."""
         with self._loading:
             if self._encoding is None:
                 candidates = (_load_from(folder) for folder in self._folders())
@@ -77,7 +77,7 @@ class Vocabulary:
             return self._encoding
 
     def fetch(self) -> None:
-        """Download what is missing, unless another process is at it. Raises `OSError` where that does not succeed."""
+        """Download missing files, unless another process is doing so. Raises `OSError` if that fails."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with _fetch_lock(self._folder / ".fetching") as locked:
             missing = [name for name in CHECKSUMS if locked and not _is_valid(self._folder / name, CHECKSUMS[name])]
@@ -88,7 +88,7 @@ class Vocabulary:
                 _download(f"{self._source.rstrip('/')}/{name}", self._folder / name, deadline)
 
     def _folders(self) -> Iterator[Path | None]:
-        """Where to look, in order; None stands for the package itself."""
+        """The folders to search, in order; None is the package itself."""
         configured = os.environ.get(FOLDER_VARIABLE)
         yield from (Path(configured), self._folder) if configured else (self._folder,)
         if _is_embedded():
@@ -99,7 +99,7 @@ class Vocabulary:
         with self._loading:
             if encoding is not None or self._fetching is not None:
                 return encoding
-            # A daemon: the end of a session does not wait for it either.
+            # A daemon, so that the end of a session does not wait for it.
             self._fetching = threading.Thread(target=self._fetch_quietly, name="harmony-vocabulary", daemon=True)
         logger.warning(
             "[TOKEN_ACCOUNTING] vLLM gives no token counts, and the vocabulary to count them is not there yet: replies"
@@ -122,16 +122,16 @@ class Vocabulary:
 
 @cache
 def shared_vocabulary() -> Vocabulary:
-    """The vocabulary of this process: 100 MB once loaded, and the same for every server."""
+    """The one vocabulary of this process, for every server: it takes 100 MB once loaded."""
     return Vocabulary()
 
 
 def _load_from(folder: Path | None) -> "HarmonyEncoding | None":
-    """The encoding from the files in a folder, which openai-harmony checks, or from the package itself."""
-    # 0.1 s, which most servers never make anybody pay.
+    """The encoding from a folder's files, which openai-harmony verifies, or from the package itself."""
+    # The import takes 0.1 s, and most servers never need it.
     from openai_harmony import HarmonyEncodingName, HarmonyError, load_harmony_encoding
 
-    # Without the variable openai-harmony would download the files itself, and the whole process would wait.
+    # Without the variable openai-harmony would download the files itself, holding the GIL.
     with _environment, _folder_in_environment(folder):
         try:
             return load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
@@ -141,7 +141,7 @@ def _load_from(folder: Path | None) -> "HarmonyEncoding | None":
 
 @contextmanager
 def _folder_in_environment(folder: Path | None) -> Iterator[None]:
-    """The environment with this folder in it, or with none, as long as the block runs."""
+    """Set the folder variable, or unset it for None, for the duration of the block."""
     before = os.environ.get(FOLDER_VARIABLE)
     _set_folder_variable(None if folder is None else str(folder))
     try:
@@ -158,7 +158,7 @@ def _set_folder_variable(folder: str | None) -> None:
 
 
 def _is_embedded() -> bool:
-    """Whether `openai_harmony` is that of oss-harmony; of two that are installed, one has overwritten the other."""
+    """Whether `openai_harmony` comes from oss-harmony: if both distributions are installed, one overwrote the other."""
     try:
         files = metadata.distribution("oss-harmony").files or []
         return any(file.size == Path(file.locate()).stat().st_size for file in files if file.match(LIBRARY))
@@ -168,7 +168,7 @@ def _is_embedded() -> bool:
 
 @contextmanager
 def _fetch_lock(lock: Path) -> Iterator[bool]:
-    """Whether this process is the one that fetches. A lock that a killed process left behind is taken over."""
+    """Whether this process got the lock. A stale lock, left by a killed process, is removed."""
     with suppress(FileNotFoundError):
         if time.time() - lock.stat().st_mtime > 2 * FETCH_TIMEOUT:
             lock.unlink()
@@ -192,7 +192,7 @@ def _is_valid(file: Path, checksum: str) -> bool:
 
 
 def _download(url: str, file: Path, deadline: float) -> None:
-    """Whoever looks sees the whole file or none: it gets its name when its checksum is right."""
+    """Write the file atomically: it gets its name after its checksum is verified."""
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with part.open("wb") as stream:
@@ -213,5 +213,5 @@ def _read(url: str, deadline: float) -> Iterator[bytes]:
 
 
 def _display_path(folder: Path) -> str:
-    home = os.path.expanduser("~")  # noqa: PTH111 - it never fails
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() can fail
     return str(folder).replace(home, "~", 1) if str(folder).startswith(home + os.sep) else str(folder)

@@ -1,1 +1,1 @@
-"""Everything that knows vLLM's /v1/responses."""
+"""The endpoint /v1/responses."""

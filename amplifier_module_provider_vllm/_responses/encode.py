@@ -1,4 +1,4 @@
-"""Spell an Ask as the JSON body of /v1/responses, in the shapes that both of vLLM's paths take.
+"""Encode an Ask as the JSON body of /v1/responses, in the shapes that both of vLLM's paths accept.
 
 The paths are Harmony and chat templates. Seen on vLLM 0.32: a second content part of a replayed item is silently
 dropped, a null id is refused, a reasoning item needs a summary, and a tool's output must be a string for gpt-oss.
@@ -32,16 +32,16 @@ def encode(ask: Ask) -> Body:
 
 
 def encode_items(ask: Ask) -> list[Body]:
-    """The input items, but for those that the server has stored."""
+    """The input items, except those that the server has stored."""
     items = list(_items(ask))
     if ask.reply and items and items[-1]["type"] == "message":
-        # vLLM goes on with a last message that is not complete.
+        # vLLM continues a last message that is not complete.
         items[-1]["status"] = "incomplete"
     return items if ask.stored is None else items[ask.stored.items :]
 
 
 def _items(ask: Ask) -> Iterator[Body]:
-    """Ids come from an item's place in the conversation, so that the same history is the same bytes."""
+    """Ids come from an item's position in the conversation, so that the same history gives the same bytes."""
     family = ask.options.family
     for place, item in enumerate(ask.items):
         match item:
@@ -86,8 +86,8 @@ def _call(call: FunctionCall) -> Body:
 
 
 def _content(parts: Sequence[Part], family: Family) -> str | list[Body]:
-    """Text alone as a string, which every path takes; vLLM itself joins text parts with a newline."""
-    if any([isinstance(part, Image) for part in parts]):  # noqa: C419 - of one part, mostly
+    """Parts without images as a string, which both paths accept; vLLM itself joins text parts with a newline."""
+    if any([isinstance(part, Image) for part in parts]):  # noqa: C419 - nearly always one part
         return [_part(part, family) for part in parts]
     return wire_text(join_text(parts, family.tool_text))
 
@@ -119,12 +119,12 @@ def _settings(ask: Ask) -> Mapping[str, object]:
 
 
 def _stop(options: CallOptions) -> Body:
-    """vLLM takes stop strings here; OpenAI's own endpoint does not."""
+    """vLLM accepts stop strings here; OpenAI's own endpoint does not."""
     return {} if options.stop is None else {"stop": wire_value(options.stop)}
 
 
 def _tools(ask: Ask) -> Mapping[str, object]:
-    # Both of vLLM's paths ignore the choice "none" while tools are offered, and come back with a call or its markup.
+    # Both of vLLM's paths ignore the choice "none" if tools are sent, and reply with a call or its markup.
     if not ask.tools_offered:
         return {}
     options = ask.options
@@ -158,7 +158,7 @@ def _text(format_: Format | None) -> Body | None:
 
 
 def wire_value(value: T) -> T:
-    """The same value with every text in it, keys included, as `wire_text` makes it."""
+    """The same value with `wire_text` applied to every string in it, keys included."""
     match value:
         case str():
             encoded: Any = wire_text(value)
@@ -173,8 +173,8 @@ def wire_value(value: T) -> T:
 
 
 def wire_text(text: str) -> str:
-    """The text with surrogates paired or replaced: vLLM answers a lone one with 400."""
-    if text.isascii():  # known of every string without a look at it
+    """The text with surrogates paired or replaced: vLLM rejects a lone one with 400."""
+    if text.isascii():  # O(1): every string stores this flag
         return text
     try:
         text.encode()

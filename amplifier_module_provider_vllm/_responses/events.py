@@ -1,6 +1,6 @@
-"""The few events of a Responses stream that we read, typed; every other event is skipped unread.
+"""The few events of a Responses stream that we read, as types; every other event is skipped without decoding.
 
-The wire as vLLM 0.32 speaks it, and as gateways do that send OpenResponses names (`response.reasoning.delta`).
+The names are those of vLLM 0.32, and of gateways that send OpenResponses names (`response.reasoning.delta`).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from .items import CALL_TYPES, Wire, WireError, WireItem, WireResponse
 
 
 class Delta(Wire, frozen=True):
-    """A piece of one part of an output item."""
+    """A delta of one part of an output item."""
 
     delta: str
     output_index: int = 0
@@ -50,12 +50,12 @@ class ItemDone(Wire, frozen=True):
 
 
 class TerminalEvent(Wire, frozen=True):
-    """The terminal event of a stream, or a whole reply dressed as one."""
+    """The terminal event of a stream, or an unstreamed reply in the form of one."""
 
     response: WireResponse
     output: list[WireItem]
     raw: bytes = b""
-    """The response as the server sent it, in JSON."""
+    """The server's raw JSON."""
 
 
 class ErrorEvent(Wire, frozen=True):
@@ -133,7 +133,7 @@ _DECODERS: Final[Mapping[bytes, Callable[[bytes], Event]]] = {
 
 
 def decode_event(frame: Frame) -> Event | None:
-    """The event, or None for one that we do not read. Raises `msgspec.DecodeError` for data that is no such event."""
+    """The event, or None for one that we do not read. Raises `msgspec.DecodeError` for invalid data."""
     name, data = frame
     decode = _DECODERS.get(name)
     if decode is not None:
@@ -153,12 +153,12 @@ def is_progress(frame: Frame) -> bool:
 
 
 def is_last(event: Event) -> bool:
-    """Whether nothing after the event belongs to the reply."""
+    """Whether the event is the terminal one."""
     return isinstance(event, TerminalEvent)
 
 
 def decode_reply(body: bytes) -> Event:
-    """A whole reply as the one event of its stream; `{"error": …}` with status 200 is an `ErrorEvent`."""
+    """An unstreamed reply as a single event; `{"error": …}` with status 200 is an `ErrorEvent`."""
     response = _response.decode(body)
     if response.output is None and response.error is not None:
         return ErrorEvent(error=response.error)
@@ -166,14 +166,14 @@ def decode_reply(body: bytes) -> Event:
 
 
 def _to_terminal_event(raw: bytes, status: str) -> TerminalEvent:
-    """`status`: how the event's own name says it ended, for a response that does not say."""
+    """The event of a raw response; `status`, from the event's name, is the fallback for a response without one."""
     response = _response.decode(raw)
     with_status = response if response.status is not None else msgspec.structs.replace(response, status=status)
     return TerminalEvent(with_status, [_read_item(item) for item in response.output or ()], raw)
 
 
 def _read_item(raw: msgspec.Raw) -> WireItem:
-    """An output item; of a kind that we do not convert only its type, so that no odd field of it can cost the reply."""
+    """An output item. Kinds that we do not convert are not validated: their invalid fields must not fail the reply."""
     kind = _item_head.decode(raw).type
     return _item.decode(raw) if kind in _CONVERTED_TYPES else WireItem(kind, content=_as_text(kind, raw))
 

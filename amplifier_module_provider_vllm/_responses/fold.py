@@ -1,4 +1,4 @@
-"""Fold the events of one round of /v1/responses into updates for the hooks, and at the end into a Turn."""
+"""Fold the events of one /v1/responses round into updates for the hooks and a final Turn."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
@@ -24,7 +24,7 @@ from .items import WireItem, error_code, error_text, to_items, to_turn
 
 
 class ResponsesFold:
-    """State of one attempt at a round, made fresh for each, so nothing of a failed one can leak into the next."""
+    """State of one attempt at a round, new for each, so that nothing of a failed one leaks into the next."""
 
     def __init__(self, blocks: Blocks) -> None:
         self.turn: Turn | None = None
@@ -34,12 +34,12 @@ class ResponsesFold:
         self._indexes = _ItemIndexes()
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
-        """The updates that all the events of one read make together, as few as there can be."""
+        """The updates of all the events of one read, with consecutive deltas joined."""
         for event in join_deltas(events):
             yield from self.push(event)
 
     def push(self, event: Event) -> Iterator[Update]:
-        """The updates that an event makes. Nothing after the terminal event changes the Turn."""
+        """The updates of one event. Events after the terminal one are ignored."""
         if self.turn is not None:
             return
         match event:
@@ -86,9 +86,9 @@ class ResponsesFold:
 
 
 def join_deltas(events: Iterable[Event]) -> Iterator[Event]:
-    """The same events, those deltas of one part made one that follow each other.
+    """The same events, with consecutive deltas of one part joined.
 
-    A hook call costs the kernel 80 to 140 µs, more than all that this provider does with a token.
+    A hook call costs the kernel 80 to 140 µs, more than this provider spends on a token.
     """
     last: Event | None = None
     texts: list[str] = []
@@ -104,14 +104,14 @@ def join_deltas(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def _with_more_text(event: Event, texts: list[str]) -> Event:
-    """The event, or the delta with what goes on with it."""
+    """The event; if it is a delta, with the text of the deltas after it."""
     if isinstance(event, Delta) and texts:
         return msgspec.structs.replace(event, delta=event.delta + "".join(texts))
     return event
 
 
 class _ItemIndexes:
-    """Which output items the stream has told, so that the terminal event's copies of them are recognised."""
+    """The output indexes of the streamed items, to match the terminal event's copies with them."""
 
     def __init__(self) -> None:
         self._types: dict[int, str] = {}
@@ -123,9 +123,9 @@ class _ItemIndexes:
             self._by_id.setdefault(wire.id, output_index)
 
     def index_of(self, position: int, wire: WireItem, used: Collection[int]) -> int:
-        """Where the stream had this item of the terminal event; not where it had one that the event listed before.
+        """The streamed index of an item of the terminal event; never one in `used`, the indexes of the items before it.
 
-        By id; older servers make new ids for the terminal event (vLLM #47916), so else by position, else by order.
+        By id; older servers generate new ids for the terminal event (vLLM #47916), so else by position, else by order.
         """
         by_id = self._by_id.get(wire.id or "")
         if by_id is not None and by_id not in used:

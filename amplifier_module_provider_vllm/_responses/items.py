@@ -1,4 +1,4 @@
-"""The output items of a reply and what it says of itself: as the wire has them, and as a Turn does."""
+"""The wire types of a reply, and their conversion to items and a Turn."""
 
 import re
 from typing import Final
@@ -9,7 +9,7 @@ from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, Toke
 
 
 class Wire(msgspec.Struct, frozen=True):
-    """Fields that we do not name are ignored; a server may send null wherever a default stands."""
+    """A wire type: unknown fields are ignored, and a server may send null for any field with a default."""
 
 
 class WirePart(Wire, frozen=True):
@@ -19,7 +19,7 @@ class WirePart(Wire, frozen=True):
 
 
 class WireItem(Wire, frozen=True):
-    """An output item: the fields of the kinds that we convert, all optional."""
+    """An output item with the fields of every kind that we convert, all optional."""
 
     type: str = "message"
     content: list[WirePart] | str | None = None
@@ -64,11 +64,11 @@ class WireResponse(Wire, frozen=True):
 
 
 CALL_TYPES: Final = {"function_call", "mcp_call"}
-"""gpt-oss calling a tool in a name that vLLM does not know arrives as an `mcp_call` (vLLM 0.32, parser/harmony.py)."""
+"""If gpt-oss calls a tool by a name unknown to vLLM, the call arrives as `mcp_call` (vLLM 0.32, parser/harmony.py)."""
 
 
 def to_items(item: WireItem) -> list[tuple[str, Item]]:
-    """One block for each part of an output item, under the key that its deltas carry."""
+    """One item for each part of an output item, with the key of its deltas."""
     match item.type:
         case "message":
             return [(f"content.{n}", _to_text(part)) for n, part in enumerate(_parts(item.content))]
@@ -109,7 +109,7 @@ def error_text(error: WireError | str | None) -> str | None:
 
 
 def error_code(error: WireError | str | None, beside: str | int | None) -> int | None:
-    """The number that vLLM gives an error: the HTTP status it would have had. OpenAI's codes are words."""
+    """vLLM's numeric error code, which is an HTTP status; None for OpenAI's codes, which are words."""
     code = str(error.code if isinstance(error, WireError) and error.code is not None else beside)
     return int(code) if re.fullmatch("[45][0-9][0-9]", code) else None
 

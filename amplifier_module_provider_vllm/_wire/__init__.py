@@ -1,1 +1,1 @@
-"""The socket and the HTTP over it: all that is sent and read passes through here."""
+"""The socket and HTTP: every request and reply passes through here."""

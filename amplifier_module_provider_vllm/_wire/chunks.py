@@ -1,4 +1,4 @@
-"""Join the HTTP/1.1 chunks that arrived together: vLLM makes one of every token, and a chunk costs h11 20 µs."""
+"""Join the HTTP/1.1 chunks of one read: vLLM sends one per token, and each costs h11 20 µs."""
 
 import re
 from enum import Enum, auto
@@ -13,7 +13,7 @@ END: Final = b"\r\n"
 
 
 class Place(Enum):
-    """Where in a response the next byte stands."""
+    """The part of a response that the next byte belongs to."""
 
     HEAD = auto()
     CHUNKS = auto()
@@ -23,18 +23,18 @@ class Place(Enum):
 class ChunkJoiner:
     """The bytes of one response, read by read, as the same response with fewer and larger chunks.
 
-    Anything but a plain chunk (a body of another kind, the last chunk, a chunk's extension, a mistake) passes unchanged
-    with all that follows it: h11 is the judge of it. Nothing is held back but a chunk's size or end that broke off.
+    Anything except a plain chunk (an unchunked body, the last chunk, a chunk extension, invalid framing) passes
+    unchanged with all that follows, so that h11 validates it. Only an incomplete chunk size or end is buffered.
     """
 
     def __init__(self) -> None:
         self._place = Place.HEAD
         self._pending = b""
         self._missing = 0
-        """How much of the open chunk did not come yet, its end included."""
+        """The bytes of the open chunk that have not arrived, its line end included."""
 
     def feed(self, read: bytes) -> bytes:
-        """What this read comes to; possibly nothing yet."""
+        """The joined chunks of this read; empty if it completes none."""
         match self._place:
             case Place.HEAD:
                 return self._feed_head(read)
@@ -63,9 +63,9 @@ class ChunkJoiner:
             self._missing = length + len(END)
             at = self._take(data, size.end(), pieces)
         joined, rest = _as_chunk(pieces), data[at:]
-        if self._missing and len(rest) >= len(END):  # the chunk does not end where it should
+        if self._missing and len(rest) >= len(END):  # no line end after the chunk's data
             self._place = Place.REST
-            return (joined.removesuffix(END) or END) + rest  # h11 refuses an empty size as it does the wrong end
+            return (joined.removesuffix(END) or END) + rest  # h11 rejects an empty size as it rejects the wrong end
         if self._missing or PART_OF_A_SIZE.fullmatch(rest):
             self._pending = rest
             return joined
@@ -73,7 +73,7 @@ class ChunkJoiner:
         return joined + rest
 
     def _take(self, data: bytes, at: int, pieces: list[bytes]) -> int:
-        """Take what is here of the open chunk; where that ends."""
+        """Move the available bytes of the open chunk to `pieces`; the index after them."""
         if not self._missing:
             return at
         piece = data[at : at + self._missing - len(END)]
@@ -85,7 +85,7 @@ class ChunkJoiner:
 
 
 def _take_plain(data: bytes, at: int, pieces: list[bytes]) -> int:
-    """Take all whole chunks at once, if they are such as vLLM sends, without a line end inside; where they end."""
+    """Move all complete chunks to `pieces` at once, if none contains a line end; the index after them."""
     parts = data[at:].split(END)
     whole = (len(parts) - 1) // 2 * 2
     sizes, chunks = parts[:whole:2], parts[1:whole:2]

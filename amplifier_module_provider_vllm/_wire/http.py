@@ -1,4 +1,4 @@
-"""The HTTP client under the SDK's: its default one, but that what one read of the socket brought stays together."""
+"""The HTTP client under the SDK's: its default one, with the chunks of one socket read joined."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ import openai
 
 from .chunks import ChunkJoiner
 
-# httpx with openai 2.x, httpx2 with 3.x; each with an httpcore of its own, as alike as they are.
+# httpx with openai 2.x, httpx2 with 3.x; each with its own httpcore; the APIs are the same.
 _packages = (kind.__module__.partition(".")[0] for kind in openai.DefaultAsyncHttpxClient.__mro__)
 _http: Any = import_module(next(package for package in _packages if package != "openai"))
 
 
 def http_client(base_url: str, *, direct: bool) -> Any:
-    """A client for this server; where a proxy stands before it the SDK's own, which knows how to use one.
+    """A client for this server; behind a proxy the SDK's default one, which supports proxies.
 
-    `direct`: whatever proxies the environment names, they are not meant for this server. Redirects are not followed:
-    httpx would carry the operator's headers, and the conversation, to whatever host a redirect names.
+    `direct`: ignore the environment's proxies. Redirects are not followed: httpx would send the operator's headers, and
+    the conversation, to any host that a redirect names.
     """
     if not direct and proxy_before(base_url) is not None:
         return openai.DefaultAsyncHttpxClient(follow_redirects=False)
@@ -29,13 +29,13 @@ def http_client(base_url: str, *, direct: bool) -> Any:
 
 
 def proxy_before(base_url: str) -> str | None:
-    """The proxy that the environment names for this server."""
+    """The environment's proxy for this server."""
     url, proxies = urlsplit(base_url), getproxies()
     return None if proxy_bypass(url.netloc.rpartition("@")[2]) else proxies.get(url.scheme) or proxies.get("all")
 
 
 class _Transport(_http.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
-    """What httpx's own transport does, which cannot be given a network backend, over a pool that can."""
+    """A copy of httpx's own transport, which accepts no network backend; its connection pool does."""
 
     def __init__(self, *, encrypted: bool) -> None:
         self._core = import_module(_http.__name__.replace("httpx", "httpcore"))
@@ -84,7 +84,7 @@ class _Body(_http.AsyncByteStream):  # type: ignore[misc]  # its base is known a
 
 
 class _Backend:
-    """Opens connections whose responses come with their chunks joined."""
+    """Opens connections that join the chunks of their responses."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -105,11 +105,11 @@ class _Connection:
         while True:
             read: bytes = await self._stream.read(*args, **kwargs)
             joined = self._joiner.feed(read)
-            if joined or not read:  # empty means the end to whoever reads
+            if joined or not read:  # an empty read means the end of the stream
                 return joined
 
     async def write(self, *args: Any, **kwargs: Any) -> None:
-        self._joiner = ChunkJoiner()  # what is read next answers this
+        self._joiner = ChunkJoiner()  # the next read belongs to a new response
         await self._stream.write(*args, **kwargs)
 
     async def start_tls(self, *args: Any, **kwargs: Any) -> Self:
@@ -124,7 +124,7 @@ class _Connection:
 
 @contextmanager
 def _as_httpx_errors(core: Any) -> Iterator[None]:
-    """Raise httpx's error of the same name for one of httpcore's."""
+    """Convert httpcore's errors to httpx's of the same name."""
     try:
         yield
     except (core.TimeoutException, core.NetworkError, core.ProtocolError, core.UnsupportedProtocol) as error:

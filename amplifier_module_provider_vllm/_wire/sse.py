@@ -1,4 +1,4 @@
-"""Frame server-sent events, whatever the socket made of them (WHATWG HTML, 9.2.6)."""
+"""Frame server-sent events from arbitrary reads of a socket (WHATWG HTML, 9.2.6)."""
 
 import re
 from typing import Final, NamedTuple
@@ -6,22 +6,22 @@ from typing import Final, NamedTuple
 BOM: Final = b"\xef\xbb\xbf"
 
 PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: ([^\n]*)\ndata: ([^\n]+)(?=\n\n|\Z)")
-"""An event as vLLM sends every one: one event line, one data line."""
+"""The form of every event of vLLM: one event line, one data line."""
 
 
 PARTIAL_LENGTH: Final = 512
-"""Bytes of an unfinished event that are looked at: enough for its name, or for the type within its data."""
+"""Bytes of an incomplete event that are parsed: enough for its name, or for the type in its data."""
 
 
 class Frame(NamedTuple):
-    """One event as it was sent: its name (empty if it had none) and its data."""
+    """One raw event: its name (empty if it has none) and its data."""
 
     event: bytes
     data: bytes
 
 
 class SSEFramer:
-    """Turn the reads of one response into frames; a read may break anywhere, inside a character too."""
+    """Convert the reads of one response to frames; a read may end anywhere, even inside a character."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -30,11 +30,11 @@ class SSEFramer:
 
     @property
     def partial(self) -> Frame:
-        """The event that the last read ended in, as far as its beginning tells; empty between events."""
+        """The start of the incomplete event at the end of the last read; empty between events."""
         return _frame(bytes(self._buffer[:PARTIAL_LENGTH]))
 
     def feed(self, read: bytes) -> list[Frame]:
-        """The frames that this read completed."""
+        """The frames that this read completes."""
         old_length = len(self._buffer)
         self._buffer += self._normalized(read)
         if self._at_start and not self._past_the_bom():
@@ -47,7 +47,7 @@ class SSEFramer:
         return _frames(complete)
 
     def end(self) -> list[Frame]:
-        """What is left when the body ended: at most one event whose blank line was not sent."""
+        """The rest at the end of the body: at most one event, without its blank line."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return _frames(rest)
@@ -71,7 +71,7 @@ class SSEFramer:
 
 def _frames(complete: bytes) -> list[Frame]:
     plain = PLAIN.findall(complete)
-    if len(plain) == complete.count(b"\n\n") + 1:  # there is nothing else
+    if len(plain) == complete.count(b"\n\n") + 1:  # every event has the plain form
         return list(map(Frame._make, plain))
     return [frame for block in complete.split(b"\n\n") if (frame := _frame(block)).data]
 

@@ -1,4 +1,4 @@
-"""A server's URL: made whole, and fit to be shown, logged and signed in with."""
+"""Normalize a server's URL, and derive from it the URL to display, the URL to log, and the auth header."""
 
 import ipaddress
 import re
@@ -7,9 +7,9 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 
 def normalized_url(url: str) -> str:
-    """The URL with `/v1` where it names only a host. Raises `ValueError` for one that is not http or https."""
+    """The URL, with `/v1` if it has no path. Raises `ValueError` if it is not an http or https URL."""
     parts = _split(url.strip())
-    # A password with # or / in it, unescaped, would make a host of the user.
+    # An unescaped # or / in the password would make the user the host.
     ambiguous = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
     if parts is None or ambiguous or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url {display_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
@@ -17,7 +17,7 @@ def normalized_url(url: str) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """None for what is no URL; what the library says of that repeats it, and with it the password."""
+    """The parts of a URL; None if it is invalid, as the library's error would repeat the URL and its password."""
     try:
         parts = urlsplit(url)
         return parts if parts.port != 0 else None
@@ -26,19 +26,19 @@ def _split(url: str) -> SplitResult | None:
 
 
 def display_url(url: str) -> str:
-    """The URL as it may be shown, be it one or not: without user, password and query."""
+    """The URL without user, password and query, for display; works for invalid URLs too."""
     scheme, separator, rest = url.strip().rpartition("://")
     return scheme + separator + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
 
 
 def without_password(url: str) -> str:
-    """What libraries are told: they log the URL as it is."""
+    """The URL without user and password, for libraries, which log it unchanged."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def auth_header(url: str) -> dict[str, str]:
-    """The header that a URL's user and password stand for."""
+    """The Authorization header for a URL's user and password."""
     parts = urlsplit(url)
     if parts.username is None:
         return {}
