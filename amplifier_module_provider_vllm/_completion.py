@@ -99,7 +99,9 @@ class Completion:
         if recovery.warning is not None:
             self._server.warn_once(recovery.warning)
         if recovery.turn is not answer.turn:
-            await self._call.stream.abort(StreamError("the reply's text held tool calls; it is shown again with them"))
+            await self._call.stream.abort(
+                StreamError("the reply's text contained tool calls; it is streamed again with them")
+            )
             await self._call.stream.show(to_updates(recovery.turn.items))
         return replace(answer, turn=recovery.turn)
 

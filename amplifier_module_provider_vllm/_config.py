@@ -31,7 +31,7 @@ SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params"
 
 def _check_header(value: str) -> str:
     if not (value.isascii() and value.isprintable()):
-        raise ValueError("an HTTP header cannot carry a line break, nor anything that is not ASCII")
+        raise ValueError("an HTTP header must be printable ASCII")
     return value
 
 
@@ -66,34 +66,36 @@ class Config(BaseModel):
 
     base_url: str = Field(DEFAULT_BASE_URL, description="Server's URL; without a path `/v1` is added")
     api_key: Annotated[SecretStr, AfterValidator(_clean_key)] = Field(
-        SecretStr(NO_API_KEY), description="Key, where the server was started with `--api-key`"
+        SecretStr(NO_API_KEY), description="Key, if the server was started with `--api-key`"
     )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
-    max_tokens: int | None = Field(None, ge=1, description="Most tokens of one reply; unset: the advertised output")
+    max_tokens: int | None = Field(None, ge=1, description="Maximum tokens of one reply; unset: the advertised output")
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
     reasoning: Annotated[Reasoning | None, BeforeValidator(_expand_effort)] = Field(
-        None, description="Effort (a word), or `{effort, summary}`"
+        None, description="Effort, or `{effort, summary}`"
     )
-    reasoning_effort: Effort | None = Field(None, description="Effort; stands above `reasoning`")
+    reasoning_effort: Effort | None = Field(None, description="Effort; overrides `reasoning`")
     reasoning_summary: Literal["auto", "concise", "detailed"] | None = Field(
         None, description="Summary of the reasoning"
     )
-    context_window: int | None = Field(None, ge=1, description="Tokens to plan with; capped by what the server takes")
+    context_window: int | None = Field(None, ge=1, description="Tokens to plan with; clamped to the server's window")
     max_output_tokens: int | None = Field(
         None, ge=1, description="Output to advertise; unset: from the server's window"
     )
     enable_state: bool = Field(False, description="Keep the conversation on the server (needs its response store)")
     truncation: Literal["disabled", "auto"] | None = Field("disabled", description='Sent as is; `""`: not sent')
-    timeout: float | None = Field(None, gt=0, description="Most seconds of one call, retries included; unset: no limit")
-    stream_idle_timeout: float = Field(300, gt=0, description="Most seconds to wait for the server's next bytes")
+    timeout: float | None = Field(
+        None, gt=0, description="Maximum seconds of one call, retries included; unset: no limit"
+    )
+    stream_idle_timeout: float = Field(300, gt=0, description="Maximum seconds to wait for the server's next bytes")
     use_streaming: bool = Field(True, description="Stream replies to the session's hooks")
     priority: int = Field(100, description="Rank among the session's providers; the lowest is asked")
-    max_retries: int = Field(5, ge=0, description="How often a failed round is tried again")
+    max_retries: int = Field(5, ge=0, description="Retries of a failed round")
     min_retry_delay: float = Field(1, ge=0, description="Seconds before the first retry; doubled for each one after it")
-    max_retry_delay: float = Field(60, ge=0, description="Most seconds between retries")
+    max_retry_delay: float = Field(60, ge=0, description="Maximum seconds between retries")
     retry_jitter: bool = Field(True, description="Vary the delays, so that many sessions do not retry at once")
-    startup_timeout: float = Field(0, ge=0, description="Seconds to go on trying a server that does not answer yet")
+    startup_timeout: float = Field(0, ge=0, description="Seconds to keep retrying a server that is not ready")
     max_continuations: int = Field(5, ge=0, description="How often a reply that hit our own token cap is continued")
     vision: bool | None = Field(
         None, description="Whether the model sees images; unset: they are sent. Never to gpt-oss: vLLM drops them"
@@ -102,14 +104,14 @@ class Config(BaseModel):
         None, description="US dollars per million tokens: `{input, output, cache_read, cache_write}`"
     )
     extra_request_params: dict[str, object] = Field(
-        {}, description="Anything else for the request's body, as vLLM calls it"
+        {}, description="More fields of the request's body, by vLLM's names"
     )
     extra_headers: dict[str, Annotated[str, AfterValidator(_check_header)]] = Field(
         {}, description="HTTP headers sent with every request"
     )
     debug: bool = Field(False, description="Emit `llm:request:debug` and `llm:response:debug`")
     raw_debug: bool = Field(False, description="Emit `llm:request:raw` and `llm:response:raw`")
-    debug_truncate_length: int = Field(180, ge=1, description="Most characters of one string in the debug events")
+    debug_truncate_length: int = Field(180, ge=1, description="Maximum characters of one string in the debug events")
     raw: bool = Field(
         False, description="Add the request and the response as `raw` to `llm:request` and `llm:response`"
     )

@@ -79,12 +79,12 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
         case openai.APIConnectionError():
             return NetworkError(f"no connection to {url} ({sanitize(root_cause(error))}); {_CHECK_SERVER}", **common)
         case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
-            return StreamError(sanitize(f"{url} sent something that is not a Responses reply: {error}"), **common)
+            return StreamError(sanitize(f"{url} sent an invalid reply: {error}"), **common)
         case openai.APIError():
             return ProviderUnavailableError(sanitize(str(error)), **common)
         case _:
             text = sanitize(root_cause(error))
-            return StreamError(f"the connection to {url} broke before the reply was whole ({text})", **common)
+            return StreamError(f"the connection to {url} broke before the reply was complete ({text})", **common)
 
 
 def failed_reply(turn: Turn, model: str) -> LLMError:
@@ -108,7 +108,7 @@ def truncated_stream(model: str) -> LLMError:
 def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
     """The error for an empty reply: as a success it would make agent loops ask forever."""
     reason = sanitize(turn.incomplete_reason or "")
-    ended = f"cut off ({reason}) before it said anything" if reason else "empty"
+    ended = f"truncated ({reason}) before any output" if reason else "empty"
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
 
@@ -178,7 +178,7 @@ def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMEr
         case status if status < 400:
             place = re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0]
             place = sanitize(redact(place, error))
-            return ConfigurationError(f"the server sends requests on to {place!r}; set `base_url` to that", **common)
+            return ConfigurationError(f"the server redirects requests to {place!r}; set `base_url` to that", **common)
         case 403 if is_page(error):
             return ProviderUnavailableError(text, **again)
         case 400 if "previous_response_not_found" in error.response.text:

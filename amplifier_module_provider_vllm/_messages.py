@@ -38,9 +38,7 @@ def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
     for message in messages[leading:]:
         _add(items, message)
     if not items:
-        raise InvalidRequestError(
-            "the request has nothing to answer: no message but system messages", provider=PROVIDER
-        )
+        raise InvalidRequestError("the request has no messages except system messages", provider=PROVIDER)
     return Prompt(
         items=tuple(items),
         instructions="\n\n".join(map(_system_text, messages[:leading])) if leading else None,

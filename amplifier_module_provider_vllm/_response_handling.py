@@ -91,7 +91,7 @@ def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
 def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any] | BadCall:
     """The arguments as a tool accepts them; invalid ones are never replaced by `{}`."""
     if not call.complete:
-        return BadCall(call, "and never said with which arguments")
+        return BadCall(call, "without sending its arguments")
     try:
         arguments = read_json(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:

@@ -66,7 +66,7 @@ class Rounds:
             if next_ask is None or again:
                 await stream.show(blocks.close())
             if again:
-                await stream.abort(StreamError("the reply was cut off; it is asked again with more room"))
+                await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, next_ask
 
     async def _with_stored_state(self, fold: ResponsesFold, ask: Ask) -> None:

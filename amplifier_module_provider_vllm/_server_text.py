@@ -94,7 +94,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def reason_line(text: str) -> str:
     """The sanitized text, or a note that there was none."""
-    return sanitize(text) or "the server gave no reason that can be read"
+    return sanitize(text) or "the server gave no readable reason"
 
 
 def sanitize(text: str) -> str:

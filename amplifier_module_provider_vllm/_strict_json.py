@@ -15,20 +15,20 @@ def read_json(text: str | bytes) -> Any:
         # An escaped lone surrogate cannot be encoded as UTF-8.
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
-        raise ValueError("nested without end") from error
+        raise ValueError("nested too deep") from error
     if _is_deeper_than(value, MAX_DEPTH):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return value
 
 
 def _reject_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _parse_float(number: str) -> float:
     value = float(number)
     if math.isinf(value):
-        raise ValueError(f"{number:.20} is too large a number")
+        raise ValueError(f"{number:.20} is too large")
     return value
 
 

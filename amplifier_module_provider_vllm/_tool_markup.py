@@ -25,7 +25,7 @@ HARMONY_CALL = re.compile(
 )
 
 TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
-NO_FLAGS = "the model did not keep to its own format, which no flag of the server mends"
+NO_FLAGS = "the model's output violates its own format, and no server flag fixes that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def recover_calls(turn: Turn, tool_names: Sequence[str]) -> Recovery:
     texts = "".join(item.text for item in turn.items if isinstance(item, Text))
     advice = NO_FLAGS if any(mark in texts for mark in GPT_OSS.markup) else TOOL_FLAGS
     if not call_count:
-        return Recovery(turn, f"the reply holds tool markup that could not be read as a call; {advice}")
-    return Recovery(replace(turn, items=items), f"tool calls were read out of the reply's text; {advice}")
+        return Recovery(turn, f"the reply contains tool markup that is not a valid call; {advice}")
+    return Recovery(replace(turn, items=items), f"tool calls were recovered from the reply's text; {advice}")
 
 
 def _split_calls(item: Item, place: int, turn: Turn, tool_names: Sequence[str]) -> Iterator[Item]:

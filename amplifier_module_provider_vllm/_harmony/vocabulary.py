@@ -102,9 +102,9 @@ class Vocabulary:
             # A daemon, so that the end of a session does not wait for it.
             self._fetching = threading.Thread(target=self._fetch_quietly, name="harmony-vocabulary", daemon=True)
         logger.warning(
-            "[TOKEN_ACCOUNTING] vLLM gives no token counts, and the vocabulary to count them is not there yet: replies"
-            " go without usage until %s are in %s. They are now fetched from %s; without internet put them there by"
-            " hand, or name their folder in %s.",
+            "[TOKEN_ACCOUNTING] vLLM gives no token counts, and the vocabulary to count them is missing: replies"
+            " have no usage until %s are in %s. They are being fetched from %s; without internet, put them there"
+            " by hand, or set their folder in %s.",
             " and ".join(CHECKSUMS),
             _display_path(self._folder),
             self._source,
@@ -198,7 +198,7 @@ def _download(url: str, file: Path, deadline: float) -> None:
         with part.open("wb") as stream:
             stream.writelines(_read(url, deadline))
         if not _is_valid(part, CHECKSUMS[file.name]):
-            raise OSError(f"{url} is not the file it should be: its checksum is wrong")
+            raise OSError(f"{url} has the wrong checksum")
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)

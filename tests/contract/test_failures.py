@@ -98,20 +98,20 @@ async def test_a_round_that_fails_unseen_has_nothing_to_take_back() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected", "said"),
     [
-        (CUT, StreamError, "broke before the reply was whole"),
-        (fault("kill_engine"), StreamError, "broke before the reply was whole"),
-        (fault("sigkill_server"), StreamError, "broke before the reply was whole"),
-        (reply(ANSWER, cut_at=2500), StreamError, "is not a Responses reply"),
+        (CUT, StreamError, "broke before the reply was complete"),
+        (fault("kill_engine"), StreamError, "broke before the reply was complete"),
+        (fault("sigkill_server"), StreamError, "broke before the reply was complete"),
+        (reply(ANSWER, cut_at=2500), StreamError, "sent an invalid reply"),
         (stream(DELTA), StreamError, "the stream ended before the reply did"),
-        (stream(DELTA, DELTA[:60] + b"\n\n"), StreamError, "is not a Responses reply"),
-        (stream(event("response.output_item.added", item=5)), StreamError, "is not a Responses reply"),
+        (stream(DELTA, DELTA[:60] + b"\n\n"), StreamError, "sent an invalid reply"),
+        (stream(event("response.output_item.added", item=5)), StreamError, "sent an invalid reply"),
         (stream(), StreamError, "the stream ended before the reply did"),
         (stream(DELTA, event("error", message="engine dead")), ProviderUnavailableError, "engine dead"),
         (stream(DELTA, b'data: {"error": {"message": "dead"}}\n\n'), ProviderUnavailableError, "dead"),
         (stream(DELTA, FAILED), ProviderUnavailableError, "engine dead"),
         (json_reply(200, {"error": {"message": "harmony", "code": 500}}), ProviderUnavailableError, "harmony"),
-        (json_reply(200, {"output": "none"}), StreamError, "is not a Responses reply"),
-        (Reply(200, HTML, b"<html>"), StreamError, "is not a Responses reply"),
+        (json_reply(200, {"output": "none"}), StreamError, "sent an invalid reply"),
+        (Reply(200, HTML, b"<html>"), StreamError, "sent an invalid reply"),
         (BUSY, ProviderUnavailableError, "The engine is currently busy."),
         (Reply(502, HTML, b"<html><title>Bad Gateway</title>"), ProviderUnavailableError, "Bad Gateway"),
     ],
@@ -152,7 +152,7 @@ async def test_an_empty_reply_is_tried_again_once() -> None:
     error = await failed(EMPTY, EMPTY, max_retries=5)
 
     assert (type(error), error.retryable) == (ProviderUnavailableError, False)
-    assert str(error) == "the reply was cut off (max_output_tokens) before it said anything"
+    assert str(error) == "the reply was truncated (max_output_tokens) before any output"
 
 
 async def test_a_refusal_teaches_the_window() -> None:

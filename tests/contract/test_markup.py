@@ -60,4 +60,4 @@ async def test_a_call_of_a_tool_that_was_not_offered_stays_text(caplog: pytest.L
 
     assert response.tool_calls is None
     assert "<tool_call>" in response.text
-    assert "could not be read as a call" in caplog.text
+    assert "is not a valid call" in caplog.text

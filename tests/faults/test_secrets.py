@@ -157,7 +157,7 @@ async def test_a_redirect_to_another_host_carries_nothing_there(status: int, str
             ReplayServer(always=onward, models=cards) as server,
             asking(server, use_streaming=stream, **config) as (_, provider),
         ):
-            with pytest.raises(ConfigurationError, match=f"sends requests on to '{elsewhere.base_url}"):
+            with pytest.raises(ConfigurationError, match=f"redirects requests to '{elsewhere.base_url}"):
                 await provider.complete(CITIES)
 
     assert elsewhere.requests == []
@@ -169,7 +169,7 @@ async def test_a_redirect_that_repeats_the_key_is_told_without_it() -> None:
     async with ReplayServer(always=onward) as server, asking(server, api_key=KEY) as (session, provider):
         shown = [await _outcome(provider), *_shown(provider, session)]
 
-    assert "sends requests on to 'http://127.0.0.1:1/[REDACTED]/responses'" in shown[0]
+    assert "redirects requests to 'http://127.0.0.1:1/[REDACTED]/responses'" in shown[0]
     assert _leaks(shown) == []
 
 

@@ -130,11 +130,11 @@ SILENCES: Mapping[str, Fault] = {
 CUTS: Mapping[str, Fault] = {
     "hung up on": either(Reply(0, {}, b""), NetworkError, "no connection to"),
     "not HTTP": either(Reply(0, {}, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), NetworkError, "no connection to"),
-    "cut before the first event": broken_off(0, "", "broke before the reply was whole", ending="cut"),
-    "cut with FIN": broken_off(STALLED_AT, SEEN_SO_FAR, "broke before the reply was whole", ending="cut"),
-    "cut with RST": broken_off(STALLED_AT, SEEN_SO_FAR, "broke before the reply was whole", ending="reset"),
-    "cut in an event": broken_off(IN_AN_EVENT, SEEN_SO_FAR, "broke before the reply was whole", ending="cut"),
-    "cut in a character": broken_off(IN_A_CHARACTER, SEEN_SO_FAR, "broke before the reply was whole", ending="cut"),
+    "cut before the first event": broken_off(0, "", "broke before the reply was complete", ending="cut"),
+    "cut with FIN": broken_off(STALLED_AT, SEEN_SO_FAR, "broke before the reply was complete", ending="cut"),
+    "cut with RST": broken_off(STALLED_AT, SEEN_SO_FAR, "broke before the reply was complete", ending="reset"),
+    "cut in an event": broken_off(IN_AN_EVENT, SEEN_SO_FAR, "broke before the reply was complete", ending="cut"),
+    "cut in a character": broken_off(IN_A_CHARACTER, SEEN_SO_FAR, "broke before the reply was complete", ending="cut"),
     "ended in the middle": replace(
         broken_off(STALLED_AT, SEEN_SO_FAR, "", ending="clean"), says=""
     ),
@@ -142,7 +142,7 @@ CUTS: Mapping[str, Fault] = {
     "ended in a character": broken_off(IN_A_CHARACTER, SEEN_SO_FAR, "", ending="clean"),
     "cut before the terminal event": Fault(
         streamed(*OPENING, *THINKING, *SPEAKING, ending="cut"),
-        whole(cut_at=len(WHOLE) - 1, ending="cut"), StreamError, "broke before the reply was whole",
+        whole(cut_at=len(WHOLE) - 1, ending="cut"), StreamError, "broke before the reply was complete",
         seen=SEEN_TO_THE_END,
     ),
     "ended before the terminal event": Fault(
@@ -150,11 +150,11 @@ CUTS: Mapping[str, Fault] = {
     ),
     "engine killed": Fault(
         reply(recorded_fault("kill_engine")), whole(cut_at=HALF, ending="cut"), StreamError,
-        "broke before the reply was whole", seen="\nI will count.\n\n\n1, 2, 3, 4, 5,",
+        "broke before the reply was complete", seen="\nI will count.\n\n\n1, 2, 3, 4, 5,",
     ),
     "server killed": Fault(
         reply(recorded_fault("sigkill_server")), whole(cut_at=HALF, ending="cut"), StreamError,
-        "broke before the reply was whole", seen="\nI will count.\n\n\n1, 2, 3, ",
+        "broke before the reply was complete", seen="\nI will count.\n\n\n1, 2, 3, ",
     ),
 }  # fmt: skip
 
@@ -189,39 +189,39 @@ SAID: Mapping[str, Fault] = {
     ),
     "invalid JSON": said_badly(
         b"event: response.output_text.delta\ndata: {delta: oh}\n\n", COMPLETED, body=b"{id: oh}", error=StreamError,
-        says="not a Responses reply",
+        says="sent an invalid reply",
     ),
     "JSON of another shape": said_badly(
         event("response.output_text.delta", delta=["oh"]), COMPLETED, body=b'["oh"]', error=StreamError,
-        says="not a Responses reply",
+        says="sent an invalid reply",
     ),
     "JSON without end": said_badly(
         b"event: response.completed\ndata: " + b'{"a":' * 100_000 + b"\n\n", body=b'{"a":' * 100_000,
-        error=StreamError, says="not a Responses reply",
+        error=StreamError, says="sent an invalid reply",
     ),
     "invalid UTF-8": said_badly(
         text_delta("oh").replace(b"oh", b"\xff\xfe"), COMPLETED, body=WHOLE.replace("東".encode(), b"\xe6\x9d"),
-        error=StreamError, says="not a Responses reply",
+        error=StreamError, says="sent an invalid reply",
     ),
     "a stream called text": either(
-        Reply(200, {"content-type": "text/plain"}, b"".join(EVENTS)), StreamError, "not a Responses reply"
+        Reply(200, {"content-type": "text/plain"}, b"".join(EVENTS)), StreamError, "sent an invalid reply"
     ),
     "a whole reply called a stream": either(Reply(200, SSE, WHOLE), StreamError, "ended before the reply did"),
     "a body in a coding that it is not": either(
         Reply(200, SSE | {"content-encoding": "gzip"}, b"".join(EVENTS)), StreamError,
-        "broke before the reply was whole",
+        "broke before the reply was complete",
     ),
     "nothing said": Fault(
         streamed(*OPENING, event("response.completed", response=response())), whole(_json(response())),
         ProviderUnavailableError, "the reply was empty", retries=1,
     ),
-    "a web page": either(page(200, "<title>Welcome</title>"), StreamError, "not a Responses reply"),
+    "a web page": either(page(200, "<title>Welcome</title>"), StreamError, "sent an invalid reply"),
 }  # fmt: skip
 
 STATUSES: Mapping[str, Fault] = {
     "307 to another host": either(
         Reply(307, {"location": "http://127.0.0.1:1/v1/responses"}, b""), ConfigurationError,
-        "sends requests on to 'http://127.0.0.1:1/v1/responses'", retries=0,
+        "redirects requests to 'http://127.0.0.1:1/v1/responses'", retries=0,
     ),
     "400": either(refusal(400, "bad"), InvalidRequestError, "bad", retries=0),
     "401 with a word": either(
@@ -261,7 +261,7 @@ STATUSES: Mapping[str, Fault] = {
     "503, busy": either(refusal(503, "The engine is currently busy."), ProviderUnavailableError, "currently busy"),
     "503, a day": either(refusal(503, retry_after="86400"), ProviderUnavailableError, "no", retries=0),
     "503, broken off": Fault(
-        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was whole"
+        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was complete"
     ),
     "504": either(refusal(504, "late"), ProviderUnavailableError, "late"),
     "an endless error": either(

@@ -218,7 +218,7 @@ def test_a_reply_that_ended_badly(error: LLMError, expected: type[LLMError], sai
     ("reason", "said"),
     [
         (None, "the reply was empty"),
-        ("max_output_tokens", "the reply was cut off (max_output_tokens) before it said anything"),
+        ("max_output_tokens", "the reply was truncated (max_output_tokens) before any output"),
     ],
 )
 def test_an_empty_reply_is_an_error(reason: str | None, said: str, retryable: bool) -> None:

@@ -140,7 +140,7 @@ def test_a_download_with_the_wrong_checksum_is_thrown_away(tmp_path: Path) -> No
     for name in CHECKSUMS:
         (tmp_path / "served" / name).write_text("a page of some proxy")
 
-    with serving(tmp_path / "served") as host, pytest.raises(OSError, match="checksum is wrong"):
+    with serving(tmp_path / "served") as host, pytest.raises(OSError, match="wrong checksum"):
         Vocabulary(tmp_path / "vocab", host.url).fetch()
 
     assert names(tmp_path / "vocab") == []

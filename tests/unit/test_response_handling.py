@@ -254,4 +254,4 @@ def test_a_call_that_was_only_announced_is_not_run() -> None:
 
     bad = to_response(Turn((announced,), Status.COMPLETED), [LOOK], None)
 
-    assert bad == BadCall(announced, "and never said with which arguments")
+    assert bad == BadCall(announced, "without sending its arguments")
