@@ -41,14 +41,14 @@ class Ask:
         return (*self.prompt.items, *to_prompt_items(self.reply)) if self.reply else self.prompt.items
 
     @property
-    def tools_offered(self) -> bool:
+    def may_call_tools(self) -> bool:
         """Whether the model may call tools."""
         return bool(self.prompt.tools) and self.options.tool_choice != "none"
 
     @property
     def functions(self) -> list[ToolSpec]:
         """The tools that the model may call and the session runs."""
-        return [tool for tool in self.prompt.tools if is_function(tool)] if self.tools_offered else []
+        return [tool for tool in self.prompt.tools if is_function(tool)] if self.may_call_tools else []
 
 
 def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptions) -> Ask:

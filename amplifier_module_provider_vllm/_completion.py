@@ -89,7 +89,7 @@ class Completion:
             self._config,
             model=model,
             family=self._server.family(model),
-            advertised_output=limits.max_output_tokens if limits.known else None,
+            advertised_output=limits.max_output_tokens if limits.from_server else None,
         )
         return replace(options, vision=False) if model in self._server.no_images else options
 

@@ -42,21 +42,21 @@ def model_names(model: str, cards: Sequence[ModelCard]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits in tokens. `known`: whether the window is the server's, not a fallback."""
+    """Limits in tokens. `from_server`: whether the window is the server's, not a fallback."""
 
     context_window: int
     max_output_tokens: int
-    known: bool
+    from_server: bool
 
 
 def limits_of(model: str | None, cards: Sequence[ModelCard], config: Config) -> Limits:
     """The limits of a model: the config's, clamped to the server's."""
-    served, output = _card_limits(model or only_model(cards), {card.id: card for card in cards})
-    window = _least(config.context_window, served) or FALLBACK_CONTEXT_WINDOW
+    server_window, server_output = _card_limits(model or only_model(cards), {card.id: card for card in cards})
+    window = _least(config.context_window, server_window) or FALLBACK_CONTEXT_WINDOW
     half = max(1, window // 2)
-    fallback = half if served is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
-    largest_output = min(config.max_output_tokens or fallback, output or fallback, half)
-    return Limits(window, largest_output, known=served is not None)
+    fallback = half if server_window is not None or config.context_window is not None else FALLBACK_MAX_OUTPUT_TOKENS
+    largest_output = min(config.max_output_tokens or fallback, server_output or fallback, half)
+    return Limits(window, largest_output, from_server=server_window is not None)
 
 
 def pick_model(requested: str | None, cards: Sequence[ModelCard], url: str) -> str:
@@ -89,9 +89,9 @@ def window_in_refusal(refusal: str) -> int | None:
 def _card_limits(model: str | None, cards: dict[str, ModelCard]) -> tuple[int | None, int | None]:
     """Window and output limit of a model; for a LoRA adapter those of its base model."""
     card = cards.get(model or "")
-    seen: set[str] = set()
-    while card is not None and card.id not in seen:
-        seen.add(card.id)
+    visited: set[str] = set()
+    while card is not None and card.id not in visited:
+        visited.add(card.id)
         window = _positive(card.max_model_len) or _positive(card.max_input_tokens)
         if window is not None:
             return window, _positive(card.max_output_tokens)

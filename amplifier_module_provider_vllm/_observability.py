@@ -86,7 +86,7 @@ class ObservedCall:
             self.stream = ObservedStream(self.hooks, self.request_id)
         payload = {
             "message_count": len(ask.items),
-            "tool_count": len(ask.prompt.tools) if ask.tools_offered else 0,
+            "tool_count": len(ask.prompt.tools) if ask.may_call_tools else 0,
             "max_output_tokens": options.max_output_tokens,
             "reasoning_effort": options.reasoning_effort,
             "stream": options.stream,

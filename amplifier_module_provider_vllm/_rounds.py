@@ -62,10 +62,10 @@ class Rounds:
             if next_ask is None and not turn.items:
                 self._empty_replies += 1
                 raise empty_reply(turn, model, retryable=self._empty_replies == 1)
-            again = next_ask is not None and next_ask.reply == ask.reply
-            if next_ask is None or again:
+            is_repeat = next_ask is not None and next_ask.reply == ask.reply
+            if next_ask is None or is_repeat:
                 await stream.show(blocks.close())
-            if again:
+            if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, next_ask
 
@@ -130,11 +130,11 @@ class Rounds:
         if not turn.truncated:
             return None
         last = turn.items[-1] if turn.items else None
-        ends_in_call = ask.tools_offered and last is not None and has_tool_markup(last)
+        ends_in_call = ask.may_call_tools and last is not None and has_tool_markup(last)
         if isinstance(last, Text) and ask.options.family.continues_text and not ends_in_call:
             return continued(ask, turn)
         limits = self._server.limits(ask.options.model)
-        return with_more_room(ask, turn, limits.context_window if limits.known else None)
+        return with_more_room(ask, turn, limits.context_window if limits.from_server else None)
 
     @asynccontextmanager
     async def _learning_from_refusals(self, model: str) -> AsyncIterator[None]:

@@ -29,15 +29,15 @@ def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
     if _is_paired(pairs):
         return RepairedHistory(list(messages))
     history = RepairedHistory([])
-    called: set[str] = set()
+    call_ids: set[str] = set()
     waiting: list[str] = []
     for message, (calls, ids), unanswered in zip(messages, pairs, _unanswered(pairs), strict=True):
-        orphans = [call_id for call_id in ids if call_id not in called]
+        orphans = [call_id for call_id in ids if call_id not in call_ids]
         if len(orphans) == len(ids):  # the message has no result that a waiting call could match
             _add_missing_results(history, waiting)
         history.orphaned.extend(orphans)
         history.messages.extend(_without_results(message, orphans) if orphans else [message])
-        called.update(calls)
+        call_ids.update(calls)
         waiting.extend(unanswered)
     _add_missing_results(history, waiting)
     return history
@@ -55,15 +55,15 @@ def _ids(message: Message) -> _Ids:
 
 def _is_paired(pairs: Sequence[_Ids]) -> bool:
     """Whether every result follows its call, and every call has a result before its id is used again."""
-    called: set[str] = set()
+    call_ids: set[str] = set()
     waiting: set[str] = set()
     for calls, results in pairs:
-        if not called.issuperset(results):
+        if not call_ids.issuperset(results):
             return False
         waiting.difference_update(results)
         if not waiting.isdisjoint(calls):
             return False
-        called.update(calls)
+        call_ids.update(calls)
         waiting.update(calls)
     return not waiting
 

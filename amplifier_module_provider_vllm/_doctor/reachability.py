@@ -259,4 +259,4 @@ def _check_models(server: Server) -> Finding:
 
 def _summary(server: Server, model: str) -> str:
     limits = limits_of(model, server.cards, server.config)
-    return f"{model} ({limits.context_window:,} tokens)" if limits.known else f"{model} (window unknown)"
+    return f"{model} ({limits.context_window:,} tokens)" if limits.from_server else f"{model} (window unknown)"

@@ -100,8 +100,8 @@ class _Counter:
         return self._headers[header]
 
     def message(self, message: _Message) -> int:
-        framed = self.header(f"<|start|>{message.header}<|message|><|end|>")
-        return len(framed) + self.text(message.text)
+        frame = self.header(f"<|start|>{message.header}<|message|><|end|>")
+        return len(frame) + self.text(message.text)
 
     def preamble(self, ask: Ask) -> int:
         """The system message and, if there are instructions or tools, the developer message."""

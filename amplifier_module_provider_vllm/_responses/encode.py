@@ -125,7 +125,7 @@ def _stop(options: CallOptions) -> Body:
 
 def _tools(ask: Ask) -> Mapping[str, object]:
     # Both of vLLM's paths ignore the choice "none" if tools are sent, and reply with a call or its markup.
-    if not ask.tools_offered:
+    if not ask.may_call_tools:
         return {}
     options = ask.options
     return {
