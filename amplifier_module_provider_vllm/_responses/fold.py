@@ -80,7 +80,7 @@ class ResponsesFold:
             output_index = self._indexes.index_of(position, wire, used)
             used.add(output_index)
             yield from self._complete(output_index, wire, last=True)
-        ending = to_turn(event.response, (), event.raw)
+        ending = to_turn(event.response, event.raw)
         yield from self._blocks.end(truncated=ending.truncated)
         self.turn = replace(ending, items=self._blocks.items)
 

@@ -86,10 +86,11 @@ def to_items(item: WireItem) -> list[tuple[str, Item]]:
             ]
 
 
-def to_turn(response: WireResponse, items: tuple[Item, ...], raw: bytes = b"") -> Turn:
+def to_turn(response: WireResponse, raw: bytes) -> Turn:
+    """The Turn of a response, without its items: the fold has those."""
     reason = response.incomplete_details.reason if response.incomplete_details else None
     return Turn(
-        items=items,
+        items=(),
         status=_to_status(response),
         response_id=response.id,
         model=response.model,

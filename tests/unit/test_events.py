@@ -190,7 +190,7 @@ def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status)
     end = decode_event(Frame(f"response.{event}".encode(), wire(type=f"response.{event}", response=response)))
 
     assert isinstance(end, TerminalEvent)
-    assert to_turn(end.response, ()).status is status
+    assert to_turn(end.response, end.raw).status is status
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status)
 def test_usage_is_what_the_server_said_and_nothing_where_it_said_nothing(
     usage: dict[str, Any] | None, expected: TokenUsage | None
 ) -> None:
-    assert to_turn(ended(usage=usage).response, ()).usage == expected
+    assert to_turn(ended(usage=usage).response, b"").usage == expected
 
 
 @pytest.mark.parametrize(
