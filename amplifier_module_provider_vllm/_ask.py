@@ -97,7 +97,7 @@ def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:
 
 def corrected(ask: Ask, turn: Turn, bad: FunctionCall, reason: str) -> Ask:
     """The round after an invalid call: every call of the turn gets a result, the invalid one the reason."""
-    results = [Result(call.call_id, (reason if call is bad else _not_run(call),)) for call in turn.calls]
+    results = [Result(call.call_id, (reason if call is bad else _not_run(bad),)) for call in turn.calls]
     items = (*ask.prompt.items, *to_prompt_items(turn.items), *results)
     return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), stored=None)
 
@@ -124,8 +124,8 @@ def unstreamed(ask: Ask) -> Ask:
     return replace(ask, options=replace(ask.options, stream=False))
 
 
-def _not_run(call: FunctionCall) -> str:
-    return f"Not run: the call of {call.name!r} beside it was malformed. Call it again."
+def _not_run(bad: FunctionCall) -> str:
+    return f"Not run: the call of {bad.name!r} beside it was malformed. Call it again."
 
 
 def _images(ask: Ask) -> list[Image]:

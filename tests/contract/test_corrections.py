@@ -12,7 +12,10 @@ from tests.support.replies import call, message, whole
 
 REQUEST = ChatRequest(
     messages=[Message(role="user", content="What is the weather in Paris and in London?")],
-    tools=[ToolSpec(name="get_weather", parameters={"properties": {"city": {"type": "string"}}})],
+    tools=[
+        ToolSpec(name=name, parameters={"properties": {"city": {"type": "string"}}})
+        for name in ("get_weather", "get_time")
+    ],
 )
 GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
 
@@ -20,7 +23,7 @@ GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
 @pytest.mark.parametrize("malformed", [BROKEN, '["Paris"]', '"Paris"', "null"])
 async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> None:
     listener = Listener()
-    first = whole(message("I look."), call(malformed), call(GOOD, call_id="call_2"))
+    first = whole(message("I look."), call(malformed), call(GOOD, "get_time", call_id="call_2"))
 
     async with (
         ReplayServer(first, whole(call(GOOD, call_id="call_3"))) as server,
