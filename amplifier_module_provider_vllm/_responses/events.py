@@ -94,6 +94,9 @@ _item_event = msgspec.json.Decoder(_WireItemEvent)
 _terminal_event = msgspec.json.Decoder(_WireTerminalEvent)
 _response = msgspec.json.Decoder(WireResponse)
 
+MAX_PING_BYTES: Final = 256
+"""What a gateway sends to keep a connection open is shorter."""
+
 _CONVERTED_TYPES: Final = {"message", "reasoning", *CALL_TYPES}
 
 
@@ -149,7 +152,9 @@ def decode_event(frame: Frame) -> Event | None:
 def is_progress(frame: Frame) -> bool:
     """Whether an event, read by us or not, belongs to the reply; a gateway's ping does not."""
     name, data = frame
-    return name.startswith(b"response.") or name == b"error" or (not name and b'"response.' in data)
+    # vLLM writes an event's type at its end: one without a name that has only begun is known by its length.
+    unnamed = not name and (b'"response.' in data or len(data) > MAX_PING_BYTES)
+    return name.startswith(b"response.") or name == b"error" or unnamed
 
 
 def is_last(event: Event) -> bool:

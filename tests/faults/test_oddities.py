@@ -155,3 +155,18 @@ async def test_a_server_that_is_stopped_politely_cuts_an_answer_that_nobody_can_
 def test_the_broken_replies_are_cut_from_one_that_is_whole() -> None:
     assert HEALTHY[True] == Reply(200, SSE, BODY)
     assert reasoning_item()["content"][0]["text"] == THOUGHT_TEXT
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with an event line", "without an event line"])
+async def test_a_large_event_that_keeps_coming_is_waited_for(named: bool) -> None:
+    large = event("response.completed", response=response(message_item("x" * 30_000)))  # its type is at its end
+    slow = streamed(large if named else large.partition(b"\n")[2], piece=1000, delay_between_pieces=0.03)
+
+    async with (
+        ReplayServer(slow) as server,
+        asking(server, stream_idle_timeout=0.6, max_retries=0) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert said(reply) == [("text", "x" * 30_000)]
+    assert_contract(session, reply)
