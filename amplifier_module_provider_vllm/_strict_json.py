@@ -1,8 +1,10 @@
-"""Decode a model's or server's JSON strictly, so that the kernel can encode the result again."""
+"""Decode JSON strictly, so that the kernel can encode the result again, and make values fit to be encoded."""
 
 import json
 import math
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 MAX_DEPTH: Final = 100
 """Levels; the kernel's hooks raise for a payload deeper than 127."""
@@ -19,6 +21,32 @@ def read_json(text: str | bytes) -> Any:
     if _is_deeper_than(value, MAX_DEPTH):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def wire_value(value: T) -> T:
+    """The same value with `wire_text` applied to every string in it, keys included."""
+    match value:
+        case str():
+            encodable: Any = wire_text(value)
+        case dict():
+            encodable = {wire_value(key): wire_value(inner) for key, inner in value.items()}
+        case list():
+            encodable = [wire_value(inner) for inner in value]
+        case _:
+            encodable = value
+    result: T = encodable
+    return result
+
+
+def wire_text(text: str) -> str:
+    """The text with surrogates paired or replaced: vLLM rejects a lone one with 400."""
+    if text.isascii():  # O(1): every string stores this flag
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _reject_constant(constant: str) -> NoReturn:

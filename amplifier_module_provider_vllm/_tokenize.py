@@ -13,7 +13,7 @@ from amplifier_core.message_models import ToolSpec
 
 from ._ask import Ask
 from ._prompt import Image, Part, PromptItem, Result, User, join_text
-from ._strict_json import read_json
+from ._strict_json import read_json, wire_text, wire_value
 from ._turn import FunctionCall, Reasoning, Text
 
 Body = dict[str, Any]
@@ -26,8 +26,8 @@ ANTHROPIC_EFFORTS: Final = {"low", "medium", "high", "xhigh", "max"}
 
 def count_bodies(ask: Ask) -> list[tuple[str, Body]]:
     """Path and body of each counting request, the more exact one first."""
-    messages = COUNT_TOKENS, _anthropic_body(ask)
-    return [messages] if ask.options.family.counts == "harmony" else [(TOKENIZE, _chat_body(ask)), messages]
+    messages = COUNT_TOKENS, wire_value(_anthropic_body(ask))
+    return [messages] if ask.options.family.counts == "harmony" else [(TOKENIZE, wire_value(_chat_body(ask))), messages]
 
 
 def is_ascii(ask: Ask) -> bool:
@@ -140,7 +140,7 @@ def _text(parts: Sequence[Part], ask: Ask) -> str:
 def _as_object(arguments: str) -> object:
     """The arguments as an object; malformed ones are empty, as in vLLM."""
     try:
-        decoded = read_json(arguments)
+        decoded = read_json(wire_text(arguments))
     except ValueError:
         return {}
     return decoded if isinstance(decoded, dict) else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from .._ask import Ask
 from .._family import Family
 from .._prompt import PromptItem, Result, User, join_text
+from .._strict_json import wire_text, wire_value
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 if TYPE_CHECKING:
@@ -141,14 +142,17 @@ def _preamble(ask: Ask) -> "Iterator[Message]":
     if effort in ("low", "medium", "high"):
         system = system.with_reasoning_effort(ReasoningEffort[effort.upper()])
     yield Message.from_role_and_content(Role.SYSTEM, system)
-    instructions, tools = ask.prompt.instructions, ask.functions
+    instructions, tools = wire_value(ask.prompt.instructions), ask.functions
     if not instructions and not tools:
         return
     developer = DeveloperContent.new()
     if instructions is not None:
         developer = developer.with_instructions(instructions)
     if tools:
-        descriptions = [ToolDescription.new(tool.name, tool.description or "", tool.parameters) for tool in tools]
+        descriptions = [
+            ToolDescription.new(wire_text(tool.name), wire_text(tool.description or ""), wire_value(tool.parameters))
+            for tool in tools
+        ]
         developer = developer.with_function_tools(descriptions)
     yield Message.from_role_and_content(Role.DEVELOPER, developer)
 

@@ -5,7 +5,7 @@ dropped, a null id is refused, a reasoning item needs a summary, and a tool's ou
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 from amplifier_core.message_models import ToolSpec
 
@@ -13,9 +13,8 @@ from .._ask import Ask, is_function
 from .._family import Family
 from .._options import CallOptions, NamedTool, ToolChoice
 from .._prompt import Format, Image, Part, Reminder, Result, ToolText, User, join_text
+from .._strict_json import wire_text, wire_value
 from .._turn import FunctionCall, Reasoning, Text
-
-T = TypeVar("T")
 
 Body = dict[str, Any]
 
@@ -155,29 +154,3 @@ def _text(format_: Format | None) -> Body | None:
         case Format(name=name, schema=schema, strict=strict):
             spec: Body = {"type": "json_schema", "name": name, "schema": schema}
             return {"format": spec if strict is None else spec | {"strict": strict}}
-
-
-def wire_value(value: T) -> T:
-    """The same value with `wire_text` applied to every string in it, keys included."""
-    match value:
-        case str():
-            encoded: Any = wire_text(value)
-        case dict():
-            encoded = {wire_value(key): wire_value(inner) for key, inner in value.items()}
-        case list():
-            encoded = [wire_value(inner) for inner in value]
-        case _:
-            encoded = value
-    result: T = encoded
-    return result
-
-
-def wire_text(text: str) -> str:
-    """The text with surrogates paired or replaced: vLLM rejects a lone one with 400."""
-    if text.isascii():  # O(1): every string stores this flag
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

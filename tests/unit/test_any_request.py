@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from amplifier_module_provider_vllm._ask import to_ask
 from amplifier_module_provider_vllm._responses.encode import encode
+from amplifier_module_provider_vllm._tokenize import count_bodies
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from tests.support.requests import options
 from tests.support.requests_at_random import chat_requests
@@ -31,3 +32,17 @@ def test_any_request_is_bytes_that_can_be_sent_or_a_refusal(harmony: bool, reque
     assert json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     assert set(calls) == set(results)
     assert request == before
+
+
+@pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "harmony"])
+@given(request=chat_requests())
+def test_any_request_that_can_be_sent_can_be_asked_about(harmony: bool, request: ChatRequest) -> None:
+    repaired = repair_tool_sequence(request.messages)
+    try:
+        ask = to_ask(repaired.messages, request, options(request, harmony=harmony))
+    except InvalidRequestError:
+        return
+
+    bodies = count_bodies(ask)
+
+    assert json.dumps(bodies, ensure_ascii=False, allow_nan=False).encode()

@@ -195,6 +195,22 @@ def test_effort_instructions_and_tools_are_in_the_prompt(encoding: HarmonyEncodi
         assert count_input(encoding, ask) == plain
 
 
+def test_half_of_a_surrogate_pair_is_counted_as_what_is_sent_for_it(encoding: HarmonyEncoding) -> None:
+    asks = [
+        ask_of(
+            Message(role="system", content=f"Be {character}."),
+            Message(role="user", content=character),
+            request={"tools": [ToolSpec(name="now", description=character, parameters={"title": character})]},
+            harmony=True,
+        )
+        for character in ("\ud83d", "\N{REPLACEMENT CHARACTER}")
+    ]
+
+    odd, sent = (count_input(encoding, ask) for ask in asks)
+
+    assert odd == sent
+
+
 @pytest.mark.parametrize(
     ("items", "status", "written"),
     [
