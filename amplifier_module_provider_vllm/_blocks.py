@@ -102,7 +102,7 @@ class Blocks:
 
     def _set_item(self, key: Hashable, item: Item) -> "_Block":
         block = self._by_key.get(key) or self._new(key, item)
-        # vLLM's reasoning parsers take the rest of a continued text for reasoning: they do not see where it ended.
+        # vLLM's reasoning parsers take a continued text for reasoning: they do not see where the reasoning ended.
         block.item = Text(item.text) if block.earlier_text and isinstance(item, Reasoning) else item
         return block
 

@@ -24,7 +24,7 @@ class Retries:
         self._transport = transport
         self._config = config
         self._call = call
-        self._closings = transport.times_closed
+        self._closed_before = transport.times_closed
         self._failing_since = 0.0
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
@@ -44,7 +44,7 @@ class Retries:
         return await retry_with_backoff(attempt, retries, on_retry=self._before_retry)
 
     def _check_open(self) -> None:
-        if self._transport.times_closed != self._closings:
+        if self._transport.times_closed != self._closed_before:
             raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
 
     async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
