@@ -9,7 +9,7 @@ from amplifier_core.message_models import ChatRequest, Message, ToolCallBlock, T
 from tests.support.listening import Listener, provider_at
 from tests.support.recordings import recorded
 from tests.support.replay import ReplayServer, json_reply
-from tests.support.replies import call, cut, message, thought, whole
+from tests.support.replies import call_item, cut_reply, full_reply, message_item, reasoning_item
 
 OURS: dict[str, Any] = {"max_output_tokens": 10}
 """A cap of ours, in tokens; the caller's is `max_tokens`, or `max_output_tokens` in the request."""
@@ -26,7 +26,11 @@ REQUEST = ChatRequest(messages=HISTORY, tools=[ToolSpec(name="get_weather", para
 
 
 async def test_it_goes_on_with_the_same_request_and_a_longer_input_and_costs_what_all_rounds_cost() -> None:
-    rounds = [cut(thought("Sun."), message("It is sun")), cut(message("ny in ")), whole(message("Paris."))]
+    rounds = [
+        cut_reply(reasoning_item("Sun."), message_item("It is sun")),
+        cut_reply(message_item("ny in ")),
+        full_reply(message_item("Paris.")),
+    ]
 
     async with ReplayServer(*rounds) as server, provider_at(server.base_url, **OURS) as provider:
         response: Any = await provider.complete(REQUEST)
@@ -45,7 +49,7 @@ async def test_it_goes_on_with_the_same_request_and_a_longer_input_and_costs_wha
 
 
 async def test_a_continuation_is_retried_like_any_round() -> None:
-    rounds = [cut(message("It is sun")), BUSY, whole(message("ny."))]
+    rounds = [cut_reply(message_item("It is sun")), BUSY, full_reply(message_item("ny."))]
 
     async with ReplayServer(*rounds) as server, provider_at(server.base_url, **OURS) as provider:
         response: Any = await provider.complete(REQUEST)
@@ -62,7 +66,7 @@ async def test_what_cannot_be_continued_is_an_error_and_not_half_an_answer(then:
     listener = Listener()
 
     async with (
-        ReplayServer(cut(message("It is sun")), always=then) as server,
+        ReplayServer(cut_reply(message_item("It is sun")), always=then) as server,
         provider_at(server.base_url, listener, **OURS, max_retries=2) as provider,
     ):
         with pytest.raises(error):
@@ -79,7 +83,10 @@ async def test_what_cannot_be_continued_is_an_error_and_not_half_an_answer(then:
 async def test_a_cap_that_was_meant_costs_one_request(config: dict[str, Any], fields: dict[str, Any]) -> None:
     request = REQUEST.model_copy(update=fields)
 
-    async with ReplayServer(cut(message("It is sun"))) as server, provider_at(server.base_url, **config) as provider:
+    async with (
+        ReplayServer(cut_reply(message_item("It is sun"))) as server,
+        provider_at(server.base_url, **config) as provider,
+    ):
         response: Any = await provider.complete(request)
 
     assert (response.text, response.finish_reason, len(server.asked)) == ("It is sun", "length", 1)
@@ -87,7 +94,7 @@ async def test_a_cap_that_was_meant_costs_one_request(config: dict[str, Any], fi
 
 async def test_a_filter_is_the_end() -> None:
     async with (
-        ReplayServer(cut(message("It is"), reason="content_filter")) as server,
+        ReplayServer(cut_reply(message_item("It is"), reason="content_filter")) as server,
         provider_at(server.base_url, **OURS) as provider,
     ):
         response: Any = await provider.complete(REQUEST)
@@ -95,11 +102,13 @@ async def test_a_filter_is_the_end() -> None:
     assert (response.text, response.finish_reason, len(server.asked)) == ("It is", "content_filter", 1)
 
 
-@pytest.mark.parametrize("output", [[thought("I wond")], [call('{"ci')], []], ids=["thought", "call", "nothing"])
+@pytest.mark.parametrize(
+    "output", [[reasoning_item("I wond")], [call_item('{"ci')], []], ids=["thought", "call", "nothing"]
+)
 async def test_what_cannot_go_on_is_asked_again_once_with_all_the_room_there_is(output: list[dict[str, Any]]) -> None:
-    last = whole(thought("I wonder."), message("It is sunny."))
+    last = full_reply(reasoning_item("I wonder."), message_item("It is sunny."))
 
-    async with ReplayServer(cut(*output), last) as server, provider_at(server.base_url, **OURS) as provider:
+    async with ReplayServer(cut_reply(*output), last) as server, provider_at(server.base_url, **OURS) as provider:
         response: Any = await provider.complete(REQUEST)
 
     first, second = server.asked
@@ -108,7 +117,7 @@ async def test_what_cannot_go_on_is_asked_again_once_with_all_the_room_there_is(
 
 
 async def test_a_reply_that_gains_nothing_or_never_ends_is_given_up() -> None:
-    endless = cut(message("again "))
+    endless = cut_reply(message_item("again "))
 
     async with ReplayServer(always=endless) as server, provider_at(server.base_url, **OURS) as provider:
         response: Any = await provider.complete(REQUEST)

@@ -8,7 +8,7 @@ from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
 from tests.support.listening import Listener, provider_at
 from tests.support.replay import ReplayServer
-from tests.support.replies import call, message, whole
+from tests.support.replies import call_item, full_reply, message_item
 
 REQUEST = ChatRequest(
     messages=[Message(role="user", content="What is the weather in Paris and in London?")],
@@ -23,10 +23,10 @@ GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
 @pytest.mark.parametrize("malformed", [BROKEN, '["Paris"]', '"Paris"', "null"])
 async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> None:
     listener = Listener()
-    first = whole(message("I look."), call(malformed), call(GOOD, "get_time", call_id="call_2"))
+    first = full_reply(message_item("I look."), call_item(malformed), call_item(GOOD, call_id="call_2"))
 
     async with (
-        ReplayServer(first, whole(call(GOOD, call_id="call_3"))) as server,
+        ReplayServer(first, full_reply(call_item(GOOD, call_id="call_3"))) as server,
         provider_at(server.base_url, listener) as provider,
     ):
         response: Any = await provider.complete(REQUEST)
@@ -52,7 +52,7 @@ async def test_a_model_that_mends_nothing_is_an_error_that_says_what_it_wrote() 
     listener = Listener()
 
     async with (
-        ReplayServer(whole(call(BROKEN)), whole(call(BROKEN))) as server,
+        ReplayServer(full_reply(call_item(BROKEN)), full_reply(call_item(BROKEN))) as server,
         provider_at(server.base_url, listener) as provider,
     ):
         with pytest.raises(InvalidToolCallError) as failure:

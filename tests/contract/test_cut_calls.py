@@ -8,7 +8,7 @@ from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
 from tests.support.listening import Listener, provider_at
 from tests.support.replay import ReplayServer
-from tests.support.replies import call, cut, message, thought, whole
+from tests.support.replies import call_item, cut_reply, full_reply, message_item, reasoning_item
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 REQUEST = ChatRequest(
@@ -21,18 +21,18 @@ MARKUP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n
 @pytest.mark.parametrize(
     "second",
     [
-        pytest.param([message("check."), call('{"ci')], id="as a call"),
-        pytest.param([call("")], id="as an empty call"),
-        pytest.param([message(f"check.\n{MARKUP[:40]}")], id="as markup"),
+        pytest.param([message_item("check."), call_item('{"ci')], id="as a call"),
+        pytest.param([call_item("")], id="as an empty call"),
+        pytest.param([message_item(f"check.\n{MARKUP[:40]}")], id="as markup"),
     ],
 )
 async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(second: list[dict[str, Any]]) -> None:
     listener = Listener()
-    first = cut(thought("Paris."), message("I will "))
-    last = whole(message("check."), call('{"city": "Paris"}'))
+    first = cut_reply(reasoning_item("Paris."), message_item("I will "))
+    last = full_reply(message_item("check."), call_item('{"city": "Paris"}'))
 
     async with (
-        ReplayServer(first, cut(*second), last) as server,
+        ReplayServer(first, cut_reply(*second), last) as server,
         provider_at(server.base_url, listener, max_output_tokens=10) as provider,
     ):
         response: Any = await provider.complete(REQUEST)
@@ -47,8 +47,8 @@ async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(seco
 
 
 async def test_markup_of_a_cut_call_is_asked_again_and_blames_no_flag(caplog: pytest.LogCaptureFixture) -> None:
-    first = cut(thought("Paris."), message(f"I will check.\n{MARKUP[:40]}"))
-    last = whole(thought("Paris."), message("I will check."), call('{"city": "Paris"}'))
+    first = cut_reply(reasoning_item("Paris."), message_item(f"I will check.\n{MARKUP[:40]}"))
+    last = full_reply(reasoning_item("Paris."), message_item("I will check."), call_item('{"city": "Paris"}'))
 
     async with ReplayServer(first, last) as server, provider_at(server.base_url, max_output_tokens=10) as provider:
         response: Any = await provider.complete(REQUEST)

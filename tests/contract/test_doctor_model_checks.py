@@ -9,7 +9,7 @@ from amplifier_module_provider_vllm._doctor.model_checks import check_vocabulary
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
 from tests.support.doctoring import ANSWER, NOT_STORED, SCHEMA_REPLY, examined, failures, outcomes, replies
 from tests.support.replay import ReplayServer, json_reply
-from tests.support.replies import call, whole
+from tests.support.replies import call_item, full_reply
 from tests.support.vocabulary import vocabulary_folder
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -68,7 +68,7 @@ async def test_a_check_that_fails_is_reported_and_does_not_end_the_others() -> N
 
 @pytest.mark.parametrize("arguments", ['{"city": NaN}', '{"city": ', '["Paris"]'], ids=["NaN", "cut", "no object"])
 async def test_arguments_that_a_session_refuses_fail_the_tool_call(arguments: str) -> None:
-    called = whole(call(arguments))
+    called = full_reply(call_item(arguments))
     async with ReplayServer(ANSWER, called, ANSWER, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
         found = await examined(server.base_url)
 

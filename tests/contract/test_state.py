@@ -8,7 +8,7 @@ from amplifier_core.message_models import ChatRequest, ChatResponse, Message, To
 from tests.support.listening import provider_at
 from tests.support.recordings import recorded
 from tests.support.replay import ReplayServer, Reply, json_reply
-from tests.support.replies import call, message, thought, whole
+from tests.support.replies import call_item, full_reply, message_item, reasoning_item
 
 GONE = recorded("tiny-qwen3", "st_previous_unknown")
 GONE_ELSEWHERE = json_reply(400, {"error": {"message": "No such response.", "code": "previous_response_not_found"}})
@@ -38,7 +38,7 @@ async def conversation(server: ReplayServer, *questions: str, tools: list[ToolSp
 
 
 def answers(count: int) -> list[Reply]:
-    return [whole(thought(f"T{n}"), message(f"A{n}"), response_id=f"resp_{n}") for n in range(count)]
+    return [full_reply(reasoning_item(f"T{n}"), message_item(f"A{n}"), response_id=f"resp_{n}") for n in range(count)]
 
 
 def shape(asked: list[dict[str, Any]]) -> list[tuple[str | None, int]]:
@@ -92,7 +92,7 @@ async def test_a_history_that_was_compacted_is_sent_whole() -> None:
 async def test_calls_go_on_from_the_server_only_where_it_keeps_them(
     models: Reply | None, expected: list[tuple[str | None, int]]
 ) -> None:
-    replies = [whole(thought("T"), call("{}")), whole(message("It is sunny."))]
+    replies = [full_reply(reasoning_item("T"), call_item("{}")), full_reply(message_item("It is sunny."))]
 
     async with ReplayServer(*replies, models=models) as server:
         asked = await conversation(server, "weather?", "and?", tools=[ToolSpec(name="get_weather", parameters={})])

@@ -10,26 +10,26 @@ import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.asking import CITIES, asking
-from tests.support.fault_table import NEVER, STALLED_AT
+from tests.support.fault_table import NEVER, STALL_OFFSET
 from tests.support.observed import Told, assert_contract, told
 from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Session
 from tests.support.wire import (
     EVENTS,
     HEALTHY,
+    MESSAGE,
     OPENING,
-    SPEAKING,
     event,
     message_item,
     refusal,
     response,
-    streamed,
-    whole,
+    sse_reply,
+    whole_reply,
 )
 
-STALLED = streamed(*EVENTS, cut_at=STALLED_AT, ending="stall")
+STALLED = sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall")
 CUT_OFF = response(message_item("Zürich, "), status="incomplete", incomplete_details={"reason": "max_output_tokens"})
-ENDLESS = streamed(*EVENTS, ending="stall")
+ENDLESS = sse_reply(*EVENTS, ending="stall")
 
 
 @dataclass
@@ -44,28 +44,28 @@ class Moment:
 
 
 MOMENTS: Mapping[str, Moment] = {
-    "before the headers": Moment([streamed(delay_before_headers=NEVER)]),
-    "between headers and events": Moment([streamed(ending="stall")]),
+    "before the headers": Moment([sse_reply(delay_before_headers=NEVER)]),
+    "between headers and events": Moment([sse_reply(ending="stall")]),
     "in the middle of a stream": Moment([STALLED], heard="llm:stream_block_delta", visible=True),
     "in the middle of a whole reply": Moment(
-        [whole(cut_at=100, ending="stall")], config={"use_streaming": False}
+        [whole_reply(cut_at=100, ending="stall")], config={"use_streaming": False}
     ),
     "while a retry waits": Moment(
         [refusal(503), HEALTHY[True]], heard="provider:retry", config={"min_retry_delay": 60}
     ),
     "while a retry after something seen waits": Moment(
-        [streamed(*EVENTS, cut_at=STALLED_AT, ending="cut"), HEALTHY[True]],
+        [sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True]],
         heard="provider:retry", visible=True, config={"min_retry_delay": 60},
     ),
     "in the second attempt": Moment([refusal(503), STALLED], asked=2, heard="llm:stream_block_delta", visible=True),
     "in a continuation": Moment(
-        [streamed(*OPENING, event("response.completed", response=CUT_OFF)), streamed(delay_before_headers=NEVER)],
+        [sse_reply(*OPENING, event("response.completed", response=CUT_OFF)), sse_reply(delay_before_headers=NEVER)],
         asked=2, heard="llm:stream_block_delta", visible=True,
     ),
     "in the middle of a continuation": Moment(
         [
-            streamed(*OPENING, event("response.completed", response=CUT_OFF)),
-            streamed(*OPENING, *SPEAKING[:3], ending="stall"),
+            sse_reply(*OPENING, event("response.completed", response=CUT_OFF)),
+            sse_reply(*OPENING, *MESSAGE[:3], ending="stall"),
         ],
         asked=2, heard="llm:stream_block_delta", visible=True,
     ),
@@ -90,7 +90,7 @@ async def test_a_cancelled_call_ends_where_it_was(moment: Moment) -> None:
 
 
 async def test_a_call_cancelled_while_it_asks_for_the_models_ends_there() -> None:
-    stalled = whole(b"", delay_before_headers=NEVER)
+    stalled = whole_reply(b"", delay_before_headers=NEVER)
 
     async with ReplayServer(models=stalled) as server, asking(server) as (session, provider):
         probed = len(server.requests)

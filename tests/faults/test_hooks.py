@@ -9,7 +9,7 @@ from tests.support.asking import CITIES, asking
 from tests.support.exchange import said
 from tests.support.observed import Told, assert_contract, told
 from tests.support.replay import ReplayServer
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
 
 SLOW = 0.1
 """Seconds for one event: all of them together take many times the idle timeout of the test."""
@@ -24,7 +24,7 @@ async def test_slow_hooks_are_not_taken_for_a_silent_server(stream: bool) -> Non
             heard.append(name)
             await asyncio.sleep(SLOW)
 
-    by_event = streamed(*EVENTS, piece=64) if stream else HEALTHY[stream]
+    by_event = sse_reply(*EVENTS, piece=64) if stream else HEALTHY[stream]
     patience = {"stream_idle_timeout": 0.5, "max_retries": 0}
     async with (
         ReplayServer(by_event) as server,
@@ -33,7 +33,7 @@ async def test_slow_hooks_are_not_taken_for_a_silent_server(stream: bool) -> Non
         reply = await provider.complete(CITIES)
 
     assert len(heard) * SLOW > 0.5 or not stream
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
@@ -44,14 +44,14 @@ async def test_a_hook_that_raises_every_time_does_not_cost_the_reply(stream: boo
         if name.startswith(("llm:", "provider:")):
             raise RuntimeError(name)
 
-    faults = [streamed(*EVENTS, cut_at=900, ending="cut"), HEALTHY[stream]]
+    faults = [sse_reply(*EVENTS, cut_at=900, ending="cut"), HEALTHY[stream]]
     async with (
         ReplayServer(*faults) as server,
         asking(server, listener=listener, use_streaming=stream) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert told(session) == Told(1, ["ok"], retries=1, aborted=1 if stream else 0)
 
 

@@ -11,15 +11,15 @@ from amplifier_core.message_models import ChatResponse
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.asking import CITIES, HANGS_AFTER, asking
 from tests.support.exchange import said
-from tests.support.fault_table import STALLED_AT
+from tests.support.fault_table import STALL_OFFSET
 from tests.support.observed import assert_contract, told
 from tests.support.replay import ReplayServer, Reply
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, streamed, whole
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, sse_reply, whole_reply
 
 IN_FLIGHT = {
-    "before the headers": streamed(*EVENTS, delay_before_headers=3600),
-    "in the middle of a stream": streamed(*EVENTS, cut_at=STALLED_AT, ending="stall"),
-    "in the middle of a whole reply": whole(cut_at=100, ending="stall"),
+    "before the headers": sse_reply(*EVENTS, delay_before_headers=3600),
+    "in the middle of a stream": sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall"),
+    "in the middle of a whole reply": whole_reply(cut_at=100, ending="stall"),
 }
 
 
@@ -86,12 +86,12 @@ def test_one_provider_answers_in_one_event_loop_after_another(stream: bool) -> N
 
 async def test_many_turns_leave_no_connection_no_task_and_no_descriptor_behind() -> None:
     """Good, cut, refused and cancelled ones in turn; the long run of this is `make soak`."""
-    replies = [HEALTHY[True], streamed(*EVENTS, cut_at=STALLED_AT, ending="cut"), HEALTHY[True], refusal(400)]
+    replies = [HEALTHY[True], sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True], refusal(400)]
 
     async with ReplayServer() as server, asking(server) as (session, provider):
         held: list[tuple[int, int, int]] = []
         for _ in range(15):
-            server.replies.extend([*replies, streamed(*EVENTS, cut_at=STALLED_AT, ending="stall")])
+            server.replies.extend([*replies, sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall")])
             await provider.complete(CITIES)
             await provider.complete(CITIES)
             with pytest.raises(LLMError):

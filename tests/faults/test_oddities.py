@@ -14,25 +14,25 @@ from tests.support.oddities import BODY, ODDITIES, ONE_MB, repeated
 from tests.support.recordings import fault
 from tests.support.replay import ReplayServer, Reply
 from tests.support.wire import (
-    ANSWER,
+    ANSWER_DELTAS,
     ANSWER_TEXT,
     COMPLETED,
     EVENTS,
     HEALTHY,
+    MESSAGE,
     OPENING,
-    SPEAKING,
+    REASONING,
+    REASONING_TEXT,
+    REPLY_BODY,
     SSE,
-    THINKING,
-    THOUGHT_TEXT,
-    WHOLE,
     event,
     item_done,
     message_item,
     reasoning_item,
     response,
-    streamed,
+    sse_reply,
     text_delta,
-    whole,
+    whole_reply,
 )
 
 
@@ -42,7 +42,7 @@ async def test_an_odd_reply_is_understood(odd: Reply, stream: bool) -> None:
     async with ReplayServer(odd) as server, asking(server, use_streaming=stream) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
@@ -61,15 +61,15 @@ async def test_what_we_do_not_read_of_a_reply_cannot_cost_it_even_where_all_of_i
     value: bytes, stream: bool
 ) -> None:
     """The reply was streamed and paid for before anybody looks at `metadata`."""
-    told_so = WHOLE.replace(b"{", b'{"metadata": %b, ' % value, 1)
+    told_so = REPLY_BODY.replace(b"{", b'{"metadata": %b, ' % value, 1)
     end = b'event: response.completed\ndata: {"type": "response.completed", "response": %b}\n\n' % told_so
-    answer = streamed(*EVENTS[:-1], end) if stream else whole(told_so)
+    answer = sse_reply(*EVENTS[:-1], end) if stream else whole_reply(told_so)
     telling: dict[str, Any] = {"raw": True, "debug": True, "raw_debug": True}
 
     async with ReplayServer(answer) as server, asking(server, use_streaming=stream, **telling) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
@@ -77,28 +77,28 @@ async def test_what_we_do_not_read_of_a_reply_cannot_cost_it_even_where_all_of_i
 async def test_deltas_that_come_twice_or_out_of_order_are_set_right_by_the_end() -> None:
     shuffled = [
         *OPENING,
-        *THINKING,
-        SPEAKING[0],
-        *repeated(*map(text_delta, reversed(ANSWER))),
-        SPEAKING[-1],
+        *REASONING,
+        MESSAGE[0],
+        *repeated(*map(text_delta, reversed(ANSWER_DELTAS))),
+        MESSAGE[-1],
         COMPLETED,
     ]
 
-    async with ReplayServer(streamed(*shuffled)) as server, asking(server) as (session, provider):
+    async with ReplayServer(sse_reply(*shuffled)) as server, asking(server) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
 
 
 async def test_items_that_end_out_of_order_keep_the_places_in_which_they_were_seen() -> None:
-    events = [*OPENING, *THINKING, *SPEAKING]
+    events = [*OPENING, *REASONING, *MESSAGE]
     ended = event("response.completed", response=response(message_item(), reasoning_item()))
 
-    async with ReplayServer(streamed(*events, ended)) as server, asking(server) as (session, provider):
+    async with ReplayServer(sse_reply(*events, ended)) as server, asking(server) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert_contract(session, reply)
 
 
@@ -107,8 +107,8 @@ async def test_a_reply_of_100_megabytes(stream: bool) -> None:
     text = ONE_MB * (50 if stream else 100)
     deltas = [text_delta(ONE_MB, 0) for _ in range(50)] if stream else []
     end = response(message_item(text))
-    body = streamed(*deltas, item_done(message_item(text), 0), event("response.completed", response=end))
-    answer = body if stream else whole(json.dumps(end).encode())
+    body = sse_reply(*deltas, item_done(message_item(text), 0), event("response.completed", response=end))
+    answer = body if stream else whole_reply(json.dumps(end).encode())
 
     async with ReplayServer(answer) as server, asking(server, use_streaming=stream) as (session, provider):
         reply = await provider.complete(CITIES)
@@ -134,7 +134,7 @@ async def test_a_stream_that_keeps_saying_something_is_waited_for(shape: dict[st
         reply = await provider.complete(CITIES)
 
     assert len(BODY) / 64 * 0.03 > 0.6
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert_contract(session, reply)
 
 
@@ -154,19 +154,4 @@ async def test_a_server_that_is_stopped_politely_cuts_an_answer_that_nobody_can_
 
 def test_the_broken_replies_are_cut_from_one_that_is_whole() -> None:
     assert HEALTHY[True] == Reply(200, SSE, BODY)
-    assert reasoning_item()["content"][0]["text"] == THOUGHT_TEXT
-
-
-@pytest.mark.parametrize("named", [True, False], ids=["with an event line", "without an event line"])
-async def test_a_large_event_that_keeps_coming_is_waited_for(named: bool) -> None:
-    large = event("response.completed", response=response(message_item("x" * 30_000)))  # its type is at its end
-    slow = streamed(large if named else large.partition(b"\n")[2], piece=1000, delay_between_pieces=0.03)
-
-    async with (
-        ReplayServer(slow) as server,
-        asking(server, stream_idle_timeout=0.6, max_retries=0) as (session, provider),
-    ):
-        reply = await provider.complete(CITIES)
-
-    assert said(reply) == [("text", "x" * 30_000)]
-    assert_contract(session, reply)
+    assert reasoning_item()["content"][0]["text"] == REASONING_TEXT

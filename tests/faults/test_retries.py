@@ -11,28 +11,28 @@ from amplifier_core.message_models import ChatRequest
 from amplifier_module_provider_vllm import CallKeywords
 from tests.support.asking import CITIES, asking
 from tests.support.exchange import said
-from tests.support.fault_table import STALLED_AT, STATUSES
+from tests.support.fault_table import STALL_OFFSET, STATUSES
 from tests.support.observed import Told, assert_contract, attempts, seen, told
 from tests.support.replay import ReplayServer, Reply
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, refusal, streamed
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, refusal, sse_reply
 
 BUSY = refusal(503, "The engine is currently busy.")
-CUT = streamed(*EVENTS, cut_at=STALLED_AT, ending="cut")
+CUT = sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut")
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
 async def test_every_attempt_of_a_stream_begins_anew() -> None:
     """Once cut late, once early, once before anything was seen, and then whole."""
-    cuts = [CUT, streamed(*EVENTS, cut_at=STALLED_AT // 2, ending="cut"), BUSY]
+    cuts = [CUT, sse_reply(*EVENTS, cut_at=STALL_OFFSET // 2, ending="cut"), BUSY]
 
     async with ReplayServer(*cuts, HEALTHY[True]) as server, asking(server) as (session, provider):
         reply = await provider.complete(CITIES)
 
     *broken, whole = (seen(attempt) for attempt in attempts(session.events))
-    assert said(reply) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert told(session) == Told(1, ["ok"], retries=3, aborted=2)
-    assert whole == THOUGHT_TEXT + ANSWER_TEXT
+    assert whole == REASONING_TEXT + ANSWER_TEXT
     assert all(part and whole.startswith(part) for part in broken)
     assert_contract(session, reply)
 
@@ -76,9 +76,9 @@ async def test_what_cannot_pass_is_not_tried_again(name: str, stream: bool) -> N
         (BUSY, {"max_retries": 1_000}),
         (CUT, {"max_retries": 1_000}),
         (refusal(429, retry_after="200"), {}),
-        (streamed(*EVENTS, ending="stall", cut_at=STALLED_AT), {}),
-        (streamed(*EVENTS, cut_at=STALLED_AT, ending="stall", drip=EVENTS[0]), {}),
-        (streamed(delay_before_headers=3600), {}),
+        (sse_reply(*EVENTS, ending="stall", cut_at=STALL_OFFSET), {}),
+        (sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall", drip=EVENTS[0]), {}),
+        (sse_reply(delay_before_headers=3600), {}),
         (refusal(503), {"startup_timeout": 3600, "max_retries": 0}),
     ],
     ids=["busy", "cut", "a long wait asked for", "stall", "endless", "no headers", "starting"],
@@ -106,7 +106,7 @@ async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str
 
 
 async def test_without_a_timeout_of_the_caller_a_stream_may_take_any_time() -> None:
-    slow = streamed(*EVENTS, piece=250, delay_between_pieces=0.05)
+    slow = sse_reply(*EVENTS, piece=250, delay_between_pieces=0.05)
 
     async with ReplayServer(slow) as server, asking(server, stream_idle_timeout=5) as (_, provider):
         reply = await provider.complete(ChatRequest(messages=CITIES.messages))

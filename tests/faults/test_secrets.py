@@ -41,7 +41,7 @@ ECHOES: Final[dict[str, Reply]] = {
 PATHS: Final[dict[str, tuple[Reply, Reply]]] = {
     "healthy": (HEALTHY[True], HEALTHY[False]),
     **{name: (answer, answer) for name, answer in ECHOES.items()},
-    **{name: (fault.streamed, fault.whole) for name, fault in FAULTS.items()},
+    **{name: (fault.sse_reply, fault.whole_reply) for name, fault in FAULTS.items()},
 }
 IMPATIENT: Final[dict[str, Any]] = {"max_retries": 1, "stream_idle_timeout": 5}
 

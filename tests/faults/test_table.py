@@ -7,7 +7,7 @@ from tests.support.exchange import said
 from tests.support.fault_table import FAULTS, Fault
 from tests.support.observed import Told, assert_contract, attempts, seen, told
 from tests.support.replay import ReplayServer
-from tests.support.wire import ANSWER_TEXT, HEALTHY, THOUGHT_TEXT
+from tests.support.wire import ANSWER_TEXT, HEALTHY, REASONING_TEXT
 
 PASSING = {name: fault for name, fault in FAULTS.items() if fault.retries}
 """All but what is never tried again."""
@@ -20,14 +20,14 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(always=fault.reply(stream)) as server,
-        asking(server, use_streaming=stream, **fault.patience) as (session, provider),
+        asking(server, use_streaming=stream, **fault.config) as (session, provider),
     ):
         with pytest.raises(fault.error) as raised:
             await provider.complete(CITIES)
 
-    error, visible = raised.value, fault.seen if stream else ""
+    error, visible = raised.value, fault.text if stream else ""
     assert (type(error), error.provider, error.model) == (fault.error, "vllm", "tiny-qwen3")
-    assert (error.status_code, fault.says in str(error)) == (fault.status, True), str(error)
+    assert (error.status_code, fault.message in str(error)) == (fault.status, True), str(error)
     assert len(server.asked) == 1 + fault.retries
     assert told(session) == Told(1, ["error"], fault.retries, aborted=(1 + fault.retries) if visible else 0)
     assert {text for attempt in attempts(session.events) if (text := seen(attempt))} == {visible} - {""}
@@ -39,10 +39,10 @@ async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: 
 async def test_a_fault_that_passes_costs_one_retry(fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(fault.reply(stream), HEALTHY[stream]) as server,
-        asking(server, use_streaming=stream, **fault.patience) as (session, provider),
+        asking(server, use_streaming=stream, **fault.config) as (session, provider),
     ):
         response = await provider.complete(CITIES)
 
-    assert said(response) == [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=1, aborted=1 if stream and fault.seen else 0)
+    assert said(response) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert told(session) == Told(1, ["ok"], retries=1, aborted=1 if stream and fault.text else 0)
     assert_contract(session, response)

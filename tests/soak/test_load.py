@@ -19,20 +19,20 @@ from tests.support.observed import assert_contract, attempts, seen
 from tests.support.oddities import ODDITIES
 from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Event, Session, open_session, vllm
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, THOUGHT_TEXT, streamed
+from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
 
 STREAMS: Final = 1_000
 TURNS: Final = 10_000
 SOAK_SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "120"))
 WORKERS: Final = 16
 CITIES: Final = user("Which cities?")
-WHOLE_ANSWER: Final = [("thinking", THOUGHT_TEXT), ("text", ANSWER_TEXT)]
+WHOLE_ANSWER: Final = [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
 MOST_GROWTH: Final = 4 * 2**20
 """Bytes, over nine thousand turns: what Python's allocator may take and keep, and less than 0.5 kB a turn."""
 
 
 async def test_a_thousand_streams_at_once_are_all_answered() -> None:
-    slow = streamed(*EVENTS, piece=300, delay_between_pieces=0.5)
+    slow = sse_reply(*EVENTS, piece=300, delay_between_pieces=0.5)
 
     async with ReplayServer(always=slow) as server, open_session(vllm(server.base_url, max_retries=0)) as session:
         most: list[int] = []
@@ -105,7 +105,7 @@ class RandomServer(ReplayServer):
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
         self._chance = chance
-        faults = [reply for fault in FAULTS.values() for reply in (fault.streamed, fault.whole)]
+        faults = [reply for fault in FAULTS.values() for reply in (fault.sse_reply, fault.whole_reply)]
         self._wrong = [reply for reply in [*faults, *ODDITIES.values()] if len(reply.body) < 1_000_000]
 
     def _answer(self, asked: Any) -> Reply:
@@ -149,7 +149,7 @@ def _assert_streamed_well(call: Session) -> None:
     match end["status"]:
         case "ok":
             *_, stands = (seen(attempt) for attempt in attempts(call.events))
-            assert sorted(stands) == sorted(THOUGHT_TEXT + ANSWER_TEXT)
+            assert sorted(stands) == sorted(REASONING_TEXT + ANSWER_TEXT)
         case "error":
             assert_contract(call, None)
 

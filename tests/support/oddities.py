@@ -5,16 +5,16 @@ from typing import Final
 
 from tests.support.replay import Reply
 from tests.support.wire import (
-    ANSWER,
+    ANSWER_DELTAS,
     COMPLETED,
     EVENTS,
+    MESSAGE,
     OPENING,
-    SPEAKING,
-    THINKING,
+    REASONING,
     event,
-    streamed,
+    sse_reply,
     text_delta,
-    whole,
+    whole_reply,
 )
 
 BODY: Final = b"".join(EVENTS)
@@ -32,35 +32,35 @@ def repeated(*events: bytes) -> list[bytes]:
 
 
 ODDITIES: Mapping[str, Reply] = {
-    "garbage after the terminal event": streamed(*EVENTS, GARBAGE),
-    "garbage in a later read": streamed(*EVENTS, GARBAGE, piece=len(BODY), delay_between_pieces=0.05),
-    "cut after the terminal event": streamed(*EVENTS, ending="cut"),
-    "reset after the terminal event": streamed(*EVENTS, ending="reset"),
-    "silence after the terminal event": streamed(*EVENTS, ending="stall"),
-    "endless pings after the terminal event": streamed(*EVENTS, ending="stall", drip=PING),
-    "no blank line after the terminal event": streamed(BODY.rstrip(b"\n")),
-    "the terminal event twice": streamed(*EVENTS, COMPLETED),
-    "a failure after the terminal event": streamed(*EVENTS, event("error", message="too late")),
-    "text of an item never opened": streamed(*OPENING, *THINKING, *map(text_delta, ANSWER), COMPLETED),
-    "items never opened nor closed": streamed(*OPENING, *THINKING[1:-1], *SPEAKING[1:-1], COMPLETED),
-    "nothing but the terminal event": streamed(COMPLETED),
-    "indices with gaps": streamed(RENUMBERED),
-    "opened twice and closed twice": streamed(
-        *OPENING, *repeated(THINKING[0]), *THINKING[1:-1], *repeated(THINKING[-1]),
-        *repeated(SPEAKING[0]), *SPEAKING[1:-1], *repeated(SPEAKING[-1]), COMPLETED,
+    "garbage after the terminal event": sse_reply(*EVENTS, GARBAGE),
+    "garbage in a later read": sse_reply(*EVENTS, GARBAGE, piece=len(BODY), delay_between_pieces=0.05),
+    "cut after the terminal event": sse_reply(*EVENTS, ending="cut"),
+    "reset after the terminal event": sse_reply(*EVENTS, ending="reset"),
+    "silence after the terminal event": sse_reply(*EVENTS, ending="stall"),
+    "endless pings after the terminal event": sse_reply(*EVENTS, ending="stall", drip=PING),
+    "no blank line after the terminal event": sse_reply(BODY.rstrip(b"\n")),
+    "the terminal event twice": sse_reply(*EVENTS, COMPLETED),
+    "a failure after the terminal event": sse_reply(*EVENTS, event("error", message="too late")),
+    "text of an item never opened": sse_reply(*OPENING, *REASONING, *map(text_delta, ANSWER_DELTAS), COMPLETED),
+    "items never opened nor closed": sse_reply(*OPENING, *REASONING[1:-1], *MESSAGE[1:-1], COMPLETED),
+    "nothing but the terminal event": sse_reply(COMPLETED),
+    "indices with gaps": sse_reply(RENUMBERED),
+    "opened twice and closed twice": sse_reply(
+        *OPENING, *repeated(REASONING[0]), *REASONING[1:-1], *repeated(REASONING[-1]),
+        *repeated(MESSAGE[0]), *MESSAGE[1:-1], *repeated(MESSAGE[-1]), COMPLETED,
     ),
-    "closed and then opened": streamed(
-        *OPENING, THINKING[-1], *THINKING[:-1], *SPEAKING, COMPLETED
+    "closed and then opened": sse_reply(
+        *OPENING, REASONING[-1], *REASONING[:-1], *MESSAGE, COMPLETED
     ),
-    "an end for an item that never was": streamed(
-        *OPENING, *THINKING, *SPEAKING, event("response.output_text.done", text="?", **AT_9), COMPLETED
+    "an end for an item that never was": sse_reply(
+        *OPENING, *REASONING, *MESSAGE, event("response.output_text.done", text="?", **AT_9), COMPLETED
     ),
-    "comments, pings and unknown events between": streamed(
+    "comments, pings and unknown events between": sse_reply(
         *(piece for each in EVENTS for piece in (b": hello\n\n", PING, event("response.queued", **AT_9), each))
     ),
-    "lines that end as in Windows": streamed(BODY.replace(b"\n", b"\r\n"), piece=7),
-    "byte by byte": streamed(*EVENTS, piece=1),
-    "no event lines": streamed(*(each.partition(b"\n")[2] for each in EVENTS), b"data: [DONE]\n\n"),
-    "a whole reply where a stream was asked for": whole(),
-    "a stream where a whole reply was asked for": streamed(*EVENTS),
+    "lines that end as in Windows": sse_reply(BODY.replace(b"\n", b"\r\n"), piece=7),
+    "byte by byte": sse_reply(*EVENTS, piece=1),
+    "no event lines": sse_reply(*(each.partition(b"\n")[2] for each in EVENTS), b"data: [DONE]\n\n"),
+    "a whole reply where a stream was asked for": whole_reply(),
+    "a stream where a whole reply was asked for": sse_reply(*EVENTS),
 }  # fmt: skip

@@ -5,26 +5,26 @@ from typing import Any
 from tests.support.replay import Reply, json_reply
 
 
-def thought(text: str) -> dict[str, Any]:
+def reasoning_item(text: str) -> dict[str, Any]:
     part = {"type": "reasoning_text", "text": text}
     return {"type": "reasoning", "id": "rs", "summary": [], "content": [part]}
 
 
-def message(text: str) -> dict[str, Any]:
+def message_item(text: str) -> dict[str, Any]:
     return {"type": "message", "id": "msg", "content": [{"type": "output_text", "text": text}]}
 
 
-def call(arguments: str, name: str = "get_weather", call_id: str = "call_1") -> dict[str, Any]:
+def call_item(arguments: str, name: str = "get_weather", call_id: str = "call_1") -> dict[str, Any]:
     return {"type": "function_call", "id": "fc", "call_id": call_id, "name": name, "arguments": arguments}
 
 
-def whole(*output: dict[str, Any], response_id: str = "resp_1", **fields: Any) -> Reply:
+def full_reply(*output: dict[str, Any], response_id: str = "resp_1", **fields: Any) -> Reply:
     """A reply that came to its end, at 100 tokens in and 10 out."""
     usage = {"input_tokens": 100, "output_tokens": 10}
     body = {"id": response_id, "status": "completed", "output": output, "usage": usage}
     return json_reply(200, body | fields)
 
 
-def cut(*output: dict[str, Any], reason: str = "max_output_tokens") -> Reply:
+def cut_reply(*output: dict[str, Any], reason: str = "max_output_tokens") -> Reply:
     """A reply that ended before it was whole."""
-    return whole(*output, status="incomplete", incomplete_details={"reason": reason})
+    return full_reply(*output, status="incomplete", incomplete_details={"reason": reason})

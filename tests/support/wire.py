@@ -6,9 +6,9 @@ from typing import Any
 
 from tests.support.replay import Reply, json_reply
 
-THOUGHT = ("They ", "want ", "cities.")
-ANSWER = ("Zürich, ", "東京, ", "and ", "Paris 🗼.")
-THOUGHT_TEXT, ANSWER_TEXT = "".join(THOUGHT), "".join(ANSWER)
+REASONING_DELTAS = ("They ", "want ", "cities.")
+ANSWER_DELTAS = ("Zürich, ", "東京, ", "and ", "Paris 🗼.")
+REASONING_TEXT, ANSWER_TEXT = "".join(REASONING_DELTAS), "".join(ANSWER_DELTAS)
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
 JSON = {"content-type": "application/json"}
@@ -32,7 +32,7 @@ def item_done(item: dict[str, Any], output_index: int) -> bytes:
     return event("response.output_item.done", item=item, output_index=output_index)
 
 
-def reasoning_item(text: str = THOUGHT_TEXT) -> dict[str, Any]:
+def reasoning_item(text: str = REASONING_TEXT) -> dict[str, Any]:
     return {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
 
 
@@ -49,32 +49,35 @@ def response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 OPENING = [event("response.created", response={"id": "resp_1"}), event("response.in_progress", response={})]
-THINKING = [
+REASONING = [
     item_added(reasoning_item(""), 0),
-    *(event("response.reasoning_text.delta", delta=piece, output_index=0, content_index=0) for piece in THOUGHT),
+    *(
+        event("response.reasoning_text.delta", delta=piece, output_index=0, content_index=0)
+        for piece in REASONING_DELTAS
+    ),
     item_done(reasoning_item(), 0),
 ]
-SPEAKING = [
+MESSAGE = [
     item_added(message_item(""), 1),
-    *(text_delta(piece) for piece in ANSWER),
+    *(text_delta(piece) for piece in ANSWER_DELTAS),
     item_done(message_item(), 1),
 ]
 COMPLETED = event("response.completed", response=response(reasoning_item(), message_item()))
 
-EVENTS: Sequence[bytes] = [*OPENING, *THINKING, *SPEAKING, COMPLETED]
+EVENTS: Sequence[bytes] = [*OPENING, *REASONING, *MESSAGE, COMPLETED]
 """The whole stream; each entry is one event with its blank line."""
 
-BEFORE_THE_LAST_WORD = sum(map(len, EVENTS[:-3]))
+LAST_DELTA_OFFSET = sum(map(len, EVENTS[:-3]))
 """Where the stream's last piece of text begins."""
 
-WHOLE = json.dumps(response(reasoning_item(), message_item()), ensure_ascii=False).encode()
+REPLY_BODY = json.dumps(response(reasoning_item(), message_item()), ensure_ascii=False).encode()
 
 
-def streamed(*events: bytes, **shape: Any) -> Reply:
+def sse_reply(*events: bytes, **shape: Any) -> Reply:
     return Reply(200, SSE, b"".join(events), **shape)
 
 
-def whole(body: bytes = WHOLE, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
+def whole_reply(body: bytes = REPLY_BODY, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
     return Reply(200, JSON if headers is None else headers, body, **shape)
 
 
@@ -82,10 +85,10 @@ def page(status: int, html: str) -> Reply:
     return Reply(status, HTML, html.encode())
 
 
-def refusal(status: int, said: str = "no", **headers: str) -> Reply:
+def refusal(status: int, message: str = "no", **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return json_reply(status, {"error": {"message": said, "type": "Error", "param": None, "code": status}}, named)
+    return json_reply(status, {"error": {"message": message, "type": "Error", "param": None, "code": status}}, named)
 
 
-HEALTHY = {True: streamed(*EVENTS), False: whole()}
+HEALTHY = {True: sse_reply(*EVENTS), False: whole_reply()}
 """The right answer, by whether it is streamed."""
