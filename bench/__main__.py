@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.alone import BrokenRunError
 from bench.charts import can_draw, draw_concurrency, draw_history, draw_streaming
 from bench.concurrency import Sweep, measure_concurrency
 from bench.figures import measure_figures
 from bench.history import Lengths, measure_blocking, measure_history
+from bench.isolated import BrokenRunError
 from bench.real_server import measure_real_server
 from bench.results import Results, machine, read_results, tables, with_results, write_results
 from bench.streaming import measure_streaming

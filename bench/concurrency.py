@@ -4,8 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from bench.alone import BrokenRunError, alone
 from bench.contenders import OURS, SDK, named
+from bench.isolated import BrokenRunError, run_isolated
 from bench.recorded_stream import STAMP, scaled
 from bench.replay_server import replaying
 
@@ -48,10 +48,10 @@ def measure_concurrency(sweep: Sweep) -> list[Crowd]:
 def _crowd(name: str, streams: int, tokens: int, seconds: float) -> Crowd:
     each = min(LONGEST, max(100, tokens // streams))
     with replaying(each) as base_url:
-        rate = alone(_tokens_per_second, name, base_url, streams, each)
+        rate = run_isolated(_tokens_per_second, name, base_url, streams, each)
     steady = round(HUMAN_PACE * seconds)
     with replaying(steady, HUMAN_PACE) as base_url:
-        late, pieces = alone(_late, name, base_url, streams, steady)
+        late, pieces = run_isolated(_late, name, base_url, streams, steady)
     return Crowd(name, streams, rate, late * 1000, pieces)
 
 

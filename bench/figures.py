@@ -17,11 +17,11 @@ from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
-from bench.alone import BrokenRunError, alone
 from bench.contenders import FLOOR, OURS, SDK, named
 from bench.conversation import amplifier_messages, conversation
+from bench.isolated import BrokenRunError, run_isolated
 from bench.replay_server import replaying
-from tests.support.requests import encoded
+from tests.support.requests import encode_messages
 
 IMPORTED_ANYWAY = "import openai, amplifier_core, amplifier_core.message_models, amplifier_core.llm_errors"
 
@@ -49,11 +49,11 @@ class Figures:
 
 def measure_figures(repetitions: int) -> Figures:
     with replaying(50) as base_url:
-        ours, sdk, raw = (alone(_first_ms, one.name, base_url, 10 * repetitions) for one in (OURS, SDK, FLOOR))
-        growth = alone(_growth_kib, base_url, 200 * repetitions)
+        ours, sdk, raw = (run_isolated(_first_ms, one.name, base_url, 10 * repetitions) for one in (OURS, SDK, FLOOR))
+        growth = run_isolated(_growth_kib, base_url, 200 * repetitions)
     with replaying(200, 50.0) as base_url:
-        memory = alone(_memory_kib, base_url, 40 * repetitions)
-    return Figures(*alone(_pure_ms, repetitions), _import_ms(repetitions), ours, sdk, raw, memory, growth)
+        memory = run_isolated(_memory_kib, base_url, 40 * repetitions)
+    return Figures(*run_isolated(_pure_ms, repetitions), _import_ms(repetitions), ours, sdk, raw, memory, growth)
 
 
 def reply_of(items: int) -> bytes:
@@ -77,7 +77,7 @@ def _item(n: int) -> dict[str, Any]:
 def _pure_ms(repetitions: int) -> tuple[float, float, float, float]:
     """The parts that only compute, in the order of the figures."""
     short, middle, long = (
-        _best_ms(repetitions, encoded, *amplifier_messages(conversation(count))) for count in (1000, 2000, 4000)
+        _best_ms(repetitions, encode_messages, *amplifier_messages(conversation(count))) for count in (1000, 2000, 4000)
     )
     return short, middle, long, _best_ms(repetitions, _converted, reply_of(1000))
 

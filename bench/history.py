@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from bench.alone import BrokenRunError, alone
 from bench.contender import Ask, Contender
 from bench.contenders import HISTORY, OURS, SDK, named
 from bench.conversation import conversation, response_items
+from bench.isolated import BrokenRunError, run_isolated
 from bench.recorded_stream import scaled
 from bench.replay_server import received, replaying
 
@@ -60,7 +60,7 @@ def measure_history(lengths: Lengths) -> list[CallCost]:
 def measure_blocking(lengths: Lengths) -> list[Blocking]:
     with replaying(1) as base_url:
         return [
-            alone(_blocking, one.name, base_url, messages, characters, lengths)
+            run_isolated(_blocking, one.name, base_url, messages, characters, lengths)
             for one in (OURS, SDK)
             for messages, characters in lengths.blocking
         ]

@@ -20,7 +20,7 @@ from amplifier_core.message_models import ChatRequest, Message, TextBlock, Think
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.rig.launch import Launch
 from tests.rig.prompts import RENDERING, Wire
-from tests.rig.server import serving_launches
+from tests.rig.server import serve_launches
 
 STEPS = 10
 LINES_OF_A_RESULT = 40
@@ -83,10 +83,10 @@ async def measure(base_url: str, placement: Placement, steps: int = STEPS) -> li
             # Only the prompt matters here: a tiny model far from its script may well reply with nothing.
             with suppress(ProviderUnavailableError):
                 await provider.complete(_request(placement(_history(step))), max_output_tokens=TOKENS_OF_A_REPLY)
-            prompt, usage = await wire.tokens(wire.asked[-1]), wire.replied[-1]["usage"]
+            prompt, usage = await wire.tokens(wire.request_bodies[-1]), wire.reply_bodies[-1]["usage"]
             assert usage["input_tokens"] == len(prompt), "the tokens compared are not those that the model read"
             possible = _shared(before, prompt) // block * block
-            text = await wire.text(wire.asked[-1]["model"], prompt)
+            text = await wire.text(wire.request_bodies[-1]["model"], prompt)
             measured.append(Step(len(prompt), possible, usage["input_tokens_details"]["cached_tokens"], text))
             before = prompt
         return measured
@@ -151,7 +151,7 @@ async def _compare(base_url: str) -> tuple[list[Step], list[Step]]:
 
 
 def main() -> None:
-    with serving_launches(SERVERS) as servers:
+    with serve_launches(SERVERS) as servers:
         for launch, server in zip(SERVERS, servers, strict=True):
             title = " ".join([launch.model, *launch.extra_flags])
             print(_table(title, *asyncio.run(_compare(server.base_url))), end="\n\n")

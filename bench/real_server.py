@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from bench.alone import BrokenRunError, alone
 from bench.contender import MODEL
 from bench.contenders import FLOOR, OURS, named
-from tests.rig.server import serving
+from bench.isolated import BrokenRunError, run_isolated
+from tests.rig.server import serve_model
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class _Reply:
 
 
 def measure_real_server(repetitions: int) -> Overhead:
-    with serving(MODEL) as server:
-        return alone(_overhead, server.base_url, repetitions)
+    with serve_model(MODEL) as server:
+        return run_isolated(_overhead, server.base_url, repetitions)
 
 
 def _overhead(base_url: str, repetitions: int) -> Overhead:

@@ -6,7 +6,7 @@ from functools import cache
 from itertools import cycle, groupby, islice
 from typing import Any
 
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 
 RECORDING = "tiny-qwen3", "r5_long_whole_stream"
 WITHOUT_REASONING = "tiny-qwen3", "thinking_off_kwargs_stream"
@@ -36,7 +36,7 @@ def scaled(tokens: int, *, stamped: bool = False) -> RecordedStream:
     A reply of one token is cut from a recording without reasoning: the other would keep a token of each.
     """
     recording = WITHOUT_REASONING if tokens == 1 else RECORDING
-    recorded_events = [_parsed(block) for block in recorded(*recording).body.split(b"\n\n") if block]
+    recorded_events = [_parsed(block) for block in load_recording(*recording).body.split(b"\n\n") if block]
     factor = tokens / sum(_is_delta(event) for event in recorded_events)
     events: list[Json] = []
     texts: dict[str, str] = {}
@@ -55,7 +55,7 @@ def scaled(tokens: int, *, stamped: bool = False) -> RecordedStream:
 
 def chat_token() -> RecordedStream:
     """The same token from /v1/chat/completions: the chunk with the role, the token, the finish reason, the end."""
-    role, token, *_, finish, done = (block + b"\n\n" for block in recorded(*CHAT).body.split(b"\n\n") if block)
+    role, token, *_, finish, done = (block + b"\n\n" for block in load_recording(*CHAT).body.split(b"\n\n") if block)
     answer = json.loads(token.removeprefix(b"data: "))["choices"][0]["delta"]["content"]
     return RecordedStream((role, token, finish, done), 1, answer)
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from bench.recorded_stream import STAMP, RecordedStream, chat_token, scaled
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 
 WRITE = 256 * 1024
 """Bytes handed to the socket at a time at full speed."""
@@ -113,7 +113,7 @@ def _chunk(event: bytes) -> bytes:
 
 
 def _card() -> bytes:
-    cards = recorded("tiny-qwen3", "get_v1_models").json
+    cards = load_recording("tiny-qwen3", "get_v1_models").json
     cards["data"][0]["max_model_len"] = 131_072
     return json.dumps(cards).encode()
 

@@ -4,8 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from bench.alone import BrokenRunError, alone
 from bench.contenders import STREAMING, named
+from bench.isolated import BrokenRunError, run_isolated
 from bench.recorded_stream import scaled
 from bench.replay_server import replaying
 
@@ -22,7 +22,7 @@ class Cost:
 def measure_streaming(tokens: int, repetitions: int) -> list[Cost]:
     """Every contender that is installed, one after the other, on the same stream."""
     with replaying(tokens) as base_url:
-        return [alone(_cost, one.name, base_url, tokens, repetitions) for one in STREAMING if one.installed]
+        return [run_isolated(_cost, one.name, base_url, tokens, repetitions) for one in STREAMING if one.installed]
 
 
 def _cost(name: str, base_url: str, tokens: int, repetitions: int) -> Cost:

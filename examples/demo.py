@@ -56,9 +56,9 @@ def _server() -> Iterator[dict[str, Any]]:
         model = os.environ.get("VLLM_MODEL")
         yield vllm(own, **({"default_model": model} if model else {}))
         return
-    from tests.rig.server import serving  # what it needs is not needed with a server of one's own
+    from tests.rig.server import serve_model  # what it needs is not needed with a server of one's own
 
-    with serving(TINY_MODEL) as server:
+    with serve_model(TINY_MODEL) as server:
         yield vllm(server.base_url, default_model=server.model, api_key="EMPTY", temperature=0)
 
 

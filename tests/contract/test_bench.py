@@ -14,7 +14,7 @@ from bench.conversation import conversation, response_items
 from bench.recorded_stream import RECORDING, chat_token, scaled
 from bench.replay_server import received, replaying
 from bench.results import BEGIN, END, Results, with_results
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 
 
 @pytest.mark.parametrize("part", ["streaming", "concurrency", "history", "figures"])
@@ -30,7 +30,7 @@ async def test_a_part_runs_and_writes_what_it_found(part: str, tmp_path: Path) -
 
 
 def test_a_stream_as_long_as_its_recording_is_the_recording() -> None:
-    body = recorded(*RECORDING).body
+    body = load_recording(*RECORDING).body
     tokens = body.count(b".delta\ndata: ")
 
     stream = scaled(tokens)

@@ -18,11 +18,11 @@ from amplifier_core.message_models import (
 
 from amplifier_module_provider_vllm import VLLMProvider, on_session_ready
 from amplifier_module_provider_vllm._tool_repair import NO_RESULT
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, json_reply
-from tests.support.requests import encoded
-from tests.support.routes import replied, routed_client
+from tests.support.requests import encode_messages
+from tests.support.routes import http_response, routed_client
 
 QUESTION = Message(role="user", content="What is the weather in Paris?")
 WEATHER = ToolSpec(
@@ -30,7 +30,7 @@ WEATHER = ToolSpec(
     description="The weather of a city.",
     parameters={"type": "object", "properties": {"city": {"type": "string"}}},
 )
-ANSWER, TOOL = recorded("tiny-qwen3", "r1_answer_stream"), recorded("tiny-qwen3", "r2_tool_stream")
+ANSWER, TOOL = load_recording("tiny-qwen3", "r1_answer_stream"), load_recording("tiny-qwen3", "r2_tool_stream")
 
 
 def request(*messages: Message, **fields: Any) -> ChatRequest:
@@ -46,7 +46,7 @@ async def test_the_server_is_asked_what_the_encoder_says() -> None:
         await provider.complete(request(*messages, **fields), temperature=0.0, max_output_tokens=40)
 
     overrides = {"temperature": 0.0, "max_output_tokens": 40}
-    expected = encoded(*messages, request=fields, overrides=overrides, config=config)
+    expected = encode_messages(*messages, request=fields, overrides=overrides, config=config)
     models, asked = server.requests
     assert asked.json == expected | {"model": "tiny-qwen3"}
     assert (models.path, models.headers["x-session-id"]) == ("/v1/models", "s1")
@@ -85,7 +85,7 @@ async def test_which_model_is_asked(
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, **config) as provider:
         await provider.complete(request(**asked), **kwargs)
 
-    assert server.asked[0]["model"] == model
+    assert server.request_bodies[0]["model"] == model
 
 
 async def test_several_models_and_none_chosen_are_listed() -> None:
@@ -105,22 +105,22 @@ async def test_a_server_that_lists_no_models_still_answers() -> None:
     ):
         await provider.complete(request())
 
-    assert "max_output_tokens" not in server.asked[0]
+    assert "max_output_tokens" not in server.request_bodies[0]
 
 
 async def test_limits_are_known_before_the_first_call_and_asked_for_once() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener) as provider:
-        await listener.coordinator.mount("providers", provider, name="vllm")
-        await on_session_ready(listener.coordinator)
-        await on_session_ready(listener.coordinator)
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder) as provider:
+        await recorder.coordinator.mount("providers", provider, name="vllm")
+        await on_session_ready(recorder.coordinator)
+        await on_session_ready(recorder.coordinator)
         info = provider.get_model_info()
         await provider.complete(request())
 
     assert (info.id, info.context_window, info.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
     assert [asked.path for asked in server.requests] == ["/v1/models", "/v1/responses"]
-    assert server.asked[0]["max_output_tokens"] == 2048
+    assert server.request_bodies[0]["max_output_tokens"] == 2048
 
 
 async def test_the_only_model_is_the_one_that_a_call_asks_even_if_it_is_a_lora() -> None:
@@ -133,7 +133,7 @@ async def test_the_only_model_is_the_one_that_a_call_asks_even_if_it_is_a_lora()
         await provider.complete(request())
 
     assert (info.id, info.context_window) == ("lora", 8192)
-    assert server.asked[0]["model"] == "lora"
+    assert server.request_bodies[0]["model"] == "lora"
 
 
 async def test_models_are_listed_with_their_limits() -> None:
@@ -154,7 +154,9 @@ async def test_a_dead_server_fails_the_listing() -> None:
 
 async def test_a_wrong_key_says_what_to_set_and_not_what_it_was() -> None:
     router = respx.MockRouter()
-    router.get("http://vllm.test/v1/models").mock(return_value=replied(recorded("tiny-qwen3-auth", "auth_basic")))
+    router.get("http://vllm.test/v1/models").mock(
+        return_value=http_response(load_recording("tiny-qwen3-auth", "auth_basic"))
+    )
     provider = VLLMProvider(client=routed_client(router).with_options(api_key="very-secret"))
 
     with pytest.raises(AuthenticationError) as raised:
@@ -179,17 +181,17 @@ async def test_a_wrong_key_says_what_to_set_and_not_what_it_was() -> None:
 async def test_a_broken_history_is_mended_every_time_and_said(
     history: list[Message], unanswered: list[str], orphaned: list[str], answer: str | None
 ) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         for _ in range(2):
             await provider.complete(request(*history))
 
-    first, second = listener.named("provider:tool_sequence_repaired")
+    first, second = recorder.payloads("provider:tool_sequence_repaired")
     assert [told["unanswered_calls"] for told in (first, second)] == [unanswered] * 2
     assert [told["orphaned_results"] for told in (first, second)] == [orphaned] * 2
-    assert server.asked[0] == server.asked[1]
-    assert server.asked[0]["input"][-1].get("output") == answer
+    assert server.request_bodies[0] == server.request_bodies[1]
+    assert server.request_bodies[0]["input"][-1].get("output") == answer
 
 
 async def test_closing_is_harmless_and_a_later_call_opens_anew() -> None:

@@ -6,8 +6,8 @@ import pytest
 from amplifier_core.llm_errors import AuthenticationError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest, Message, ToolCallBlock, ToolSpec
 
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, json_reply
 from tests.support.replies import call_item, cut_reply, full_reply, message_item, reasoning_item
 
@@ -15,7 +15,7 @@ OURS: dict[str, Any] = {"max_output_tokens": 10}
 """A cap of ours, in tokens; the caller's is `max_tokens`, or `max_output_tokens` in the request."""
 
 BUSY = json_reply(503, {"error": {"message": "busy"}})
-REFUSED = recorded("tiny-qwen3-auth", "auth_wrong")
+REFUSED = load_recording("tiny-qwen3-auth", "auth_wrong")
 HISTORY = [
     Message(role="system", content="Be brief."),
     Message(role="user", content="What is the weather in Paris?"),
@@ -35,7 +35,7 @@ async def test_it_goes_on_with_the_same_request_and_a_longer_input_and_costs_wha
     async with ReplayServer(*rounds) as server, provider_at(server.base_url, **OURS) as provider:
         response: Any = await provider.complete(REQUEST)
 
-    first, second, third = server.asked
+    first, second, third = server.request_bodies
     said = {"type": "message", "role": "assistant", "id": f"msg_{len(first['input']) + 1}", "status": "incomplete"}
     reasoning = {"effort": "none"}
     assert second | {"input": []} == first | {"input": [], "reasoning": reasoning}
@@ -55,7 +55,7 @@ async def test_a_continuation_is_retried_like_any_round() -> None:
         response: Any = await provider.complete(REQUEST)
 
     assert response.text == "It is sunny."
-    assert server.asked[1] == server.asked[2]
+    assert server.request_bodies[1] == server.request_bodies[2]
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ async def test_a_continuation_is_retried_like_any_round() -> None:
     [pytest.param(REFUSED, AuthenticationError, id="refused"), pytest.param(BUSY, ProviderUnavailableError, id="busy")],
 )
 async def test_what_cannot_be_continued_is_an_error_and_not_half_an_answer(then: Any, error: type[Exception]) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     async with (
         ReplayServer(cut_reply(message_item("It is sun")), always=then) as server,
-        provider_at(server.base_url, listener, **OURS, max_retries=2) as provider,
+        provider_at(server.base_url, recorder, **OURS, max_retries=2) as provider,
     ):
         with pytest.raises(error):
             await provider.complete(REQUEST)
 
-    assert [told["status"] for told in listener.named("llm:response")] == ["error"]
+    assert [told["status"] for told in recorder.payloads("llm:response")] == ["error"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_a_cap_that_was_meant_costs_one_request(config: dict[str, Any], fi
     ):
         response: Any = await provider.complete(request)
 
-    assert (response.text, response.finish_reason, len(server.asked)) == ("It is sun", "length", 1)
+    assert (response.text, response.finish_reason, len(server.request_bodies)) == ("It is sun", "length", 1)
 
 
 async def test_a_filter_is_the_end() -> None:
@@ -99,7 +99,7 @@ async def test_a_filter_is_the_end() -> None:
     ):
         response: Any = await provider.complete(REQUEST)
 
-    assert (response.text, response.finish_reason, len(server.asked)) == ("It is", "content_filter", 1)
+    assert (response.text, response.finish_reason, len(server.request_bodies)) == ("It is", "content_filter", 1)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_what_cannot_go_on_is_asked_again_once_with_all_the_room_there_is(
     async with ReplayServer(cut_reply(*output), last) as server, provider_at(server.base_url, **OURS) as provider:
         response: Any = await provider.complete(REQUEST)
 
-    first, second = server.asked
+    first, second = server.request_bodies
     assert second == first | {"max_output_tokens": 4096 - 100}
     assert (response.text, response.tool_calls, response.finish_reason) == ("It is sunny.", None, "stop")
 
@@ -123,7 +123,7 @@ async def test_a_reply_that_gains_nothing_or_never_ends_is_given_up() -> None:
         response: Any = await provider.complete(REQUEST)
 
     assert (response.text, response.finish_reason) == ("again " * 6, "length")
-    assert len(server.asked) == 6
+    assert len(server.request_bodies) == 6
 
 
 def _part(text: str) -> dict[str, Any]:

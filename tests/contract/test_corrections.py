@@ -6,7 +6,7 @@ import pytest
 from amplifier_core.llm_errors import InvalidToolCallError
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.support.listening import Listener, provider_at
+from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.replay import ReplayServer
 from tests.support.replies import call_item, full_reply, message_item
 
@@ -22,16 +22,16 @@ GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
 
 @pytest.mark.parametrize("malformed", [BROKEN, '["Paris"]', '"Paris"', "null"])
 async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     first = full_reply(message_item("I look."), call_item(malformed), call_item(GOOD, call_id="call_2"))
 
     async with (
         ReplayServer(first, full_reply(call_item(GOOD, call_id="call_3"))) as server,
-        provider_at(server.base_url, listener) as provider,
+        provider_at(server.base_url, recorder) as provider,
     ):
         response: Any = await provider.complete(REQUEST)
 
-    asked, again = server.asked
+    asked, again = server.request_bodies
     added = again["input"][len(asked["input"]) :]
     assert again | {"input": []} == asked | {"input": []}
     assert [(item["type"], item.get("call_id")) for item in added] == [
@@ -45,15 +45,15 @@ async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> 
     assert added[-1]["output"].startswith("Not run: the call of 'get_weather' beside it was malformed.")
     assert [(one.id, one.arguments) for one in response.tool_calls] == [("call_3", {"city": "Paris"})]
     assert response.usage.total_tokens == 220
-    assert listener.names.count("llm:stream_aborted") == listener.names.count("llm:response") == 1
+    assert recorder.names.count("llm:stream_aborted") == recorder.names.count("llm:response") == 1
 
 
 async def test_a_model_that_mends_nothing_is_an_error_that_says_what_it_wrote() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     async with (
         ReplayServer(full_reply(call_item(BROKEN)), full_reply(call_item(BROKEN))) as server,
-        provider_at(server.base_url, listener) as provider,
+        provider_at(server.base_url, recorder) as provider,
     ):
         with pytest.raises(InvalidToolCallError) as failure:
             await provider.complete(REQUEST)
@@ -61,5 +61,5 @@ async def test_a_model_that_mends_nothing_is_an_error_that_says_what_it_wrote() 
     error = failure.value
     assert (error.tool_name, error.raw_arguments) == ("get_weather", BROKEN)
     assert (error.provider, error.model, error.retryable) == ("vllm", "tiny-qwen3", False)
-    assert len(server.asked) == 2
-    assert [told["status"] for told in listener.named("llm:response")] == ["error"]
+    assert len(server.request_bodies) == 2
+    assert [told["status"] for told in recorder.payloads("llm:response")] == ["error"]

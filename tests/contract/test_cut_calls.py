@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.support.listening import Listener, provider_at
+from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.replay import ReplayServer
 from tests.support.replies import call_item, cut_reply, full_reply, message_item, reasoning_item
 
@@ -27,13 +27,13 @@ MARKUP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n
     ],
 )
 async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(second: list[dict[str, Any]]) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     first = cut_reply(reasoning_item("Paris."), message_item("I will "))
     last = full_reply(message_item("check."), call_item('{"city": "Paris"}'))
 
     async with (
         ReplayServer(first, cut_reply(*second), last) as server,
-        provider_at(server.base_url, listener, max_output_tokens=10) as provider,
+        provider_at(server.base_url, recorder, max_output_tokens=10) as provider,
     ):
         response: Any = await provider.complete(REQUEST)
 
@@ -41,9 +41,9 @@ async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(seco
     assert told == ["Paris.", "I will check."]
     assert [(one.name, one.arguments) for one in response.tool_calls] == [("get_weather", {"city": "Paris"})]
     assert (response.finish_reason, response.usage.output_tokens) == ("tool_calls", 30)
-    assert [asked["max_output_tokens"] for asked in server.asked] == [10, 10, 3996]
-    assert server.asked[1]["input"] == server.asked[2]["input"]
-    assert _seen(listener) == {0: "Paris.", 1: "I will check."}
+    assert [asked["max_output_tokens"] for asked in server.request_bodies] == [10, 10, 3996]
+    assert server.request_bodies[1]["input"] == server.request_bodies[2]["input"]
+    assert _seen(recorder) == {0: "Paris.", 1: "I will check."}
 
 
 async def test_markup_of_a_cut_call_is_asked_again_and_blames_no_flag(caplog: pytest.LogCaptureFixture) -> None:
@@ -53,15 +53,15 @@ async def test_markup_of_a_cut_call_is_asked_again_and_blames_no_flag(caplog: py
     async with ReplayServer(first, last) as server, provider_at(server.base_url, max_output_tokens=10) as provider:
         response: Any = await provider.complete(REQUEST)
 
-    asked, again = server.asked
+    asked, again = server.request_bodies
     assert again == asked | {"max_output_tokens": 3996}
     assert [block.type for block in response.content] == ["thinking", "text", "tool_call"]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def _seen(listener: Listener) -> dict[int, str]:
+def _seen(recorder: EventRecorder) -> dict[int, str]:
     shown: dict[int, str] = {}
-    for event in listener.events:
+    for event in recorder.events:
         if event.name == "llm:stream_aborted":
             shown.clear()
         if event.name == "llm:stream_block_delta":

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, reply
 
 WEATHER = [
@@ -44,7 +44,7 @@ async def start_demo(base_url: str, *arguments: str, stdout: int, **environment:
 
 async def test_without_a_terminal_it_prints_plain_lines() -> None:
     async with ReplayServer(
-        recorded("tiny-qwen3", "r2_tool_stream"), recorded("tiny-qwen3", "r3_after_tool_stream")
+        load_recording("tiny-qwen3", "r2_tool_stream"), load_recording("tiny-qwen3", "r3_after_tool_stream")
     ) as server:
         status, written = await demo(server.base_url)
 
@@ -55,12 +55,12 @@ async def test_without_a_terminal_it_prints_plain_lines() -> None:
 
 
 async def test_the_model_and_the_question_can_be_chosen() -> None:
-    async with ReplayServer(recorded("tiny-gpt-oss", "r1_answer_stream")) as server:
+    async with ReplayServer(load_recording("tiny-gpt-oss", "r1_answer_stream")) as server:
         status, written = await demo(server.base_url, "What is the capital of France?", VLLM_MODEL="tiny-gpt-oss")
 
     assert status == 0
     assert "answer     The capital of France is Paris." in written
-    assert [body["model"] for body in server.asked] == ["tiny-gpt-oss"]
+    assert [body["model"] for body in server.request_bodies] == ["tiny-gpt-oss"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ async def test_the_model_and_the_question_can_be_chosen() -> None:
     ids=["unknown model", "wrong key"],
 )
 async def test_a_failure_is_one_line_without_a_traceback(case: tuple[str, str], said: str) -> None:
-    async with ReplayServer(recorded(*case)) as server:
+    async with ReplayServer(load_recording(*case)) as server:
         status, written = await demo(server.base_url, VLLM_MODEL="no-such")
 
     question, failure = written.splitlines()
@@ -80,7 +80,7 @@ async def test_a_failure_is_one_line_without_a_traceback(case: tuple[str, str], 
 
 
 async def test_the_keyboard_interrupts_it_in_the_middle_of_an_answer() -> None:
-    silent = reply(recorded("tiny-qwen3", "r5_long_whole_stream"), cut_at=10_000, ending="stall")
+    silent = reply(load_recording("tiny-qwen3", "r5_long_whole_stream"), cut_at=10_000, ending="stall")
 
     async with ReplayServer(silent) as server:
         process = await start_demo(server.base_url, stdout=asyncio.subprocess.PIPE)
@@ -96,7 +96,7 @@ async def test_the_keyboard_interrupts_it_in_the_middle_of_an_answer() -> None:
 
 async def test_on_a_terminal_the_answer_has_a_colour() -> None:
     ours, theirs = os.openpty()
-    async with ReplayServer(recorded("tiny-qwen3", "r1_answer_stream")) as server:
+    async with ReplayServer(load_recording("tiny-qwen3", "r1_answer_stream")) as server:
         status, _ = await demo(server.base_url, stdout=theirs, TERM="xterm-256color")
     os.close(theirs)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from amplifier_module_provider_vllm._doctor.findings import note
-from tests.support.doctoring import examined, failures
+from tests.support.doctor import failures, run_doctor
 from tests.support.replay import ReplayServer, json_reply
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
     ],
 )
 async def test_an_invalid_config_is_reported_before_any_request(config: dict[str, str], said: str) -> None:
-    found = await examined(**config)
+    found = await run_doctor(**config)
 
     assert failures(found) == {"config": "correct this key"}
     assert said in found["config"].message
@@ -26,7 +26,7 @@ async def test_an_invalid_config_is_reported_before_any_request(config: dict[str
 
 async def test_unknown_keys_are_reported() -> None:
     async with ReplayServer(models=json_reply(200, {"object": "list", "data": []})) as server:
-        found = await examined(server.base_url, temprature=1)
+        found = await run_doctor(server.base_url, temprature=1)
 
     assert found["config"] == note("config", "unknown config key 'temprature': did you mean 'temperature'?")
     assert found["models"].message == "the server has no models"

@@ -7,8 +7,8 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor import reachability
 from amplifier_module_provider_vllm._doctor.findings import fail, ok
-from tests.support.doctoring import examined, failures, outcomes, replies, saying
-from tests.support.recordings import recorded
+from tests.support.doctor import doctor_replies, failures, outcomes, run_doctor, serve_bytes
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -28,28 +28,28 @@ def models(*cards: dict[str, object]) -> Reply:
 async def test_several_models_need_a_choice() -> None:
     served = models({"id": "a", "max_model_len": 8192}, {"id": "b"})
     async with ReplayServer(models=served) as server:
-        found = await examined(server.base_url)
+        found = await run_doctor(server.base_url)
 
     assert found["models"] == fail(
         "models",
         "the server has several models: a (8,192 tokens), b (window unknown)",
         "set `default_model` (here: --model) to the one to ask",
     )
-    assert server.asked == []
+    assert server.request_bodies == []
 
 
 async def test_the_only_model_needs_no_choice_even_if_it_is_a_lora() -> None:
     served = models({"id": "lora", "parent": "somewhere-else", "max_model_len": 8192})
-    async with ReplayServer(*replies(), models=served) as server:
-        found = await examined(server.base_url)
+    async with ReplayServer(*doctor_replies(), models=served) as server:
+        found = await run_doctor(server.base_url)
 
     assert found["models"] == ok("models", "lora (8,192 tokens)")
-    assert server.asked[0]["model"] == "lora"
+    assert server.request_bodies[0]["model"] == "lora"
 
 
 async def test_a_key_that_is_not_required_is_reported() -> None:
     async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
-        found = await examined(server.base_url, api_key="sesame")
+        found = await run_doctor(server.base_url, api_key="sesame")
 
     assert found["key"] == ok("key", "set (from bundle.yaml), but not required")
 
@@ -62,8 +62,8 @@ async def test_a_key_that_is_not_required_is_reported() -> None:
     ],
 )
 async def test_a_missing_key_is_distinguished_from_a_wrong_one(config: dict[str, str], said: str) -> None:
-    async with ReplayServer(models=recorded("tiny-qwen3-auth", "auth_models_wrong")) as server:
-        found = await examined(server.base_url, **config)
+    async with ReplayServer(models=load_recording("tiny-qwen3-auth", "auth_models_wrong")) as server:
+        found = await run_doctor(server.base_url, **config)
 
     assert found["key"] == fail("key", said, "set `api_key` (VLLM_API_KEY) to the server's `--api-key`")
     assert outcomes(found) == {"reachable": "ok", "key": "fail"}
@@ -71,7 +71,7 @@ async def test_a_missing_key_is_distinguished_from_a_wrong_one(config: dict[str,
 
 async def test_a_login_in_front_of_the_server_is_distinguished_from_its_key() -> None:
     async with ReplayServer(models=page(401, "Authorization Required")) as server:
-        found = await examined(server.base_url)
+        found = await run_doctor(server.base_url)
 
     assert "a gateway in front of the server requires a login" in found["key"].message
     assert "`extra_headers`" in failures(found)["key"]
@@ -95,7 +95,7 @@ async def test_a_login_in_front_of_the_server_is_distinguished_from_its_key() ->
 )
 async def test_what_answers_instead_of_vllm_is_named(answer: Reply, said: str, remedy: str) -> None:
     async with ReplayServer(models=answer) as server:
-        found = await examined(server.base_url)
+        found = await run_doctor(server.base_url)
 
     assert list(found) == ["reachable"]
     assert said in found["reachable"].message
@@ -105,15 +105,15 @@ async def test_what_answers_instead_of_vllm_is_named(answer: Reply, said: str, r
 
 async def test_a_wrong_path_is_corrected() -> None:
     async with ReplayServer() as server:
-        found = await examined(server.base_url + "/chat/completions")
+        found = await run_doctor(server.base_url + "/chat/completions")
 
     assert failures(found) == {"reachable": f"set `base_url` (VLLM_BASE_URL) to {server.base_url}"}
 
 
 async def test_a_gateway_that_lists_no_models_is_checked_anyway() -> None:
-    async with ReplayServer(*replies(), models=json_reply(404, {"detail": "Not Found"})) as server:
-        unnamed = await examined(server.base_url)
-        named = await examined(server.base_url, default_model="tiny-qwen3")
+    async with ReplayServer(*doctor_replies(), models=json_reply(404, {"detail": "Not Found"})) as server:
+        unnamed = await run_doctor(server.base_url)
+        named = await run_doctor(server.base_url, default_model="tiny-qwen3")
 
     assert "`default_model`" in failures(unnamed)["reachable"]
     assert failures(named) == {}
@@ -121,10 +121,10 @@ async def test_a_gateway_that_lists_no_models_is_checked_anyway() -> None:
 
 
 async def test_a_closed_port_is_reported_with_the_command_that_starts_vllm() -> None:
-    async with saying(b"") as port:
+    async with serve_bytes(b"") as port:
         pass
 
-    found = await examined(f"http://127.0.0.1:{port}")
+    found = await run_doctor(f"http://127.0.0.1:{port}")
 
     assert outcomes(found) == {"reachable": "fail"}
     assert found["reachable"].message == f"nothing listens on 127.0.0.1:{port}"
@@ -134,7 +134,7 @@ async def test_a_closed_port_is_reported_with_the_command_that_starts_vllm() -> 
 
 @pytest.mark.parametrize("host", ["nothing.invalid", "a..b"])
 async def test_an_invalid_host_is_reported(host: str) -> None:
-    found = await examined(f"http://{host}:8000")
+    found = await run_doctor(f"http://{host}:8000")
 
     assert outcomes(found) == {"reachable": "fail"}
     assert host in found["reachable"].message
@@ -148,8 +148,8 @@ async def test_an_invalid_host_is_reported(host: str) -> None:
     ],
 )
 async def test_a_server_without_http_is_reported(answer: bytes, said: str) -> None:
-    async with saying(answer) as port:
-        found = await examined(f"http://127.0.0.1:{port}")
+    async with serve_bytes(answer) as port:
+        found = await run_doctor(f"http://127.0.0.1:{port}")
 
     assert said in found["reachable"].message
     assert "`https://`" in failures(found)["reachable"]
@@ -158,15 +158,15 @@ async def test_a_server_without_http_is_reported(answer: bytes, said: str) -> No
 async def test_a_silent_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachability, "ANSWER_TIMEOUT", 0.1)
 
-    async with saying(None) as port:
-        found = await examined(f"http://127.0.0.1:{port}")
+    async with serve_bytes(None) as port:
+        found = await run_doctor(f"http://127.0.0.1:{port}")
 
     assert "accepts connections, but sent nothing" in found["reachable"].message
 
 
 async def test_https_to_a_server_without_tls_is_reported() -> None:
-    async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        found = await examined(f"https://127.0.0.1:{port}")
+    async with serve_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        found = await run_doctor(f"https://127.0.0.1:{port}")
 
     assert failures(found) == {"reachable": "write `http://` in `base_url` (VLLM_BASE_URL) if the server has no TLS"}
 
@@ -174,10 +174,10 @@ async def test_https_to_a_server_without_tls_is_reported() -> None:
 async def test_an_unknown_certificate_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(SELF_SIGNED)
-    async with ReplayServer(*replies(), tls=context) as server:
-        unknown = await examined(server.base_url)
+    async with ReplayServer(*doctor_replies(), tls=context) as server:
+        unknown = await run_doctor(server.base_url)
         monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
-        known = await examined(server.base_url)
+        known = await run_doctor(server.base_url)
 
     assert "self-signed certificate" in unknown["reachable"].message
     assert "SSL_CERT_FILE" in failures(unknown)["reachable"]
@@ -185,11 +185,11 @@ async def test_an_unknown_certificate_is_reported(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_an_unreachable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with saying(b"") as port:
+    async with serve_bytes(b"") as port:
         pass
     monkeypatch.setenv("http_proxy", f"http://me:hunter2@127.0.0.1:{port}")
 
-    found = await examined("http://vllm.test:8000")
+    found = await run_doctor("http://vllm.test:8000")
 
     remedy = f"set NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}"
     said = f"the proxy in front of the server: nothing listens on 127.0.0.1:{port}"
@@ -199,9 +199,9 @@ async def test_an_unreachable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch)
 async def test_a_page_of_a_proxy_is_reported_with_how_to_bypass_it(monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"<html><title>Access denied by policy</title>"
     head = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-    async with saying(head % len(body) + body) as port:
+    async with serve_bytes(head % len(body) + body) as port:
         monkeypatch.setenv("http_proxy", f"127.0.0.1:{port}")
-        found = await examined("http://vllm.test:8000")
+        found = await run_doctor("http://vllm.test:8000")
 
     assert "Access denied by policy" in found["reachable"].message
     assert f"NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}" in str(found)

@@ -17,14 +17,14 @@ from amplifier_core.message_models import ChatRequest, Message
 
 from amplifier_module_provider_vllm import VLLMProvider
 from amplifier_module_provider_vllm._response_handling import to_response
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import Fault, Recording, fault, recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import BrokenStream, Recording, load_broken_stream, load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply, reply
 from tests.support.rounds import turn_of
 
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the capital of France?")])
-ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
-EMPTY = recorded("tiny-qwen3", "r5_cut_at_1_stream")
+ANSWER = load_recording("tiny-qwen3", "r1_answer_stream")
+EMPTY = load_recording("tiny-qwen3", "r5_cut_at_1_stream")
 BUSY = json_reply(503, {"error": {"message": "The engine is currently busy.", "code": 503}})
 CUT = reply(ANSWER, cut_at=2500, ending="cut")
 
@@ -42,66 +42,70 @@ FAILED = event("response.failed", response={"error": {"message": "engine dead"}}
 HTML = {"content-type": "text/html"}
 
 
-async def failed(*answers: Reply | Recording | Fault, listener: Listener | None = None, **config: Any) -> LLMError:
+async def failed(
+    *answers: Reply | Recording | BrokenStream, recorder: EventRecorder | None = None, **config: Any
+) -> LLMError:
     """What a call raises whose rounds are answered like this, all of them."""
     settings: dict[str, Any] = {"max_retries": len(answers) - 1, **config}
-    async with ReplayServer(*answers) as server, provider_at(server.base_url, listener, **settings) as provider:
+    async with ReplayServer(*answers) as server, provider_at(server.base_url, recorder, **settings) as provider:
         with pytest.raises(LLMError) as raised:
             await provider.complete(QUESTION, max_output_tokens=40)
         assert not server.replies
     return raised.value
 
 
-def ended(listener: Listener) -> list[dict[str, Any]]:
+def ended(recorder: EventRecorder) -> list[dict[str, Any]]:
     """How the call ended, as every listener is told."""
     keys = ("status", "error", "finish_reason")
-    return [{key: data[key] for key in keys if key in data} for data in listener.named("llm:response")]
+    return [{key: data[key] for key in keys if key in data} for data in recorder.payloads("llm:response")]
 
 
-@pytest.mark.parametrize("first", [CUT, BUSY, fault("kill_engine"), EMPTY], ids=["cut", "busy", "killed", "empty"])
-async def test_a_round_that_fails_is_tried_again(first: Reply | Recording | Fault) -> None:
-    listener = Listener()
+@pytest.mark.parametrize(
+    "first", [CUT, BUSY, load_broken_stream("kill_engine"), EMPTY], ids=["cut", "busy", "killed", "empty"]
+)
+async def test_a_round_that_fails_is_tried_again(first: Reply | Recording | BrokenStream) -> None:
+    recorder = EventRecorder()
 
-    async with ReplayServer(first, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(first, ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         response = await provider.complete(QUESTION, max_output_tokens=40)
 
-    (retry,) = listener.named("provider:retry")
+    (retry,) = recorder.payloads("provider:retry")
     assert response == to_response(turn_of(ANSWER), [], None)
-    assert server.asked[0] == server.asked[1]
+    assert server.request_bodies[0] == server.request_bodies[1]
     assert (retry["attempt"], retry["model"]) == (1, "tiny-qwen3")
-    assert ended(listener) == [{"status": "ok", "finish_reason": "stop"}]
-    assert {event.data["request_id"] for event in listener.events} == {retry["request_id"]}
+    assert ended(recorder) == [{"status": "ok", "finish_reason": "stop"}]
+    assert {event.data["request_id"] for event in recorder.events} == {retry["request_id"]}
 
 
 async def test_what_a_broken_stream_showed_is_taken_back_and_shown_again_from_the_start() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    async with ReplayServer(CUT, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(CUT, ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         await provider.complete(QUESTION)
 
-    aborted = listener.names.index("llm:stream_aborted")
-    starts = [data["block_index"] for data in listener.named("llm:stream_block_start")]
+    aborted = recorder.names.index("llm:stream_aborted")
+    starts = [data["block_index"] for data in recorder.payloads("llm:stream_block_start")]
     assert starts == [0, 0, 1]
-    assert listener.names[aborted - 1] == "llm:stream_block_delta"
-    assert listener.names[aborted + 1] == "provider:retry"
-    assert listener.events[aborted].data["error"]["type"] == "StreamError"
+    assert recorder.names[aborted - 1] == "llm:stream_block_delta"
+    assert recorder.names[aborted + 1] == "provider:retry"
+    assert recorder.events[aborted].data["error"]["type"] == "StreamError"
 
 
 async def test_a_round_that_fails_unseen_has_nothing_to_take_back() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    await failed(BUSY, BUSY, listener=listener)
+    await failed(BUSY, BUSY, recorder=recorder)
 
-    assert listener.names == ["llm:request", "provider:retry", "llm:response"]
+    assert recorder.names == ["llm:request", "provider:retry", "llm:response"]
 
 
 @pytest.mark.parametrize(
     ("answer", "expected", "said"),
     [
-        (CUT, StreamError, "broke before the reply was complete"),
-        (fault("kill_engine"), StreamError, "broke before the reply was complete"),
-        (fault("sigkill_server"), StreamError, "broke before the reply was complete"),
-        (reply(ANSWER, cut_at=2500), StreamError, "sent an invalid reply"),
+        (CUT, StreamError, "broke before the reply was whole"),
+        (load_broken_stream("kill_engine"), StreamError, "broke before the reply was whole"),
+        (load_broken_stream("sigkill_server"), StreamError, "broke before the reply was whole"),
+        (reply(ANSWER, cut_at=2500), StreamError, "is not a Responses reply"),
         (stream(DELTA), StreamError, "the stream ended before the reply did"),
         (stream(DELTA, DELTA[:60] + b"\n\n"), StreamError, "sent an invalid reply"),
         (stream(event("response.output_item.added", item=5)), StreamError, "sent an invalid reply"),
@@ -122,17 +126,17 @@ async def test_a_round_that_fails_unseen_has_nothing_to_take_back() -> None:
     ],
 )  # fmt: skip
 async def test_a_failure_that_may_pass_is_raised_after_the_last_retry(
-    answer: Reply | Fault, expected: type[LLMError], said: str
+    answer: Reply | BrokenStream, expected: type[LLMError], said: str
 ) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    error = await failed(answer, answer, listener=listener)
+    error = await failed(answer, answer, recorder=recorder)
 
     assert (type(error), error.retryable, error.provider, error.model) == (expected, True, "vllm", "tiny-qwen3")
     assert said in str(error)
-    assert len(listener.named("provider:retry")) == 1
-    assert ended(listener) == [{"status": "error", "error": {"type": expected.__name__, "msg": str(error)}}]
-    assert listener.names[-1] == "llm:response"
+    assert len(recorder.payloads("provider:retry")) == 1
+    assert ended(recorder) == [{"status": "error", "error": {"type": expected.__name__, "msg": str(error)}}]
+    assert recorder.names[-1] == "llm:response"
 
 
 @pytest.mark.parametrize(
@@ -140,12 +144,16 @@ async def test_a_failure_that_may_pass_is_raised_after_the_last_retry(
     [("ctx_overflow", ContextLengthError), ("image_input", InvalidRequestError), ("unknown_model", NotFoundError)],
 )
 async def test_a_refusal_is_raised_at_once(case: str, expected: type[LLMError]) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    error = await failed(recorded("tiny-qwen3", case), listener=listener, max_retries=3)
+    error = await failed(load_recording("tiny-qwen3", case), recorder=recorder, max_retries=3)
 
-    assert (type(error), error.retryable, error.status_code) == (expected, False, recorded("tiny-qwen3", case).status)
-    assert listener.names == ["llm:request", "llm:response"]
+    assert (type(error), error.retryable, error.status_code) == (
+        expected,
+        False,
+        load_recording("tiny-qwen3", case).status,
+    )
+    assert recorder.names == ["llm:request", "llm:response"]
 
 
 async def test_an_empty_reply_is_tried_again_once() -> None:
@@ -157,7 +165,7 @@ async def test_an_empty_reply_is_tried_again_once() -> None:
 
 async def test_a_refusal_teaches_the_window() -> None:
     nothing_known = json_reply(404, {"detail": "Not Found"})
-    overflow = recorded("tiny-qwen3", "ctx_overflow")
+    overflow = load_recording("tiny-qwen3", "ctx_overflow")
 
     async with (
         ReplayServer(overflow, models=nothing_known) as server,
@@ -173,7 +181,7 @@ async def test_a_refusal_teaches_the_window() -> None:
 
 async def test_an_unknown_model_comes_with_those_that_there_are() -> None:
     async with (
-        ReplayServer(recorded("tiny-qwen3", "unknown_model")) as server,
+        ReplayServer(load_recording("tiny-qwen3", "unknown_model")) as server,
         provider_at(server.base_url) as provider,
     ):
         with pytest.raises(NotFoundError) as raised:
@@ -195,13 +203,13 @@ async def test_a_server_that_is_not_there_is_named() -> None:
 
 
 async def test_a_hook_that_raises_does_not_cost_the_reply() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     async def break_down(_name: str, _data: dict[str, Any]) -> None:
         raise ValueError("a bug in a hook")
 
-    listener.coordinator.hooks.register("llm:stream_block_delta", break_down, priority=1, name="broken")
-    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener) as provider:
+    recorder.coordinator.hooks.register("llm:stream_block_delta", break_down, priority=1, name="broken")
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         response = await provider.complete(QUESTION)
 
     assert response == to_response(turn_of(ANSWER), [], None)

@@ -14,11 +14,11 @@ from amplifier_core.message_models import ChatRequest
 
 from amplifier_module_provider_vllm import VLLMProvider
 from amplifier_module_provider_vllm._wire.http import http_client, proxy_before
-from tests.support.recordings import Recording, recorded
+from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ReplayServer, reply
 from tests.support.requests import HELLO
 
-STREAM = recorded("tiny-qwen3", "r5_long_whole_stream")
+STREAM = load_recording("tiny-qwen3", "r5_long_whole_stream")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 

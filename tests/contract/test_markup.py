@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, ToolSpec
 
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -20,17 +20,17 @@ def question(*tools: ToolSpec) -> ChatRequest:
 
 
 async def test_the_stream_of_a_reply_with_a_call_in_its_text_is_told_again_with_the_call() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     async with (
-        ReplayServer(recorded("tiny-qwen3-bare", "bare_tool_stream")) as server,
-        provider_at(server.base_url, listener) as provider,
+        ReplayServer(load_recording("tiny-qwen3-bare", "bare_tool_stream")) as server,
+        provider_at(server.base_url, recorder) as provider,
     ):
         response: Any = await provider.complete(question(WEATHER))
 
-    after = listener.names[listener.names.index("llm:stream_aborted") :]
-    starts = listener.named("llm:stream_block_start")[-len(response.content_blocks) :]
-    deltas = listener.named("llm:stream_block_delta")[-1:]
+    after = recorder.names[recorder.names.index("llm:stream_aborted") :]
+    starts = recorder.payloads("llm:stream_block_start")[-len(response.content_blocks) :]
+    deltas = recorder.payloads("llm:stream_block_delta")[-1:]
     assert [call.arguments for call in response.tool_calls] == [{"city": "Paris"}]
     assert [(start["block_index"], start["block_type"]) for start in starts] == [
         (index, KINDS[block.type.value]) for index, block in enumerate(response.content_blocks)
@@ -40,7 +40,9 @@ async def test_the_stream_of_a_reply_with_a_call_in_its_text_is_told_again_with_
 
 
 async def test_one_warning_names_the_flag_however_many_calls_there_were(caplog: pytest.LogCaptureFixture) -> None:
-    replies = [recorded("tiny-qwen3-bare", case) for case in ("bare_tool_stream", "bare_parallel_stream", "bare_tool")]
+    replies = [
+        load_recording("tiny-qwen3-bare", case) for case in ("bare_tool_stream", "bare_parallel_stream", "bare_tool")
+    ]
 
     async with ReplayServer(*replies) as server, provider_at(server.base_url) as provider:
         told = [await provider.complete(question(WEATHER)) for _ in replies]
@@ -53,7 +55,7 @@ async def test_one_warning_names_the_flag_however_many_calls_there_were(caplog: 
 
 async def test_a_call_of_a_tool_that_was_not_offered_stays_text(caplog: pytest.LogCaptureFixture) -> None:
     async with (
-        ReplayServer(recorded("tiny-qwen3-bare", "bare_tool_stream")) as server,
+        ReplayServer(load_recording("tiny-qwen3-bare", "bare_tool_stream")) as server,
         provider_at(server.base_url) as provider,
     ):
         response: Any = await provider.complete(question(ToolSpec(name="get_time", parameters=CITY)))

@@ -6,22 +6,22 @@ from typing import Any
 
 from amplifier_core.message_models import ChatRequest, ChatResponse, ImageBlock, Message, TextBlock, ThinkingBlock
 
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, reply
 
-ANSWER, TOOL = recorded("tiny-qwen3", "r1_answer_stream"), recorded("tiny-qwen3", "r2_tool_stream")
+ANSWER, TOOL = load_recording("tiny-qwen3", "r1_answer_stream"), load_recording("tiny-qwen3", "r2_tool_stream")
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")])
 
 
 async def test_every_event_says_whose_it_is() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    async with ReplayServer(TOOL) as server, provider_at(server.base_url, listener) as provider:
-        await listener.coordinator.mount("providers", provider, name="second")
+    async with ReplayServer(TOOL) as server, provider_at(server.base_url, recorder) as provider:
+        await recorder.coordinator.mount("providers", provider, name="second")
         response = await provider.complete(QUESTION)
 
-    (asked,), (answered,) = listener.named("llm:request"), listener.named("llm:response")
+    (asked,), (answered,) = recorder.payloads("llm:request"), recorder.payloads("llm:response")
     whose = {"provider": "vllm", "instance": "second", "base_url": server.base_url, "model": "tiny-qwen3"}
     assert whose.items() <= asked.items()
     assert whose.items() <= answered.items()
@@ -31,62 +31,64 @@ async def test_every_event_says_whose_it_is() -> None:
 
 
 async def test_what_the_reply_cost_is_told_and_added_up() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     rates = {"input": 1, "output": 10}
 
-    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url, listener, rates=rates) as provider:
+    async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url, recorder, rates=rates) as provider:
         first, second = [await provider.complete(QUESTION) for _ in range(2)]
 
     assert first.usage is not None
     assert second.usage is not None
     total = (first.usage.cost_usd or 0) + (second.usage.cost_usd or 0)
-    told = listener.named("llm:response")[0]["usage"]["cost_usd"]
+    told = recorder.payloads("llm:response")[0]["usage"]["cost_usd"]
     assert provider.session_cost() == {"cost_usd": str(total)}
     assert told == str(first.usage.cost_usd)
 
 
 async def test_raw_events_show_everything_but_secrets_and_images() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     picture = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": "QUJD" * 5000})
     config: dict[str, Any] = {"raw": True, "raw_debug": True, "debug": True, "debug_truncate_length": 20}
     config |= {"extra_headers": {"X-Key": "hidden"}, "api_key": "hidden"}
     looking = Message(role="user", content=[TextBlock(text="Look at this picture. " * 9), picture])
 
-    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener, **config) as provider:
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder, **config) as provider:
         await provider.complete(ChatRequest(messages=[looking]))
 
-    names = [name for name in listener.names if "stream" not in name]
-    heard = json.dumps([event.data for event in listener.events])
+    names = [name for name in recorder.names if "stream" not in name]
+    heard = json.dumps([event.data for event in recorder.events])
     assert sorted(names) == sorted(
         f"llm:{kind}{detail}" for kind in ("request", "response") for detail in ("", ":debug", ":raw")
     )
     assert "hidden" not in heard
     assert "QUJDQUJDQUJDQUJDQUJD" not in heard
-    assert listener.named("llm:request")[0]["raw"]["model"] == "tiny-qwen3"
-    assert listener.named("llm:response")[0]["raw"]["object"] == "response"
-    assert all(len(text) < 60 for text in _strings(listener.named("llm:request:debug")[0]["request"]))
+    assert recorder.payloads("llm:request")[0]["raw"]["model"] == "tiny-qwen3"
+    assert recorder.payloads("llm:response")[0]["raw"]["object"] == "response"
+    assert all(len(text) < 60 for text in _strings(recorder.payloads("llm:request:debug")[0]["request"]))
 
 
 async def test_nothing_raw_is_told_unless_asked_for() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         await provider.complete(QUESTION)
 
-    assert [name for name in listener.names if "stream" not in name] == ["llm:request", "llm:response"]
-    assert all("raw" not in event.data for event in listener.events)
+    assert [name for name in recorder.names if "stream" not in name] == ["llm:request", "llm:response"]
+    assert all("raw" not in event.data for event in recorder.events)
 
 
 async def test_many_calls_at_once_keep_their_streams_apart() -> None:
-    listener = Listener()
-    answers = [reply(recorded("tiny-qwen3", case), piece=600) for case in ("r1_answer_stream", "r2_tool_stream") * 4]
+    recorder = EventRecorder()
+    answers = [
+        reply(load_recording("tiny-qwen3", case), piece=600) for case in ("r1_answer_stream", "r2_tool_stream") * 4
+    ]
 
-    async with ReplayServer(*answers) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(*answers) as server, provider_at(server.base_url, recorder) as provider:
         responses = await asyncio.gather(*(provider.complete(QUESTION) for _ in answers))
 
-    ids = {data["request_id"] for data in listener.named("llm:request")}
+    ids = {data["request_id"] for data in recorder.payloads("llm:request")}
     shown = {
-        one: "".join(data["text"] for data in listener.named("llm:stream_block_delta") if data["request_id"] == one)
+        one: "".join(data["text"] for data in recorder.payloads("llm:stream_block_delta") if data["request_id"] == one)
         for one in ids
     }
     said = ["".join(_said(response)) for response in responses]

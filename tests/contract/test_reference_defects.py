@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Message, TextBlock
 
-from tests.support.listening import provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer
 
 HELLO = ChatRequest(messages=[Message(role="user", content="Hello")])
@@ -17,7 +17,7 @@ async def test_a_call_says_nothing_that_an_operator_would_see_in_the_log(caplog:
     caplog.set_level(logging.DEBUG, logger="amplifier_module_provider_vllm")
 
     async with (
-        ReplayServer(recorded("tiny-qwen3", "r2_tool_stream")) as server,
+        ReplayServer(load_recording("tiny-qwen3", "r2_tool_stream")) as server,
         provider_at(server.base_url) as provider,
     ):
         await provider.complete(HELLO)
@@ -31,18 +31,18 @@ async def test_every_text_of_a_system_message_in_blocks_reaches_the_server() -> 
     request = HELLO.model_copy(update={"messages": [system, *HELLO.messages]})
 
     async with (
-        ReplayServer(recorded("tiny-qwen3", "r1_answer_stream")) as server,
+        ReplayServer(load_recording("tiny-qwen3", "r1_answer_stream")) as server,
         provider_at(server.base_url) as provider,
     ):
         await provider.complete(request)
 
-    (asked,) = server.asked
+    (asked,) = server.request_bodies
     assert asked["instructions"] == "Be brief.\n\nBe kind."
 
 
 @pytest.mark.parametrize("case", ["r1_answer_stream", "r2_tool_stream"])
 async def test_gpt_oss_keeps_the_counts_that_its_server_made(case: str) -> None:
-    recording = recorded("tiny-gpt-oss", case)
+    recording = load_recording("tiny-gpt-oss", case)
 
     async with ReplayServer(recording) as server, provider_at(server.base_url) as provider:
         response: Any = await provider.complete(HELLO)

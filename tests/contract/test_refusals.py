@@ -13,12 +13,12 @@ from amplifier_core.message_models import (
     TextBlock,
 )
 
-from tests.support.listening import AT_ONCE, provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import NO_RETRY_DELAY, provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply, reply
 
-ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
-BAD_SCHEMA = recorded("tiny-qwen3", "fmt_json_schema_bad")
+ANSWER = load_recording("tiny-qwen3", "r1_answer_stream")
+BAD_SCHEMA = load_recording("tiny-qwen3", "fmt_json_schema_bad")
 BLIND = json_reply(400, {"error": {"message": "tiny-qwen3 is not a multimodal model", "code": 400}})
 NO_SUCH_IMAGE = json_reply(422, {"error": {"message": "Failed to load the image from its URL", "code": 422}})
 # What vLLM 0.32 streams for a grammar that it cannot take: it begins, and the connection breaks.
@@ -38,7 +38,7 @@ async def test_a_stream_that_a_bad_schema_broke_is_asked_whole_for_the_reason_an
     async with ReplayServer(BROKEN, BAD_SCHEMA, ANSWER) as server, provider_at(server.base_url) as provider:
         response: Any = await provider.complete(FORMATTED)
 
-    first, second, third = server.asked
+    first, second, third = server.request_bodies
     assert second == first | {"stream": False}
     assert third == {key: value for key, value in first.items() if key != "text"}
     assert response.text.strip() == "The capital of France is Paris."
@@ -48,21 +48,21 @@ async def test_a_stream_that_a_bad_schema_broke_is_asked_whole_for_the_reason_an
 
 
 async def test_a_stream_that_broke_for_no_such_reason_goes_on_as_a_whole_reply() -> None:
-    whole = recorded("tiny-qwen3", "r1_answer")
+    whole = load_recording("tiny-qwen3", "r1_answer")
 
     async with ReplayServer(BROKEN, whole) as server, provider_at(server.base_url) as provider:
         response: Any = await provider.complete(FORMATTED)
 
-    assert len(server.asked) == 2
+    assert len(server.request_bodies) == 2
     assert response.text.strip() == "The capital of France is Paris."
     assert response.degradation is None
 
 
 async def test_a_stream_that_broke_without_a_schema_is_only_tried_again() -> None:
-    async with ReplayServer(BROKEN, ANSWER) as server, provider_at(server.base_url, **AT_ONCE) as provider:
+    async with ReplayServer(BROKEN, ANSWER) as server, provider_at(server.base_url, **NO_RETRY_DELAY) as provider:
         await provider.complete(QUESTION)
 
-    first, second = server.asked
+    first, second = server.request_bodies
     assert first == second
 
 
@@ -73,7 +73,7 @@ async def test_two_things_refused_one_after_the_other_are_both_done_without(refu
     async with ReplayServer(*refused, ANSWER, always=ANSWER) as server, provider_at(server.base_url) as provider:
         response: Any = await provider.complete(request)
 
-    last = server.asked[-1]
+    last = server.request_bodies[-1]
     assert ("text" in last, NOTE in str(last["input"])) == (False, True)
     assert response.degradation.requested in ("json_schema, image", "image, json_schema")
     assert "not a multimodal model" in response.degradation.reason
@@ -85,7 +85,7 @@ async def test_a_blind_model_is_asked_with_an_image_once() -> None:
         first = await provider.complete(PICTURED)
         second = await provider.complete(PICTURED)
 
-    assert [NOTE in str(asked["input"]) for asked in server.asked] == [False, True, True]
+    assert [NOTE in str(asked["input"]) for asked in server.request_bodies] == [False, True, True]
     assert first.degradation == Degradation(
         requested="image", actual="text", reason="tiny-qwen3 is not a multimodal model"
     )
@@ -97,7 +97,7 @@ async def test_an_image_that_cannot_be_loaded_does_not_make_the_model_blind() ->
         first = await provider.complete(PICTURED)
         second = await provider.complete(PICTURED)
 
-    assert [NOTE in str(asked["input"]) for asked in server.asked] == [False, True, False]
+    assert [NOTE in str(asked["input"]) for asked in server.request_bodies] == [False, True, False]
     assert first.degradation is not None
     assert first.degradation.reason == "Failed to load the image from its URL"
     assert second.degradation is None
@@ -108,13 +108,13 @@ async def test_a_server_that_refuses_whatever_is_left_out_is_not_asked_for_ever(
         with pytest.raises(InvalidRequestError):
             await provider.complete(PICTURED)
 
-    assert len(server.asked) == 2
+    assert len(server.request_bodies) == 2
 
 
 async def test_what_breaks_after_a_refusal_is_not_put_down_to_the_refusal() -> None:
     async with (
         ReplayServer(BLIND, always=BROKEN) as server,
-        provider_at(server.base_url, **AT_ONCE, max_retries=0) as provider,
+        provider_at(server.base_url, **NO_RETRY_DELAY, max_retries=0) as provider,
     ):
         with pytest.raises(StreamError) as failure:
             await provider.complete(PICTURED)

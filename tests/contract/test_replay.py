@@ -9,9 +9,9 @@ import openai
 import pytest
 import respx
 
-from tests.support.recordings import cases, fault, recorded
+from tests.support.recordings import cases, load_broken_stream, load_recording
 from tests.support.replay import Ending, ReplayServer, json_reply, reply
-from tests.support.routes import replied, routed_client
+from tests.support.routes import http_response, routed_client
 
 ANSWER = "tiny-qwen3", "r1_answer"
 ANSWER_STREAM = "tiny-qwen3", "r1_answer_stream"
@@ -31,17 +31,17 @@ async def streamed_bytes(client: openai.AsyncOpenAI, params: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("piece", [None, 1, 7, 4096], ids=["whole", "byte by byte", "by 7", "by 4096"])
 async def test_a_stream_arrives_byte_for_byte_in_pieces_of_any_size(piece: int | None) -> None:
-    recording = recorded(*ANSWER_STREAM)
+    recording = load_recording(*ANSWER_STREAM)
 
     async with ReplayServer(reply(recording, piece=piece)) as server, client_of(server) as client:
         received = await streamed_bytes(client, recording.request)
 
     assert received == recording.body
-    assert server.asked == [recording.request]
+    assert server.request_bodies == [recording.request]
 
 
 async def test_one_connection_carries_several_exchanges() -> None:
-    whole, tool = recorded(*ANSWER), recorded("tiny-gpt-oss", "r2_tool")
+    whole, tool = load_recording(*ANSWER), load_recording("tiny-gpt-oss", "r2_tool")
 
     async with ReplayServer(whole, tool) as server, client_of(server) as client:
         first = await client.responses.create(**whole.request)
@@ -60,7 +60,7 @@ async def test_a_request_without_a_reply_left_fails_its_test() -> None:
 
 
 async def test_a_dying_server_breaks_the_body_off() -> None:
-    killed, params = fault("kill_engine"), recorded(*ANSWER_STREAM).request
+    killed, params = load_broken_stream("kill_engine"), load_recording(*ANSWER_STREAM).request
 
     async with ReplayServer(killed) as server, client_of(server) as client:
         with pytest.raises(Exception, match="incomplete chunked read"):
@@ -69,7 +69,7 @@ async def test_a_dying_server_breaks_the_body_off() -> None:
 
 @pytest.mark.parametrize(("cut_at", "ending"), [(200, "stall"), (0, "stall")], ids=["after some bytes", "at once"])
 async def test_a_server_can_fall_silent(cut_at: int, ending: Ending) -> None:
-    recording = recorded(*ANSWER_STREAM)
+    recording = load_recording(*ANSWER_STREAM)
     silent = reply(recording, cut_at=cut_at, ending=ending)
 
     async with ReplayServer(silent) as server, client_of(server) as client:
@@ -90,9 +90,9 @@ async def test_a_reply_can_be_made_up() -> None:
 
 
 async def test_a_route_answers_the_sdk_with_a_recorded_error() -> None:
-    unknown = recorded("tiny-qwen3", "unknown_model")
+    unknown = load_recording("tiny-qwen3", "unknown_model")
     router = respx.MockRouter()
-    route = router.post("http://vllm.test/v1/responses").mock(return_value=replied(unknown))
+    route = router.post("http://vllm.test/v1/responses").mock(return_value=http_response(unknown))
 
     async with routed_client(router) as client:
         with pytest.raises(openai.NotFoundError, match="Valid aliases: tiny-qwen3") as raised:
@@ -103,9 +103,9 @@ async def test_a_route_answers_the_sdk_with_a_recorded_error() -> None:
 
 
 async def test_a_route_answers_with_a_recorded_reply() -> None:
-    whole = recorded(*ANSWER)
+    whole = load_recording(*ANSWER)
     router = respx.MockRouter()
-    router.post("http://vllm.test/v1/responses").mock(return_value=replied(whole))
+    router.post("http://vllm.test/v1/responses").mock(return_value=http_response(whole))
 
     async with routed_client(router) as client:
         response = await client.responses.create(**whole.request)
@@ -126,7 +126,7 @@ async def test_a_route_can_fail_as_a_network_does() -> None:
 
 @pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss"])
 def test_every_recording_can_be_read(group: str) -> None:
-    recordings = [recorded(group, case) for case in cases(group)]
+    recordings = [load_recording(group, case) for case in cases(group)]
 
     assert len(recordings) > 150
     assert all(recording.body for recording in recordings if recording.status == 200)

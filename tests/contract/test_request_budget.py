@@ -14,7 +14,7 @@ from amplifier_core.message_models import ChatRequest, ImageBlock, Message, Thin
 from amplifier_module_provider_vllm import VLLMProvider, _budget
 from amplifier_module_provider_vllm._harmony.count import count_input
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary, shared_vocabulary
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, reply
 from tests.support.requests import ask_of
 from tests.support.routes import routed_client
@@ -79,7 +79,9 @@ def input_tokens(count: int) -> httpx.Response:
 @asynccontextmanager
 async def silent() -> AsyncIterator[str]:
     """A server that takes connections and says nothing."""
-    async with ReplayServer(models=reply(recorded("tiny-qwen3", "get_v1_models"), cut_at=0, ending="stall")) as server:
+    async with ReplayServer(
+        models=reply(load_recording("tiny-qwen3", "get_v1_models"), cut_at=0, ending="stall")
+    ) as server:
         yield server.base_url
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from amplifier_core.llm_errors import AuthenticationError
 
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, reply
 from tests.support.session import SessionError, open_session, vllm
 
 QUESTION = "What is the weather in Paris?"
-TOOL_TURN = [recorded("tiny-qwen3", "r2_tool_stream"), recorded("tiny-qwen3", "r3_after_tool_stream")]
+TOOL_TURN = [load_recording("tiny-qwen3", "r2_tool_stream"), load_recording("tiny-qwen3", "r3_after_tool_stream")]
 
 
 @pytest.mark.parametrize("style", ["basic", "streaming"])
@@ -28,7 +28,7 @@ async def test_a_tool_turn_from_question_to_answer(style: str) -> None:
     assert [message["role"] for message in stored] == ["user", "assistant", "tool", "assistant"]
     assert stored[1]["tool_calls"] == [{"id": call_id, "tool": "get_weather", "arguments": {"city": "Paris"}}]
     assert stored[2] == {"role": "tool", "name": "get_weather", "tool_call_id": call_id, "content": "sunny, 21 C"}
-    assert session.named("orchestrator:complete")[0]["turn_count"] == 2
+    assert session.payloads("orchestrator:complete")[0]["turn_count"] == 2
 
 
 async def test_events_of_the_kernel_the_loop_and_the_provider_are_heard() -> None:
@@ -46,7 +46,10 @@ async def test_events_of_the_kernel_the_loop_and_the_provider_are_heard() -> Non
 
 
 async def test_parallel_calls_are_answered_in_their_order() -> None:
-    parallel = recorded("tiny-qwen3", "r4_parallel_stream"), recorded("tiny-qwen3", "r4_after_two_tools_stream")
+    parallel = (
+        load_recording("tiny-qwen3", "r4_parallel_stream"),
+        load_recording("tiny-qwen3", "r4_after_two_tools_stream"),
+    )
 
     async with ReplayServer(*parallel) as server, open_session(vllm(server.base_url)) as session:
         await session.ask("Compare the weather in Paris and London.")
@@ -60,30 +63,30 @@ async def test_parallel_calls_are_answered_in_their_order() -> None:
 
 async def test_two_servers_in_one_session() -> None:
     async with (
-        ReplayServer(recorded("tiny-qwen3", "r1_answer_stream")) as first,
-        ReplayServer(recorded("tiny-gpt-oss", "r1_answer_stream")) as second,
+        ReplayServer(load_recording("tiny-qwen3", "r1_answer_stream")) as first,
+        ReplayServer(load_recording("tiny-gpt-oss", "r1_answer_stream")) as second,
         open_session(vllm(first.base_url), vllm(second.base_url, "other"), loop={"provider": "other"}) as session,
     ):
         answer = await session.ask("What is the capital of France?")
 
     assert answer.strip() == "The capital of France is Paris."
-    assert (len(first.asked), len(second.asked)) == (0, 1)
+    assert (len(first.request_bodies), len(second.request_bodies)) == (0, 1)
 
 
 async def test_a_failure_of_the_provider_keeps_its_type() -> None:
     async with (
-        ReplayServer(recorded("tiny-qwen3-auth", "auth_wrong")) as server,
+        ReplayServer(load_recording("tiny-qwen3-auth", "auth_wrong")) as server,
         open_session(vllm(server.base_url)) as session,
     ):
         with pytest.raises(AuthenticationError):
             await session.ask(QUESTION)
 
-    assert [data["error"]["type"] for data in session.named("provider:error")] == ["AuthenticationError"]
+    assert [data["error"]["type"] for data in session.payloads("provider:error")] == ["AuthenticationError"]
 
 
 async def test_a_cancelled_question_ends_the_call_of_the_provider() -> None:
     begun = asyncio.Event()
-    silent = reply(recorded("tiny-qwen3", "r5_long_whole_stream"), cut_at=5000, ending="stall")
+    silent = reply(load_recording("tiny-qwen3", "r5_long_whole_stream"), cut_at=5000, ending="stall")
 
     def notice(name: str, _data: dict[str, Any]) -> None:
         if name == "llm:stream_block_delta":
@@ -96,8 +99,8 @@ async def test_a_cancelled_question_ends_the_call_of_the_provider() -> None:
         with pytest.raises(asyncio.CancelledError):
             await question
 
-    assert [data["error"]["type"] for data in session.named("llm:stream_aborted")] == ["CancelledError"]
-    assert [data["status"] for data in session.named("llm:response")] == ["cancelled"]
+    assert [data["error"]["type"] for data in session.payloads("llm:stream_aborted")] == ["CancelledError"]
+    assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled"]
 
 
 async def test_a_provider_that_does_not_load_fails_the_session() -> None:

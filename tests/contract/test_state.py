@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec
 
-from tests.support.listening import provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply
 from tests.support.replies import call_item, full_reply, message_item, reasoning_item
 
-GONE = recorded("tiny-qwen3", "st_previous_unknown")
+GONE = load_recording("tiny-qwen3", "st_previous_unknown")
 GONE_ELSEWHERE = json_reply(400, {"error": {"message": "No such response.", "code": "previous_response_not_found"}})
 HARMONY = json_reply(200, {"object": "list", "data": [{"id": "gpt-oss-20b", "max_model_len": 4096}]})
 
@@ -34,7 +34,7 @@ async def conversation(server: ReplayServer, *questions: str, tools: list[ToolSp
             messages += [
                 Message(role="tool", tool_call_id=one.id, content="sunny") for one in response.tool_calls or []
             ]
-    return server.asked
+    return server.request_bodies
 
 
 def answers(count: int) -> list[Reply]:
@@ -79,7 +79,7 @@ async def test_a_history_that_was_compacted_is_sent_whole() -> None:
         compacted = [asking("In short: one."), replied(response), asking("two")]
         await provider.complete(ChatRequest(messages=compacted))
 
-    assert shape(server.asked) == [(None, 1), (None, 4)]
+    assert shape(server.request_bodies) == [(None, 1), (None, 4)]
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ async def test_a_history_is_sent_whole_where_state_is_not_wanted() -> None:
         response = await provider.complete(ChatRequest(messages=[asking("one")]))
         await provider.complete(ChatRequest(messages=[asking("one"), replied(response), asking("two")]))
 
-    assert shape(server.asked) == [(None, 1), (None, 4)]
-    assert all(body["store"] is False for body in server.asked)
+    assert shape(server.request_bodies) == [(None, 1), (None, 4)]
+    assert all(body["store"] is False for body in server.request_bodies)

@@ -7,35 +7,35 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolCallBlock
 
 from amplifier_module_provider_vllm._response_handling import to_response
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import Recording, cases, recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import Recording, cases, load_recording
 from tests.support.replay import ReplayServer, Reply, reply
-from tests.support.rounds import MODELS, framed, streams_of, turn_of
+from tests.support.rounds import MODELS, streams_of, to_frames, turn_of
 
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")])
 QUIET = QUESTION.model_copy(update={"metadata": {"stream": False}})
 
-STREAMS = [(group, case) for group, case in streams_of(*MODELS) if turn_of(recorded(group, case)).items]
+STREAMS = [(group, case) for group, case in streams_of(*MODELS) if turn_of(load_recording(group, case)).items]
 WHOLE = [(group, case) for group in MODELS for case in cases(group, "r[0-9]*") if not case.endswith("_stream")]
-ANSWERED = [(group, case) for group, case in WHOLE if turn_of(recorded(group, case)).items]
+ANSWERED = [(group, case) for group, case in WHOLE if turn_of(load_recording(group, case)).items]
 UNCUT = [(group, case) for group, case in STREAMS if "cut_in_call" not in case]
 
 
-async def answered(answer: Recording | Reply, listener: Listener | None = None, **config: Any) -> ChatResponse:
+async def answered(answer: Recording | Reply, recorder: EventRecorder | None = None, **config: Any) -> ChatResponse:
     """The reply to a question that is answered like this; its cap is the caller's, so that it is not continued."""
-    async with ReplayServer(answer) as server, provider_at(server.base_url, listener, **config) as provider:
+    async with ReplayServer(answer) as server, provider_at(server.base_url, recorder, **config) as provider:
         return await provider.complete(QUESTION, max_output_tokens=400)
 
 
 def last_response(recording: Recording) -> dict[str, Any]:
     """The reply as the server itself told it at the end."""
-    told: dict[str, Any] = json.loads(framed([recording.body])[-1].data)["response"]
+    told: dict[str, Any] = json.loads(to_frames([recording.body])[-1].data)["response"]
     return told
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
 async def test_a_streamed_reply_is_the_same_in_one_piece_and_in_many(group: str, case: str) -> None:
-    recording = recorded(group, case)
+    recording = load_recording(group, case)
     deliveries = [reply(recording, piece=piece) for piece in (None, 1021)]
 
     async with ReplayServer(*deliveries) as server, provider_at(server.base_url) as provider:
@@ -48,7 +48,7 @@ async def test_a_streamed_reply_is_the_same_in_one_piece_and_in_many(group: str,
 @pytest.mark.parametrize("case", ["r1_answer_stream", "r2_tool_stream"])
 @pytest.mark.parametrize("group", MODELS)
 async def test_a_reply_that_arrives_byte_by_byte(group: str, case: str) -> None:
-    recording = recorded(group, case)
+    recording = load_recording(group, case)
 
     response = await answered(reply(recording, piece=1))
 
@@ -57,60 +57,60 @@ async def test_a_reply_that_arrives_byte_by_byte(group: str, case: str) -> None:
 
 @pytest.mark.parametrize(("group", "case"), ANSWERED)
 async def test_a_whole_reply(group: str, case: str) -> None:
-    recording, listener = recorded(group, case), Listener()
+    recording, recorder = load_recording(group, case), EventRecorder()
 
-    async with ReplayServer(recording) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(recording) as server, provider_at(server.base_url, recorder) as provider:
         response = await provider.complete(QUIET, max_output_tokens=400)
 
     assert response == to_response(turn_of(recording), [], None)
-    assert listener.names == ["llm:request", "llm:response"]
-    assert server.asked[0]["stream"] is False
+    assert recorder.names == ["llm:request", "llm:response"]
+    assert server.request_bodies[0]["stream"] is False
 
 
 @pytest.mark.parametrize(("group", "case"), UNCUT)
 async def test_events_come_in_contract_order_with_the_indices_of_the_blocks(group: str, case: str) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    response = await answered(reply(recorded(group, case), piece=700), listener)
+    response = await answered(reply(load_recording(group, case), piece=700), recorder)
 
     shown: dict[int, str] = {}
-    for data in listener.named("llm:stream_block_delta"):
+    for data in recorder.payloads("llm:stream_block_delta"):
         shown[data["block_index"]] = shown.get(data["block_index"], "") + data["text"]
     kinds = {"text": "text", "thinking": "thinking", "tool_call": "tool_use"}
     blocks = list(enumerate(response.content))
-    order = [(kind, index) for kind, index, _, _ in listener.blocks() if kind != "delta"]
-    assert listener.names[0] == "llm:request"
-    assert listener.names[-1] == "llm:response"
+    order = [(kind, index) for kind, index, _, _ in recorder.blocks() if kind != "delta"]
+    assert recorder.names[0] == "llm:request"
+    assert recorder.names[-1] == "llm:response"
     assert order == [(kind, index) for index, _ in blocks for kind in ("start", "end")]
     assert shown == {index: _text(block) for index, block in blocks if not isinstance(block, ToolCallBlock)}
-    assert {(index, kind) for _, index, kind, _ in listener.blocks()} == {
+    assert {(index, kind) for _, index, kind, _ in recorder.blocks()} == {
         (index, kinds[block.type]) for index, block in blocks
     }
 
 
 async def test_every_event_of_a_call_carries_its_request_id() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     async with (
-        ReplayServer(*[recorded("tiny-qwen3", "r2_tool_stream")] * 2) as server,
-        provider_at(server.base_url, listener) as provider,
+        ReplayServer(*[load_recording("tiny-qwen3", "r2_tool_stream")] * 2) as server,
+        provider_at(server.base_url, recorder) as provider,
     ):
         for _ in range(2):
             await provider.complete(QUESTION)
 
-    ids = [event.data["request_id"] for event in listener.events]
-    starts = [place for place, name in enumerate(listener.names) if name == "llm:request"]
+    ids = [event.data["request_id"] for event in recorder.events]
+    starts = [place for place, name in enumerate(recorder.names) if name == "llm:request"]
     assert {len(set(ids[: starts[1]])), len(set(ids[starts[1] :]))} == {1}
     assert ids[0] != ids[-1]
 
 
 async def test_deltas_are_counted_within_their_block_and_calls_have_a_name_and_no_deltas() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    await answered(reply(recorded("tiny-qwen3", "r2_tool_stream"), piece=400), listener)
+    await answered(reply(load_recording("tiny-qwen3", "r2_tool_stream"), piece=400), recorder)
 
-    deltas = listener.named("llm:stream_block_delta")
-    starts = listener.named("llm:stream_block_start")
+    deltas = recorder.payloads("llm:stream_block_delta")
+    starts = recorder.payloads("llm:stream_block_start")
     assert deltas
     assert [data["sequence"] for data in deltas] == list(range(len(deltas)))
     assert {data["block_type"] for data in deltas} == {"thinking"}
@@ -121,22 +121,22 @@ async def test_deltas_are_counted_within_their_block_and_calls_have_a_name_and_n
 
 
 async def test_deltas_that_one_read_brought_are_one_event() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
-    await answered(recorded("tiny-qwen3", "r5_long_whole_stream"), listener)
+    await answered(load_recording("tiny-qwen3", "r5_long_whole_stream"), recorder)
 
-    tokens = recorded("tiny-qwen3", "r5_long_whole_stream").body.count(b"output_text.delta")
+    tokens = load_recording("tiny-qwen3", "r5_long_whole_stream").body.count(b"output_text.delta")
     assert tokens > 300
-    assert len(listener.named("llm:stream_block_delta")) < tokens / 4
+    assert len(recorder.payloads("llm:stream_block_delta")) < tokens / 4
 
 
 async def test_a_whole_reply_to_a_request_for_a_stream_is_shown_like_one() -> None:
-    whole, listener = recorded("tiny-qwen3", "r2_tool"), Listener()
+    whole, recorder = load_recording("tiny-qwen3", "r2_tool"), EventRecorder()
 
-    response = await answered(whole, listener)
+    response = await answered(whole, recorder)
 
     assert response == to_response(turn_of(whole), [], None)
-    assert [(kind, index, type_) for kind, index, type_, _ in listener.blocks()] == [
+    assert [(kind, index, type_) for kind, index, type_, _ in recorder.blocks()] == [
         ("start", 0, "thinking"),
         ("delta", 0, "thinking"),
         ("end", 0, "thinking"),
@@ -147,7 +147,7 @@ async def test_a_whole_reply_to_a_request_for_a_stream_is_shown_like_one() -> No
 
 @pytest.mark.parametrize("headers", [{"content-type": "text/event-stream"}, {"content-type": "Text/Event-Stream"}])
 async def test_streams_of_gateways_end_with_done_and_may_ping(headers: dict[str, str]) -> None:
-    recording = recorded("tiny-qwen3", "r1_answer_stream")
+    recording = load_recording("tiny-qwen3", "r1_answer_stream")
     body = b"\xef\xbb\xbf: ping\r\n\r\n" + recording.body.replace(b"\n", b"\r\n") + b"data: [DONE]\r\n\r\n"
 
     response = await answered(Reply(200, headers, body, piece=97))
@@ -156,17 +156,17 @@ async def test_streams_of_gateways_end_with_done_and_may_ping(headers: dict[str,
 
 
 async def test_nothing_is_shown_where_nobody_listens() -> None:
-    recording = recorded("tiny-qwen3", "r2_tool_stream")
+    recording = load_recording("tiny-qwen3", "r2_tool_stream")
 
     assert await answered(recording, None) == to_response(turn_of(recording), [], None)
 
 
 async def test_a_session_that_does_not_want_streams_gets_none() -> None:
-    whole, listener = recorded("tiny-qwen3", "r1_answer"), Listener()
+    whole, recorder = load_recording("tiny-qwen3", "r1_answer"), EventRecorder()
 
-    await answered(whole, listener, use_streaming="false")
+    await answered(whole, recorder, use_streaming="false")
 
-    assert listener.names == ["llm:request", "llm:response"]
+    assert recorder.names == ["llm:request", "llm:response"]
 
 
 def assert_told_as(response: ChatResponse, told: dict[str, Any]) -> None:

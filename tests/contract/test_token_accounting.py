@@ -10,8 +10,8 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ToolSpec, Usage
 
 from amplifier_module_provider_vllm._harmony.vocabulary import shared_vocabulary
-from tests.support.listening import provider_at
-from tests.support.recordings import Recording, recorded
+from tests.support.event_recorder import provider_at
+from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ReplayServer
 from tests.support.vocabulary import vocabulary_folder
 
@@ -56,7 +56,7 @@ def request_of(recording: Recording) -> ChatRequest:
 async def answered(*replies: Recording) -> ChatResponse:
     model = replies[0].request["model"]
     async with (
-        ReplayServer(*replies, models=recorded(model, "get_v1_models")) as server,
+        ReplayServer(*replies, models=load_recording(model, "get_v1_models")) as server,
         provider_at(server.base_url) as provider,
     ):
         return await provider.complete(request_of(replies[0]))
@@ -72,7 +72,7 @@ async def test_tokens_that_the_server_did_not_count_are_counted(
     case: str, usage: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    recording = recorded("tiny-gpt-oss", case)
+    recording = load_recording("tiny-gpt-oss", case)
     really = (await answered(recording)).usage
 
     response = await answered(counting(recording, usage))
@@ -92,7 +92,7 @@ async def test_the_servers_own_counts_are_the_truth(caplog: pytest.LogCaptureFix
     caplog.set_level(logging.INFO)
     theirs = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
-    response = await answered(counting(recorded("tiny-gpt-oss", "r2_tool_stream"), theirs))
+    response = await answered(counting(load_recording("tiny-gpt-oss", "r2_tool_stream"), theirs))
 
     assert response.usage == Usage(**theirs)
     assert "vllm:usage_estimated" not in (response.metadata or {})
@@ -100,7 +100,10 @@ async def test_the_servers_own_counts_are_the_truth(caplog: pytest.LogCaptureFix
 
 
 async def test_a_reply_that_is_asked_again_costs_what_both_rounds_cost() -> None:
-    cut, whole = recorded("tiny-gpt-oss", "r5_long_cut_stream"), recorded("tiny-gpt-oss", "r5_long_whole_stream")
+    cut, whole = (
+        load_recording("tiny-gpt-oss", "r5_long_cut_stream"),
+        load_recording("tiny-gpt-oss", "r5_long_whole_stream"),
+    )
     first, second = (
         json.loads(recording.body.rsplit(b"data: ", 1)[1])["response"]["usage"] for recording in (cut, whole)
     )
@@ -117,7 +120,7 @@ async def test_a_reply_that_is_asked_again_costs_what_both_rounds_cost() -> None
 async def test_another_models_tokens_are_not_guessed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    response = await answered(counting(recorded("tiny-qwen3", "r2_tool_stream"), ZEROS))
+    response = await answered(counting(load_recording("tiny-qwen3", "r2_tool_stream"), ZEROS))
 
     assert response.usage is None
     assert "vllm:usage_estimated" not in (response.metadata or {})
@@ -127,7 +130,7 @@ async def test_another_models_tokens_are_not_guessed(caplog: pytest.LogCaptureFi
 @pytest.mark.usefixtures("offline")
 async def test_without_the_vocabulary_a_reply_has_no_usage_and_nobody_fails(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    uncounted = counting(recorded("tiny-gpt-oss", "r2_tool_stream"), ZEROS)
+    uncounted = counting(load_recording("tiny-gpt-oss", "r2_tool_stream"), ZEROS)
 
     async with (
         ReplayServer(uncounted, uncounted) as server,

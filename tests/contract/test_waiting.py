@@ -10,13 +10,13 @@ from amplifier_core.message_models import ChatRequest, Message
 
 from amplifier_module_provider_vllm import CallKeywords
 from amplifier_module_provider_vllm._response_handling import to_response
-from tests.support.listening import Listener, provider_at
-from tests.support.recordings import recorded
+from tests.support.event_recorder import EventRecorder, provider_at
+from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply, reply
 from tests.support.rounds import turn_of
 
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the capital of France?")])
-ANSWER = recorded("tiny-qwen3", "r1_answer_stream")
+ANSWER = load_recording("tiny-qwen3", "r1_answer_stream")
 BUSY = json_reply(503, {"error": {"message": "The engine is currently busy.", "code": 503}})
 
 
@@ -26,20 +26,20 @@ BUSY = json_reply(503, {"error": {"message": "The engine is currently busy.", "c
         reply(ANSWER, delay_before_headers=5),
         reply(ANSWER, cut_at=0, ending="stall"),
         reply(ANSWER, cut_at=2500, ending="stall"),
-        reply(recorded("tiny-qwen3", "r1_answer"), cut_at=20, ending="stall"),
+        reply(load_recording("tiny-qwen3", "r1_answer"), cut_at=20, ending="stall"),
     ],
     ids=["no headers", "no bytes", "no further bytes", "half a whole reply"],
 )
 async def test_a_server_that_falls_silent_is_given_up(answer: Reply) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     config: dict[str, Any] = {"stream_idle_timeout": 0.2, "max_retries": 0}
-    async with ReplayServer(answer) as server, provider_at(server.base_url, listener, **config) as provider:
+    async with ReplayServer(answer) as server, provider_at(server.base_url, recorder, **config) as provider:
         with pytest.raises(LLMTimeoutError, match="sent nothing for too long") as raised:
             await provider.complete(QUESTION)
 
     assert raised.value.retryable
-    assert [data["status"] for data in listener.named("llm:response")] == ["error"]
+    assert [data["status"] for data in recorder.payloads("llm:response")] == ["error"]
 
 
 async def test_a_stream_that_keeps_coming_has_no_limit() -> None:
@@ -55,60 +55,60 @@ async def test_a_stream_that_keeps_coming_has_no_limit() -> None:
 
 @pytest.mark.parametrize("place", ["kwargs", "request", "config"])
 async def test_the_callers_timeout_bounds_the_call_with_its_retries(place: str) -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     request = QUESTION.model_copy(update={"timeout": 0.3} if place == "request" else {})
     stall = reply(ANSWER, cut_at=2500, ending="stall")
     config = {"timeout": 0.3} if place == "config" else {}
     kwargs: CallKeywords = {"timeout": 0.3} if place == "kwargs" else {}
 
-    async with ReplayServer(BUSY, stall) as server, provider_at(server.base_url, listener, **config) as provider:
+    async with ReplayServer(BUSY, stall) as server, provider_at(server.base_url, recorder, **config) as provider:
         with pytest.raises(LLMTimeoutError, match=r"no reply within the timeout of 0.3 s"):
             await provider.complete(request, **kwargs)
 
-    assert listener.names[-1] == "llm:response"
-    assert [data["status"] for data in listener.named("llm:response")] == ["error"]
+    assert recorder.names[-1] == "llm:response"
+    assert [data["status"] for data in recorder.payloads("llm:response")] == ["error"]
 
 
 async def test_a_cancelled_call_says_so_once_and_stops() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     stall = reply(ANSWER, cut_at=2500, ending="stall")
 
-    async with ReplayServer(stall) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(stall) as server, provider_at(server.base_url, recorder) as provider:
         call = asyncio.create_task(provider.complete(QUESTION))
-        await listener.heard("llm:stream_block_delta")
+        await recorder.wait_for("llm:stream_block_delta")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
 
-    assert listener.names[-2:] == ["llm:stream_aborted", "llm:response"]
-    assert [data["status"] for data in listener.named("llm:response")] == ["cancelled"]
+    assert recorder.names[-2:] == ["llm:stream_aborted", "llm:response"]
+    assert [data["status"] for data in recorder.payloads("llm:response")] == ["cancelled"]
 
 
 async def test_a_call_cancelled_before_anything_was_seen_takes_nothing_back() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
 
     async with (
         ReplayServer(reply(ANSWER, delay_before_headers=5)) as server,
-        provider_at(server.base_url, listener) as provider,
+        provider_at(server.base_url, recorder) as provider,
     ):
         call = asyncio.create_task(provider.complete(QUESTION))
-        await listener.heard("llm:request")
+        await recorder.wait_for("llm:request")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
 
-    assert listener.names == ["llm:request", "llm:response"]
-    assert [data["status"] for data in listener.named("llm:response")] == ["cancelled"]
+    assert recorder.names == ["llm:request", "llm:response"]
+    assert [data["status"] for data in recorder.payloads("llm:response")] == ["cancelled"]
 
 
 async def test_a_wait_that_a_server_asks_for_is_kept() -> None:
-    listener = Listener()
+    recorder = EventRecorder()
     busy = json_reply(503, {"error": {"message": "busy"}}, {"retry-after": "0.2"})
 
-    async with ReplayServer(busy, ANSWER) as server, provider_at(server.base_url, listener) as provider:
+    async with ReplayServer(busy, ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         started = time.monotonic()
         await provider.complete(QUESTION)
 
-    (retry,) = listener.named("provider:retry")
+    (retry,) = recorder.payloads("provider:retry")
     assert time.monotonic() - started >= 0.2
     assert (retry["retry_after"], retry["status_code"]) == (0.2, 503)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.support.asking import CITIES, asking
+from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.fault_table import NEVER, STALL_OFFSET
-from tests.support.observed import Told, assert_contract, told
+from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Session
 from tests.support.wire import (
@@ -37,8 +37,8 @@ class Moment:
     """When to cancel: once so many requests came and so many events of a name were heard. What was seen by then."""
 
     replies: list[Reply]
-    asked: int = 1
-    heard: str | None = None
+    requests: int = 1
+    event: str | None = None
     visible: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,59 +46,62 @@ class Moment:
 MOMENTS: Mapping[str, Moment] = {
     "before the headers": Moment([sse_reply(delay_before_headers=NEVER)]),
     "between headers and events": Moment([sse_reply(ending="stall")]),
-    "in the middle of a stream": Moment([STALLED], heard="llm:stream_block_delta", visible=True),
+    "in the middle of a stream": Moment([STALLED], event="llm:stream_block_delta", visible=True),
     "in the middle of a whole reply": Moment(
         [whole_reply(cut_at=100, ending="stall")], config={"use_streaming": False}
     ),
     "while a retry waits": Moment(
-        [refusal(503), HEALTHY[True]], heard="provider:retry", config={"min_retry_delay": 60}
+        [refusal(503), HEALTHY[True]], event="provider:retry", config={"min_retry_delay": 60}
     ),
     "while a retry after something seen waits": Moment(
         [sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True]],
-        heard="provider:retry", visible=True, config={"min_retry_delay": 60},
+        event="provider:retry", visible=True, config={"min_retry_delay": 60},
     ),
-    "in the second attempt": Moment([refusal(503), STALLED], asked=2, heard="llm:stream_block_delta", visible=True),
+    "in the second attempt": Moment([refusal(503), STALLED], requests=2, event="llm:stream_block_delta", visible=True),
     "in a continuation": Moment(
         [sse_reply(*OPENING, event("response.completed", response=CUT_OFF)), sse_reply(delay_before_headers=NEVER)],
-        asked=2, heard="llm:stream_block_delta", visible=True,
+        requests=2, event="llm:stream_block_delta", visible=True,
     ),
     "in the middle of a continuation": Moment(
         [
             sse_reply(*OPENING, event("response.completed", response=CUT_OFF)),
             sse_reply(*OPENING, *MESSAGE[:3], ending="stall"),
         ],
-        asked=2, heard="llm:stream_block_delta", visible=True,
+        requests=2, event="llm:stream_block_delta", visible=True,
     ),
-    "after the terminal event": Moment([ENDLESS], heard="llm:stream_block_end", visible=True),
+    "after the terminal event": Moment([ENDLESS], event="llm:stream_block_end", visible=True),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 async def test_a_cancelled_call_ends_where_it_was(moment: Moment) -> None:
-    async with ReplayServer(*moment.replies) as server, asking(server, **moment.config) as (session, provider):
+    async with (
+        ReplayServer(*moment.replies) as server,
+        provider_session(server, **moment.config) as (session, provider),
+    ):
         async with cancelled(provider):
-            await until(lambda: len(server.asked) == moment.asked and _heard(session, moment.heard))
-        asked = len(server.asked)
-        await server.left_alone(but_for=1)
+            await until(lambda: len(server.request_bodies) == moment.requests and _heard(session, moment.event))
+        asked = len(server.request_bodies)
+        await server.wait_for_disconnect(remaining=1)
 
-    retries = len(session.named("provider:retry"))
+    retries = len(session.payloads("provider:retry"))
     before = len(moment.replies) > 1 and moment.visible and retries > 0 and moment.replies[0].status == 200
     aborted = 1 if moment.visible or before else 0
-    assert told(session) == Told(1, ["cancelled"], retries, aborted)
-    assert len(server.asked) == asked == moment.asked
+    assert event_counts(session) == EventCounts(1, ["cancelled"], retries, aborted)
+    assert len(server.request_bodies) == asked == moment.requests
     assert_contract(session, None)
 
 
 async def test_a_call_cancelled_while_it_asks_for_the_models_ends_there() -> None:
     stalled = whole_reply(b"", delay_before_headers=NEVER)
 
-    async with ReplayServer(models=stalled) as server, asking(server) as (session, provider):
+    async with ReplayServer(models=stalled) as server, provider_session(server) as (session, provider):
         probed = len(server.requests)
         async with cancelled(provider):
             await until(lambda: len(server.requests) > probed)
 
-    assert server.asked == []
-    assert [data["status"] for data in session.named("llm:response")] == ["cancelled"]
+    assert server.request_bodies == []
+    assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled"]
 
 
 @pytest.mark.parametrize(
@@ -114,48 +117,51 @@ async def test_a_call_cancelled_in_a_hook_ends_there(name: str) -> None:
             await left.wait()
 
     replies = [refusal(503), HEALTHY[True]] if name == "provider:retry" else [HEALTHY[True]]
-    async with ReplayServer(*replies) as server, asking(server, listener=listener) as (session, provider):
+    async with ReplayServer(*replies) as server, provider_session(server, listener=listener) as (session, provider):
         async with cancelled(provider):
             await entered.wait()
         left.set()
 
-    assert len(server.asked) == (0 if name == "llm:request" else 1)
-    assert [data["status"] for data in session.named("llm:response")] == ["cancelled"]
-    assert len(session.named("llm:stream_aborted")) == ("stream" in name)
+    assert len(server.request_bodies) == (0 if name == "llm:request" else 1)
+    assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled"]
+    assert len(session.payloads("llm:stream_aborted")) == ("stream" in name)
 
 
 async def test_a_call_cancelled_while_its_end_is_told_still_tells_it() -> None:
     """Cancelled at each step that the loop makes after the server has said everything."""
     for steps in range(40):
-        async with ReplayServer(HEALTHY[False]) as server, asking(server, use_streaming=False) as (session, provider):
+        async with (
+            ReplayServer(HEALTHY[False]) as server,
+            provider_session(server, use_streaming=False) as (session, provider),
+        ):
             call = asyncio.create_task(provider.complete(CITIES))
-            await until(lambda: bool(session.named("llm:request")))
-            await until(lambda: server.connections == 1 and bool(server.asked))
+            await until(lambda: bool(session.payloads("llm:request")))
+            await until(lambda: server.connections == 1 and bool(server.request_bodies))
             for _ in range(steps):
                 await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait([call])
 
-        assert len(session.named("llm:response")) == 1, f"cancelled after {steps} steps"
+        assert len(session.payloads("llm:response")) == 1, f"cancelled after {steps} steps"
 
 
 async def test_after_a_cancelled_call_the_next_one_works() -> None:
-    async with ReplayServer(STALLED, HEALTHY[True]) as server, asking(server) as (session, provider):
+    async with ReplayServer(STALLED, HEALTHY[True]) as server, provider_session(server) as (session, provider):
         async with cancelled(provider):
-            await until(lambda: bool(session.named("llm:stream_block_delta")))
+            await until(lambda: bool(session.payloads("llm:stream_block_delta")))
         reply = await provider.complete(CITIES)
 
     assert reply.finish_reason == "stop"
-    assert told(session) == Told(2, ["cancelled", "ok"], retries=0, aborted=1)
+    assert event_counts(session) == EventCounts(2, ["cancelled", "ok"], retries=0, aborted=1)
 
 
 async def test_a_timeout_of_the_caller_around_the_call_is_a_cancellation() -> None:
-    async with ReplayServer(STALLED) as server, asking(server) as (session, provider):
+    async with ReplayServer(STALLED) as server, provider_session(server) as (session, provider):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await provider.complete(CITIES)
 
-    assert told(session) == Told(1, ["cancelled"], retries=0, aborted=1)
+    assert event_counts(session) == EventCounts(1, ["cancelled"], retries=0, aborted=1)
 
 
 @asynccontextmanager
@@ -175,4 +181,4 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def _heard(session: Session, name: str | None) -> bool:
-    return name is None or bool(session.named(name))
+    return name is None or bool(session.payloads(name))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import CITIES, asking
-from tests.support.exchange import said
-from tests.support.observed import Told, assert_contract, told
+from tests.support.call_events import EventCounts, assert_contract, event_counts
+from tests.support.exchange import block_contents
+from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer
 from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
 
@@ -28,13 +28,13 @@ async def test_slow_hooks_are_not_taken_for_a_silent_server(stream: bool) -> Non
     patience = {"stream_idle_timeout": 0.5, "max_retries": 0}
     async with (
         ReplayServer(by_event) as server,
-        asking(server, listener=listener, use_streaming=stream, **patience) as (session, provider),
+        provider_session(server, listener=listener, use_streaming=stream, **patience) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
 
     assert len(heard) * SLOW > 0.5 or not stream
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
 
@@ -47,12 +47,12 @@ async def test_a_hook_that_raises_every_time_does_not_cost_the_reply(stream: boo
     faults = [sse_reply(*EVENTS, cut_at=900, ending="cut"), HEALTHY[stream]]
     async with (
         ReplayServer(*faults) as server,
-        asking(server, listener=listener, use_streaming=stream) as (session, provider),
+        provider_session(server, listener=listener, use_streaming=stream) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=1, aborted=1 if stream else 0)
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=1, aborted=1 if stream else 0)
 
 
 async def test_many_calls_with_slow_hooks_do_not_hold_each_other_up() -> None:
@@ -62,12 +62,12 @@ async def test_many_calls_with_slow_hooks_do_not_hold_each_other_up() -> None:
 
     async with (
         ReplayServer(always=HEALTHY[True]) as server,
-        asking(server, listener=listener, stream_idle_timeout=5) as (session, provider),
+        provider_session(server, listener=listener, stream_idle_timeout=5) as (session, provider),
     ):
         began = asyncio.get_running_loop().time()
         replies = await asyncio.gather(*(provider.complete(CITIES) for _ in range(10)))
         took = asyncio.get_running_loop().time() - began
 
     one_by_one = SLOW * sum(event.name.startswith("llm:stream") for event in session.events)
-    assert [said(reply)[-1] for reply in replies] == [("text", ANSWER_TEXT)] * 10
+    assert [block_contents(reply)[-1] for reply in replies] == [("text", ANSWER_TEXT)] * 10
     assert took < one_by_one

@@ -9,10 +9,10 @@ from amplifier_core.llm_errors import LLMError
 from amplifier_core.message_models import ChatResponse
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.support.asking import CITIES, HANGS_AFTER, asking
-from tests.support.exchange import said
+from tests.support.call_events import assert_contract, event_counts
+from tests.support.exchange import block_contents
 from tests.support.fault_table import STALL_OFFSET
-from tests.support.observed import assert_contract, told
+from tests.support.provider_session import CITIES, HANG_TIMEOUT, provider_session
 from tests.support.replay import ReplayServer, Reply
 from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, sse_reply, whole_reply
 
@@ -25,41 +25,45 @@ IN_FLIGHT = {
 
 @pytest.mark.parametrize("reply", IN_FLIGHT.values(), ids=IN_FLIGHT)
 async def test_closing_ends_a_call_that_is_under_way_with_one_error(reply: Reply) -> None:
-    async with ReplayServer(reply, always=HEALTHY[True]) as server, asking(server) as (session, provider):
+    async with ReplayServer(reply, always=HEALTHY[True]) as server, provider_session(server) as (session, provider):
         call = asyncio.create_task(provider.complete(CITIES))
-        while not server.asked:  # noqa: ASYNC110 - a request that arrives tells nobody
+        while not server.request_bodies:  # noqa: ASYNC110 - a request that arrives tells nobody
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         await provider.close()
         with pytest.raises(LLMError, match="closed"):
             await call
 
-    assert (len(server.asked), told(session).ends, told(session).retries) == (1, ["error"], 0)
+    assert (len(server.request_bodies), event_counts(session).statuses, event_counts(session).retries) == (
+        1,
+        ["error"],
+        0,
+    )
     assert_contract(session, None)
 
 
 async def test_closing_ends_a_call_that_waits_to_try_again() -> None:
     async with (
         ReplayServer(refusal(503), always=HEALTHY[True]) as server,
-        asking(server, min_retry_delay=0.3) as (session, provider),
+        provider_session(server, min_retry_delay=0.3) as (session, provider),
     ):
         call = asyncio.create_task(provider.complete(CITIES))
-        while not session.named("provider:retry"):  # noqa: ASYNC110
+        while not session.payloads("provider:retry"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await provider.close()
         with pytest.raises(LLMError, match="closed"):
             await call
 
-    assert (len(server.asked), told(session).ends) == (1, ["error"])
+    assert (len(server.request_bodies), event_counts(session).statuses) == (1, ["error"])
 
 
 async def test_closing_twice_and_at_once_is_harmless_and_the_next_call_opens_anew() -> None:
-    async with ReplayServer(always=HEALTHY[True]) as server, asking(server) as (_, provider):
+    async with ReplayServer(always=HEALTHY[True]) as server, provider_session(server) as (_, provider):
         await provider.complete(CITIES)
         await asyncio.gather(*(provider.close() for _ in range(5)))
         reply = await provider.complete(CITIES)
 
-    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+    assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -68,7 +72,7 @@ def test_one_provider_answers_in_one_event_loop_after_another(stream: bool) -> N
     made: list[VLLMProvider] = []
 
     async def ask() -> ChatResponse:
-        async with asyncio.timeout(HANGS_AFTER), ReplayServer(always=HEALTHY[stream], port=port) as server:
+        async with asyncio.timeout(HANG_TIMEOUT), ReplayServer(always=HEALTHY[stream], port=port) as server:
             made[:] = made or [VLLMProvider(server.base_url, config={"use_streaming": stream})]
             return await made[0].complete(CITIES)
 
@@ -81,14 +85,14 @@ def test_one_provider_answers_in_one_event_loop_after_another(stream: bool) -> N
     asyncio.run(made[0].close())
     gc.collect()
 
-    assert said(first) == said(second)
+    assert block_contents(first) == block_contents(second)
 
 
 async def test_many_turns_leave_no_connection_no_task_and_no_descriptor_behind() -> None:
     """Good, cut, refused and cancelled ones in turn; the long run of this is `make soak`."""
     replies = [HEALTHY[True], sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True], refusal(400)]
 
-    async with ReplayServer() as server, asking(server) as (session, provider):
+    async with ReplayServer() as server, provider_session(server) as (session, provider):
         held: list[tuple[int, int, int]] = []
         for _ in range(15):
             server.replies.extend([*replies, sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall")])
@@ -99,7 +103,7 @@ async def test_many_turns_leave_no_connection_no_task_and_no_descriptor_behind()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await provider.complete(CITIES)
-            await server.left_alone(but_for=1)
+            await server.wait_for_disconnect(remaining=1)
             server.replies.clear()
             session.events.clear()
             gc.collect()

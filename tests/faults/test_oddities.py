@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import CITIES, asking
-from tests.support.exchange import said
-from tests.support.observed import Told, assert_contract, told
+from tests.support.call_events import EventCounts, assert_contract, event_counts
+from tests.support.exchange import block_contents
 from tests.support.oddities import BODY, ODDITIES, ONE_MB, repeated
-from tests.support.recordings import fault
+from tests.support.provider_session import CITIES, provider_session
+from tests.support.recordings import load_broken_stream
 from tests.support.replay import ReplayServer, Reply
 from tests.support.wire import (
     ANSWER_DELTAS,
@@ -39,11 +39,11 @@ from tests.support.wire import (
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("odd", ODDITIES.values(), ids=ODDITIES)
 async def test_an_odd_reply_is_understood(odd: Reply, stream: bool) -> None:
-    async with ReplayServer(odd) as server, asking(server, use_streaming=stream) as (session, provider):
+    async with ReplayServer(odd) as server, provider_session(server, use_streaming=stream) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
 
@@ -66,11 +66,14 @@ async def test_what_we_do_not_read_of_a_reply_cannot_cost_it_even_where_all_of_i
     answer = sse_reply(*EVENTS[:-1], end) if stream else whole_reply(told_so)
     telling: dict[str, Any] = {"raw": True, "debug": True, "raw_debug": True}
 
-    async with ReplayServer(answer) as server, asking(server, use_streaming=stream, **telling) as (session, provider):
+    async with (
+        ReplayServer(answer) as server,
+        provider_session(server, use_streaming=stream, **telling) as (session, provider),
+    ):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
 
@@ -84,21 +87,21 @@ async def test_deltas_that_come_twice_or_out_of_order_are_set_right_by_the_end()
         COMPLETED,
     ]
 
-    async with ReplayServer(sse_reply(*shuffled)) as server, asking(server) as (session, provider):
+    async with ReplayServer(sse_reply(*shuffled)) as server, provider_session(server) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
 
 
 async def test_items_that_end_out_of_order_keep_the_places_in_which_they_were_seen() -> None:
     events = [*OPENING, *REASONING, *MESSAGE]
     ended = event("response.completed", response=response(message_item(), reasoning_item()))
 
-    async with ReplayServer(sse_reply(*events, ended)) as server, asking(server) as (session, provider):
+    async with ReplayServer(sse_reply(*events, ended)) as server, provider_session(server) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert_contract(session, reply)
 
 
@@ -110,7 +113,7 @@ async def test_a_reply_of_100_megabytes(stream: bool) -> None:
     body = sse_reply(*deltas, item_done(message_item(text), 0), event("response.completed", response=end))
     answer = body if stream else whole_reply(json.dumps(end).encode())
 
-    async with ReplayServer(answer) as server, asking(server, use_streaming=stream) as (session, provider):
+    async with ReplayServer(answer) as server, provider_session(server, use_streaming=stream) as (session, provider):
         reply = await provider.complete(CITIES)
 
     (block,) = reply.content
@@ -129,12 +132,12 @@ async def test_a_stream_that_keeps_saying_something_is_waited_for(shape: dict[st
 
     async with (
         ReplayServer(slow) as server,
-        asking(server, stream_idle_timeout=0.6, max_retries=0) as (session, provider),
+        provider_session(server, stream_idle_timeout=0.6, max_retries=0) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
 
     assert len(BODY) / 64 * 0.03 > 0.6
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert_contract(session, reply)
 
 
@@ -144,11 +147,14 @@ async def test_a_server_that_is_stopped_politely_cuts_an_answer_that_nobody_can_
     Nothing in the stream tells it from an answer that ended there, so it is handed on as one. What a session can do is
     to see that the next call fails or waits (`startup_timeout`). The recording is of "Count from 1 to 100."
     """
-    async with ReplayServer(fault("sigterm_server")) as server, asking(server) as (session, provider):
+    async with (
+        ReplayServer(load_broken_stream("sigterm_server")) as server,
+        provider_session(server) as (session, provider),
+    ):
         reply = await provider.complete(CITIES)
 
-    assert said(reply) == [("thinking", "I will count."), ("text", "1, 2, 3, 4, 5,")]
-    assert told(session) == Told(1, ["ok"], retries=0, aborted=0)
+    assert block_contents(reply) == [("thinking", "I will count."), ("text", "1, 2, 3, 4, 5,")]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
 
 

@@ -8,11 +8,10 @@ import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest
 
-from amplifier_module_provider_vllm import CallKeywords
-from tests.support.asking import CITIES, asking
-from tests.support.exchange import said
+from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
+from tests.support.exchange import block_contents
 from tests.support.fault_table import STALL_OFFSET, STATUSES
-from tests.support.observed import Told, assert_contract, attempts, seen, told
+from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply
 from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, refusal, sse_reply
 
@@ -26,12 +25,12 @@ async def test_every_attempt_of_a_stream_begins_anew() -> None:
     """Once cut late, once early, once before anything was seen, and then whole."""
     cuts = [CUT, sse_reply(*EVENTS, cut_at=STALL_OFFSET // 2, ending="cut"), BUSY]
 
-    async with ReplayServer(*cuts, HEALTHY[True]) as server, asking(server) as (session, provider):
+    async with ReplayServer(*cuts, HEALTHY[True]) as server, provider_session(server) as (session, provider):
         reply = await provider.complete(CITIES)
 
-    *broken, whole = (seen(attempt) for attempt in attempts(session.events))
-    assert said(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=3, aborted=2)
+    *broken, whole = (streamed_text(attempt) for attempt in attempts(session.events))
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=3, aborted=2)
     assert whole == REASONING_TEXT + ANSWER_TEXT
     assert all(part and whole.startswith(part) for part in broken)
     assert_contract(session, reply)
@@ -41,16 +40,16 @@ async def test_every_attempt_of_a_stream_begins_anew() -> None:
 async def test_the_retries_are_counted_and_told(stream: bool) -> None:
     async with (
         ReplayServer(BUSY, BUSY, HEALTHY[stream]) as server,
-        asking(server, use_streaming=stream) as (session, p),
+        provider_session(server, use_streaming=stream) as (session, p),
     ):
         await p.complete(CITIES)
 
     keys = ("attempt", "max_retries", "status_code", "provider", "model")
-    assert [tuple(data[key] for key in keys) for data in session.named("provider:retry")] == [
+    assert [tuple(data[key] for key in keys) for data in session.payloads("provider:retry")] == [
         (1, 5, 503, "vllm", "tiny-qwen3"),
         (2, 5, 503, "vllm", "tiny-qwen3"),
     ]
-    assert server.asked[0] == server.asked[1] == server.asked[2]
+    assert server.request_bodies[0] == server.request_bodies[1] == server.request_bodies[2]
 
 
 @both_ways
@@ -60,13 +59,13 @@ async def test_what_cannot_pass_is_not_tried_again(name: str, stream: bool) -> N
 
     async with (
         ReplayServer(fault.reply(stream), always=HEALTHY[stream]) as server,
-        asking(server, use_streaming=stream, startup_timeout=60) as (session, provider),
+        provider_session(server, use_streaming=stream, startup_timeout=60) as (session, provider),
     ):
         with pytest.raises(fault.error):
             await provider.complete(CITIES)
 
-    assert len(server.asked) == 1
-    assert told(session) == Told(1, ["error"], retries=0, aborted=0)
+    assert len(server.request_bodies) == 1
+    assert event_counts(session) == EventCounts(1, ["error"], retries=0, aborted=0)
 
 
 @pytest.mark.parametrize("place", ["config", "request", "call"])
@@ -89,53 +88,56 @@ async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str
     request = CITIES.model_copy(update={"timeout": timeout}) if place == "request" else CITIES
     kwargs: CallKeywords = {"timeout": timeout} if place == "call" else {}
 
-    async with ReplayServer(always=always) as server, asking(server, **config) as (session, provider):
+    async with ReplayServer(always=always) as server, provider_session(server, **config) as (session, provider):
         began = time.monotonic()
         with pytest.raises(LLMTimeoutError, match=r"no reply within the timeout of 0\.5 s") as raised:
             await provider.complete(request, **kwargs)
         took = time.monotonic() - began
         await asyncio.sleep(0.1)  # the server still reads what was on its way to it
-        asked = len(server.asked)
+        asked = len(server.request_bodies)
         await asyncio.sleep(0.1)
 
     assert timeout <= took < timeout + 5
     assert (raised.value.provider, raised.value.model) == ("vllm", "tiny-qwen3")
-    assert told(session).ends == ["error"]
-    assert len(server.asked) == asked
+    assert event_counts(session).statuses == ["error"]
+    assert len(server.request_bodies) == asked
     assert_contract(session, None)
 
 
 async def test_without_a_timeout_of_the_caller_a_stream_may_take_any_time() -> None:
     slow = sse_reply(*EVENTS, piece=250, delay_between_pieces=0.05)
 
-    async with ReplayServer(slow) as server, asking(server, stream_idle_timeout=5) as (_, provider):
+    async with ReplayServer(slow) as server, provider_session(server, stream_idle_timeout=5) as (_, provider):
         reply = await provider.complete(ChatRequest(messages=CITIES.messages))
 
-    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+    assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
 
 
 @pytest.mark.parametrize("jitter", [True, False], ids=["with jitter", "without"])
 async def test_a_busy_engine_is_given_twice_the_time_after_each_refusal(jitter: bool) -> None:
     steps: dict[str, Any] = {"min_retry_delay": 0.02, "max_retry_delay": 0.1, "max_retries": 4, "retry_jitter": jitter}
 
-    async with ReplayServer(always=BUSY) as server, asking(server, **steps) as (session, provider):
+    async with ReplayServer(always=BUSY) as server, provider_session(server, **steps) as (session, provider):
         for _ in range(3):
             with pytest.raises(ProviderUnavailableError):
                 await provider.complete(CITIES)
 
-    delays = [data["delay"] for data in session.named("provider:retry")]
+    delays = [data["delay"] for data in session.payloads("provider:retry")]
     planned = [0.02, 0.04, 0.08, 0.1] * 3
     assert delays == (pytest.approx(planned, rel=0.5) if jitter else planned)
     assert (len(set(delays)) > len(set(planned))) == jitter
 
 
 async def test_the_wait_that_a_server_asks_for_is_the_least() -> None:
-    async with ReplayServer(refusal(503, retry_after="0.4"), HEALTHY[True]) as server, asking(server) as (session, p):
+    async with (
+        ReplayServer(refusal(503, retry_after="0.4"), HEALTHY[True]) as server,
+        provider_session(server) as (session, p),
+    ):
         began = time.monotonic()
         await p.complete(CITIES)
         took = time.monotonic() - began
 
-    (retry,) = session.named("provider:retry")
+    (retry,) = session.payloads("provider:retry")
     assert (retry["retry_after"], took >= 0.4) == (0.4, True)
     assert retry["delay"] >= 0.4
 
@@ -147,18 +149,18 @@ async def test_a_kept_connection_that_the_server_dropped_after_a_500_costs_one_r
 
     async with (
         ReplayServer(dropped, HEALTHY[stream]) as server,
-        asking(server, use_streaming=stream) as (session, provider),
+        provider_session(server, use_streaming=stream) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
 
-    assert said(reply)[-1] == ("text", ANSWER_TEXT)
-    assert told(session) == Told(1, ["ok"], retries=1, aborted=0)
+    assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=1, aborted=0)
 
 
 async def test_no_retry_leaves_an_error_as_it_was() -> None:
-    async with ReplayServer(always=BUSY) as server, asking(server, max_retries=0) as (session, provider):
+    async with ReplayServer(always=BUSY) as server, provider_session(server, max_retries=0) as (session, provider):
         with pytest.raises(LLMError) as raised:
             await provider.complete(CITIES)
 
     assert raised.value.retryable
-    assert told(session) == Told(1, ["error"], retries=0, aborted=0)
+    assert event_counts(session) == EventCounts(1, ["error"], retries=0, aborted=0)

@@ -13,8 +13,8 @@ import pytest
 from amplifier_core.llm_errors import ConfigurationError, LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.support.asking import CITIES, asking
 from tests.support.fault_table import FAULTS, SILENCES
+from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Session
 from tests.support.wire import HEALTHY, page, refusal
@@ -75,7 +75,7 @@ async def test_no_key_comes_out_of_any_path(
     async with ReplayServer(always=answer) as server:
         bare = server.base_url
         server.base_url = bare.replace("//", f"//{USER}:{PASSWORD}@") if place == "url" else bare
-        async with asking(server, use_streaming=stream, **config) as (session, provider):
+        async with provider_session(server, use_streaming=stream, **config) as (session, provider):
             shown += [await _outcome(provider, extra_headers={"X-Call-Key": CALL})]
             shown += _shown(provider, session)
 
@@ -129,7 +129,7 @@ def test_a_url_that_is_none_does_not_show_its_password(url: str) -> None:
 
 
 async def test_a_key_from_a_file_may_end_with_its_line() -> None:
-    async with ReplayServer(HEALTHY[True]) as server, asking(server, api_key=f"{KEY}\n") as (_, provider):
+    async with ReplayServer(HEALTHY[True]) as server, provider_session(server, api_key=f"{KEY}\n") as (_, provider):
         await provider.complete(CITIES)
 
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {KEY}"}
@@ -138,7 +138,7 @@ async def test_a_key_from_a_file_may_end_with_its_line() -> None:
 async def test_a_url_with_a_password_is_asked_with_it() -> None:
     async with ReplayServer(HEALTHY[True]) as server:
         server.base_url = server.base_url.replace("//", "//me%40here:p%3Aq@")
-        async with asking(server) as (_, provider):
+        async with provider_session(server) as (_, provider):
             await provider.complete(CITIES)
 
     pair = base64.b64encode(b"me@here:p:q").decode()
@@ -155,7 +155,7 @@ async def test_a_redirect_to_another_host_carries_nothing_there(status: int, str
         config: dict[str, Any] = {"api_key": KEY, "extra_headers": {"X-Api-Key": HEADER}, "default_model": "tiny-qwen3"}
         async with (
             ReplayServer(always=onward, models=cards) as server,
-            asking(server, use_streaming=stream, **config) as (_, provider),
+            provider_session(server, use_streaming=stream, **config) as (_, provider),
         ):
             with pytest.raises(ConfigurationError, match=f"redirects requests to '{elsewhere.base_url}"):
                 await provider.complete(CITIES)
@@ -166,7 +166,7 @@ async def test_a_redirect_to_another_host_carries_nothing_there(status: int, str
 async def test_a_redirect_that_repeats_the_key_is_told_without_it() -> None:
     onward = Reply(302, {"location": f"http://{USER}:{PASSWORD}@127.0.0.1:1/{KEY}/responses?key={KEY}"}, b"")
 
-    async with ReplayServer(always=onward) as server, asking(server, api_key=KEY) as (session, provider):
+    async with ReplayServer(always=onward) as server, provider_session(server, api_key=KEY) as (session, provider):
         shown = [await _outcome(provider), *_shown(provider, session)]
 
     assert "redirects requests to 'http://127.0.0.1:1/[REDACTED]/responses'" in shown[0]
@@ -176,10 +176,13 @@ async def test_a_redirect_that_repeats_the_key_is_told_without_it() -> None:
 async def test_what_a_server_says_cannot_forge_a_log_line_or_steer_a_terminal(logged: pytest.LogCaptureFixture) -> None:
     forged = "busy\r\n2026-11-21 ERROR root: all is lost\x1b]0;title\x07\x1b[2J\u202egnp\u2028x\x85y\x00"
 
-    async with ReplayServer(always=refusal(500, forged)) as server, asking(server, **IMPATIENT) as (session, provider):
+    async with (
+        ReplayServer(always=refusal(500, forged)) as server,
+        provider_session(server, **IMPATIENT) as (session, provider),
+    ):
         outcome = await _outcome(provider)
 
-    said = [data["error"]["msg"] for data in session.named("provider:retry", "llm:response")]
+    said = [data["error"]["msg"] for data in session.payloads("provider:retry", "llm:response")]
     assert set(said) == {"busy 2026-11-21 ERROR root: all is lost]0;title[2Jgnp x y"}
     assert all(character.isprintable() for line in outcome.splitlines()[-1:] for character in line)
     assert all(character.isprintable() for record in logged.records for character in _message(record))
@@ -191,7 +194,7 @@ async def test_a_model_whose_name_steers_a_terminal_is_not_offered(name: str) ->
 
     async with (
         ReplayServer(models=Reply(200, {}, json.dumps(cards).encode())) as server,
-        asking(server) as (_, provider),
+        provider_session(server) as (_, provider),
     ):
         with pytest.raises(ConfigurationError) as raised:
             await provider.complete(CITIES)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.support.asking import CITIES, asking
-from tests.support.exchange import said
+from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
+from tests.support.exchange import block_contents
 from tests.support.fault_table import FAULTS, Fault
-from tests.support.observed import Told, assert_contract, attempts, seen, told
+from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer
 from tests.support.wire import ANSWER_TEXT, HEALTHY, REASONING_TEXT
 
@@ -20,7 +20,7 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(always=fault.reply(stream)) as server,
-        asking(server, use_streaming=stream, **fault.config) as (session, provider),
+        provider_session(server, use_streaming=stream, **fault.config) as (session, provider),
     ):
         with pytest.raises(fault.error) as raised:
             await provider.complete(CITIES)
@@ -28,9 +28,11 @@ async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: 
     error, visible = raised.value, fault.text if stream else ""
     assert (type(error), error.provider, error.model) == (fault.error, "vllm", "tiny-qwen3")
     assert (error.status_code, fault.message in str(error)) == (fault.status, True), str(error)
-    assert len(server.asked) == 1 + fault.retries
-    assert told(session) == Told(1, ["error"], fault.retries, aborted=(1 + fault.retries) if visible else 0)
-    assert {text for attempt in attempts(session.events) if (text := seen(attempt))} == {visible} - {""}
+    assert len(server.request_bodies) == 1 + fault.retries
+    assert event_counts(session) == EventCounts(
+        1, ["error"], fault.retries, aborted=(1 + fault.retries) if visible else 0
+    )
+    assert {text for attempt in attempts(session.events) if (text := streamed_text(attempt))} == {visible} - {""}
     assert_contract(session, None)
 
 
@@ -39,10 +41,10 @@ async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: 
 async def test_a_fault_that_passes_costs_one_retry(fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(fault.reply(stream), HEALTHY[stream]) as server,
-        asking(server, use_streaming=stream, **fault.config) as (session, provider),
+        provider_session(server, use_streaming=stream, **fault.config) as (session, provider),
     ):
         response = await provider.complete(CITIES)
 
-    assert said(response) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
-    assert told(session) == Told(1, ["ok"], retries=1, aborted=1 if stream and fault.text else 0)
+    assert block_contents(response) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=1, aborted=1 if stream and fault.text else 0)
     assert_contract(session, response)

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, NetworkError
 
-from tests.support.asking import AT_ONCE, CITIES, HANGS_AFTER, asking
-from tests.support.exchange import mounted, said
-from tests.support.observed import Told, assert_contract, told
+from tests.support.call_events import EventCounts, assert_contract, event_counts
+from tests.support.exchange import block_contents, mounted_provider
+from tests.support.provider_session import CITIES, HANG_TIMEOUT, SHORT_RETRY_DELAY, provider_session
 from tests.support.replay import ReplayServer
 from tests.support.session import open_session, vllm
 from tests.support.wire import ANSWER_TEXT, HEALTHY
@@ -21,7 +21,7 @@ from tests.support.wire import ANSWER_TEXT, HEALTHY
 CERTIFICATE: Final = Path(__file__).parent.parent / "support" / "self_signed.pem"
 """Of 127.0.0.1 and for these tests alone: nobody trusts it."""
 
-KNOWN: Final[dict[str, Any]] = {**AT_ONCE, "default_model": "tiny-qwen3", "max_retries": 2}
+KNOWN: Final[dict[str, Any]] = {**SHORT_RETRY_DELAY, "default_model": "tiny-qwen3", "max_retries": 2}
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
@@ -57,14 +57,14 @@ async def test_a_refused_connection(nobody: str, stream: bool) -> None:
 
     assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
     assert (failure.provider, failure.model, failure.status_code) == ("vllm", "tiny-qwen3", None)
-    assert seen == Told(1, ["error"], retries=2, aborted=0)
+    assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
 
 
 async def test_a_refused_connection_before_the_model_is_known_says_how_the_call_ended(nobody: str) -> None:
     failure, seen = await refused(nobody, default_model=None)
 
     assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
-    assert seen == Told(0, ["error"], retries=2, aborted=0)
+    assert seen == EventCounts(0, ["error"], retries=2, aborted=0)
 
 
 @both_ways
@@ -72,7 +72,7 @@ async def test_a_name_that_does_not_exist(stream: bool) -> None:
     failure, seen = await refused("http://nonexistent.invalid", use_streaming=stream)
 
     assert str(failure).startswith("no connection to http://nonexistent.invalid/v1 (")
-    assert seen == Told(1, ["error"], retries=2, aborted=0)
+    assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
 
 
 @both_ways
@@ -80,7 +80,7 @@ async def test_a_server_that_takes_no_more_connections(deaf: str, stream: bool) 
     failure, seen = await refused(deaf, use_streaming=stream, stream_idle_timeout=0.3, max_retries=1)
 
     assert isinstance(failure, NetworkError | LLMTimeoutError)
-    assert seen == Told(1, ["error"], retries=1, aborted=0)
+    assert seen == EventCounts(1, ["error"], retries=1, aborted=0)
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
@@ -91,7 +91,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
         failure, seen = await refused(server.base_url, api_key="sk-canary")
 
     assert "CERTIFICATE_VERIFY_FAILED" in str(failure)
-    assert seen == Told(1, ["error"], retries=2, aborted=0)
+    assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
     assert server.requests == []
 
 
@@ -100,40 +100,40 @@ async def test_a_certificate_that_the_operator_trusts_is_trusted(monkeypatch: py
     tls.load_cert_chain(CERTIFICATE)
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
 
-    async with ReplayServer(HEALTHY[True], tls=tls) as server, asking(server) as (_, provider):
+    async with ReplayServer(HEALTHY[True], tls=tls) as server, provider_session(server) as (_, provider):
         reply = await provider.complete(CITIES)
 
-    assert said(reply)[-1] == ("text", ANSWER_TEXT)
+    assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
 
 
 async def test_a_session_that_is_older_than_its_server_waits_and_answers() -> None:
     async with ReplayServer() as reserved:
         place = reserved.base_url
     config: dict[str, Any] = {
-        "startup_timeout": HANGS_AFTER,
+        "startup_timeout": HANG_TIMEOUT,
         "max_retries": 0,
         "min_retry_delay": 0.05,
         "max_retry_delay": 0.1,
     }
 
-    async with asyncio.timeout(HANGS_AFTER), open_session(vllm(place, **config)) as session:
-        call = asyncio.create_task(mounted(session).complete(CITIES))
-        while not session.named("provider:retry"):  # noqa: ASYNC110 - the session has no signal for it
+    async with asyncio.timeout(HANG_TIMEOUT), open_session(vllm(place, **config)) as session:
+        call = asyncio.create_task(mounted_provider(session).complete(CITIES))
+        while not session.payloads("provider:retry"):  # noqa: ASYNC110 - the session has no signal for it
             await asyncio.sleep(0.01)
         port = int(place.rpartition(":")[2].partition("/")[0])
         async with ReplayServer(HEALTHY[True], port=port):
             reply = await call
 
-    assert said(reply)[-1] == ("text", ANSWER_TEXT)
-    assert told(session).ends == ["ok"]
-    assert {data["error"]["type"] for data in session.named("provider:retry")} == {"NetworkError"}
+    assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
+    assert event_counts(session).statuses == ["ok"]
+    assert {data["error"]["type"] for data in session.payloads("provider:retry")} == {"NetworkError"}
     assert_contract(session, reply)
 
 
-async def refused(url: str, **config: Any) -> tuple[LLMError, Told]:
+async def refused(url: str, **config: Any) -> tuple[LLMError, EventCounts]:
     """What a call to this server raises, and what was told of it."""
-    async with asyncio.timeout(HANGS_AFTER), open_session(vllm(url, **{**KNOWN, **config})) as session:
+    async with asyncio.timeout(HANG_TIMEOUT), open_session(vllm(url, **{**KNOWN, **config})) as session:
         with pytest.raises((NetworkError, LLMTimeoutError)) as raised:
-            await mounted(session).complete(CITIES)
+            await mounted_provider(session).complete(CITIES)
     assert_contract(session, None)
-    return raised.value, told(session)
+    return raised.value, event_counts(session)

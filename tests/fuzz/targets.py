@@ -22,7 +22,7 @@ from amplifier_module_provider_vllm._turn import Status, Turn
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from amplifier_module_provider_vllm._wire.sse import Frame
 from tests.fuzz.stories import events_of
-from tests.support.rounds import framed
+from tests.support.rounds import to_frames
 from tests.support.routes import wire
 
 URL: Final = "http://vllm.test/v1"
@@ -34,8 +34,8 @@ LONGEST_MESSAGE: Final = 2_500
 def stream(data: bytes) -> None:
     """The bytes of a stream, read in pieces whose size the first byte says, come to the same as read at once."""
     size, body = 1 + data[0] % 64 if data else 1, data[1:]
-    frames = framed([body])
-    assert framed(body[start : start + size] for start in range(0, len(body), size)) == frames
+    frames = to_frames([body])
+    assert to_frames(body[start : start + size] for start in range(0, len(body), size)) == frames
     _told(frames)
     try:
         _checked([decode_reply(body)])

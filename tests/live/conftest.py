@@ -14,7 +14,7 @@ from tests.rig.launch import Launch
 from tests.rig.memory import MEMORY_VARIABLE
 from tests.rig.pool import Pool, turn
 from tests.rig.server import LiveServer
-from tests.support.exchange import connected
+from tests.support.exchange import open_provider
 from tests.support.session import Session, open_session, vllm
 
 OF_THE_RIG = (HOME_VARIABLE, MEMORY_VARIABLE)
@@ -82,7 +82,7 @@ def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def provider(server: LiveServer) -> AsyncIterator[VLLMProvider]:
-    async with connected(server.base_url) as provider:
+    async with open_provider(server.base_url) as provider:
         yield provider
 
 

@@ -7,7 +7,7 @@ import pytest
 from amplifier_module_provider_vllm import CallKeywords, VLLMProvider
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
-from tests.support.exchange import COUNT, WEATHER, connected, mounted, said, user
+from tests.support.exchange import COUNT, WEATHER, block_contents, mounted_provider, open_provider, user
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -22,19 +22,19 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 
 @both_ways
 async def test_a_count_that_our_cap_cut_off_is_the_count_that_it_did_not(server: LiveServer, stream: bool) -> None:
-    async with connected(server.base_url, use_streaming=stream) as whole:
+    async with open_provider(server.base_url, use_streaming=stream) as whole:
         uncut = await whole.complete(COUNT)
-    async with connected(server.base_url, use_streaming=stream, max_output_tokens=CAP) as capped:
+    async with open_provider(server.base_url, use_streaming=stream, max_output_tokens=CAP) as capped:
         response = await capped.complete(COUNT)
 
-    assert COUNTED in said(uncut)[-1][1]
+    assert COUNTED in block_contents(uncut)[-1][1]
     assert _texts(response) == _texts(uncut)
     assert response.finish_reason == uncut.finish_reason == "stop"
 
 
 async def test_what_was_streamed_of_it_is_what_came_back(server: LiveServer) -> None:
     async with open_session(vllm(server.base_url, temperature=0, max_output_tokens=CAP)) as session:
-        response: Any = await mounted(session).complete(COUNT)
+        response: Any = await mounted_provider(session).complete(COUNT)
 
     assert _streamed(session) == {index: block.text for index, block in enumerate(response.content_blocks)}
     assert [event.name for event in session.events if event.name in ("llm:request", "llm:response")] == [
@@ -46,7 +46,7 @@ async def test_what_was_streamed_of_it_is_what_came_back(server: LiveServer) -> 
 @both_ways
 async def test_every_round_is_paid_for(server: LiveServer, stream: bool) -> None:
     config = {"max_output_tokens": CAP, "use_streaming": stream}
-    async with Tap(server.base_url) as tap, connected(tap.base_url, **config) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url, **config) as provider:
         response = await provider.complete(COUNT)
 
     rounds = [reply["usage"] for reply in tap.replies]
@@ -67,12 +67,12 @@ async def test_a_cap_of_the_callers_is_the_end(server: LiveServer, capped_by: st
     request = COUNT.model_copy(update={"max_output_tokens": CAP}) if capped_by == "request" else COUNT
     overrides: CallKeywords = {"max_output_tokens": CAP} if capped_by == "call" else {}
 
-    async with Tap(server.base_url) as tap, connected(tap.base_url, **config) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url, **config) as provider:
         response = await provider.complete(request, **overrides)
 
     assert [reply["usage"]["output_tokens"] for reply in tap.replies] == [CAP]
     assert response.finish_reason == "length"
-    assert COUNTED.startswith(str(said(response)[-1][1]).removesuffix(","))
+    assert COUNTED.startswith(str(block_contents(response)[-1][1]).removesuffix(","))
 
 
 @both_ways
@@ -98,15 +98,15 @@ async def test_wherever_our_cap_cuts_a_tool_turn_it_comes_back_whole(
     request = user("Say what you do, then check the weather in Paris.", *(WEATHER.tools or []))
 
     async with open_session(vllm(server.base_url, temperature=0, use_streaming=stream)) as session:
-        uncut = await mounted(session).complete(request)
+        uncut = await mounted_provider(session).complete(request)
     plan = vllm(server.base_url, temperature=0, use_streaming=stream, max_output_tokens=cap)
     async with open_session(plan) as session:
-        response: Any = await mounted(session).complete(request)
+        response: Any = await mounted_provider(session).complete(request)
 
     texts = {
         index: block.text for index, block in enumerate(response.content_blocks) if block.type.value != "tool_call"
     }
-    assert said(response) == said(uncut)
+    assert block_contents(response) == block_contents(uncut)
     assert response.finish_reason == uncut.finish_reason == "tool_calls"
     assert _streamed(session) == (texts if stream else {})
 

@@ -18,7 +18,16 @@ from amplifier_module_provider_vllm import VLLMProvider
 from tests.rig.prompts import Wire
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap, text_of
-from tests.support.exchange import CAPITAL, GET_WEATHER, WEATHER, connected, mounted, said, user, without_control_tokens
+from tests.support.exchange import (
+    CAPITAL,
+    GET_WEATHER,
+    WEATHER,
+    block_contents,
+    mounted_provider,
+    open_provider,
+    user,
+    without_control_tokens,
+)
 from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -44,7 +53,7 @@ async def test_nothing_is_called_when_nothing_may_be(provider: VLLMProvider) -> 
     response = await provider.complete(WEATHER, tool_choice="none")
 
     assert response.tool_calls is None
-    assert said(response) == [
+    assert block_contents(response) == [
         ("thinking", "I have no tool for the weather."),
         ("text", "I cannot look up the weather."),
     ]
@@ -54,7 +63,7 @@ async def test_nothing_is_called_when_nothing_may_be(provider: VLLMProvider) -> 
 # What tiny-gpt-oss writes when it is held to a schema, mostly white space, depends on the CPU.
 @both_ways
 async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> None:
-    async with Tap(server.base_url) as tap, connected(tap.base_url, use_streaming=stream) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
         response: Any = await provider.complete(formatted(CITY, "Give me a city as JSON.", max_output_tokens=120))
 
     ((asked, reply),) = tap.exchanges
@@ -69,10 +78,10 @@ async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> N
 
 @both_ways
 async def test_a_schema_that_the_server_refuses_is_done_without(server: LiveServer, stream: bool) -> None:
-    async with connected(server.base_url, use_streaming=stream, max_retries=0) as provider:
+    async with open_provider(server.base_url, use_streaming=stream, max_retries=0) as provider:
         response = await provider.complete(formatted({"type": "wat"}, "What is the capital of France?"))
 
-    assert said(response)[-1] == PARIS
+    assert block_contents(response)[-1] == PARIS
     assert response.degradation is not None
     assert (response.degradation.requested, response.degradation.actual) == ("json_schema", "text")
     assert "grammar" in response.degradation.reason.lower()
@@ -85,15 +94,15 @@ async def test_an_image_for_a_blind_model_becomes_a_note(server: LiveServer) -> 
     )
 
     async with open_session(vllm(server.base_url, temperature=0, raw=True)) as session:
-        first = await mounted(session).complete(request)
-        second = await mounted(session).complete(request)
+        first = await mounted_provider(session).complete(request)
+        second = await mounted_provider(session).complete(request)
 
     # Qwen's server refuses the first; gpt-oss's would drop it without a word, and so is never sent one.
     harmony = server.model == "tiny-gpt-oss"
     refused = "cannot see images" if harmony else "is not a multimodal model"
-    sent = ["input_image" in str(event["raw"]) for event in session.named("llm:request")]
+    sent = ["input_image" in str(event["raw"]) for event in session.payloads("llm:request")]
     assert sent == [not harmony, False]
-    assert said(first)[-1] == said(second)[-1] == PARIS
+    assert block_contents(first)[-1] == block_contents(second)[-1] == PARIS
     assert [first.degradation, second.degradation] == [
         Degradation(requested="image", actual="text", reason=f"{server.model} {reason}")
         for reason in (refused, "cannot see images")
@@ -111,13 +120,13 @@ async def test_an_image_for_a_blind_model_becomes_a_note(server: LiveServer) -> 
 )
 async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[str, Any]) -> None:
     async with open_session(vllm(server.base_url, temperature=0, reasoning_effort="medium", raw=True)) as session:
-        response = await mounted(session).complete(CAPITAL, **opted_out)
+        response = await mounted_provider(session).complete(CAPITAL, **opted_out)
 
-    (asked,) = session.named("llm:request")
-    assert said(response)[-1] == PARIS
+    (asked,) = session.payloads("llm:request")
+    assert block_contents(response)[-1] == PARIS
     if server.model == "tiny-qwen3":
         assert asked["raw"]["reasoning"] == {"effort": "none"}
-        assert [kind for kind, _ in said(response)] == ["text"]
+        assert [kind for kind, _ in block_contents(response)] == ["text"]
     else:  # gpt-oss cannot but think
         assert asked["raw"]["reasoning"] == {"effort": "low"}
 
@@ -126,10 +135,10 @@ async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[st
 async def test_an_effort_that_gpt_oss_does_not_know_is_the_nearest_and_said(
     gpt_oss: LiveServer, effort: str, taken: str
 ) -> None:
-    async with connected(gpt_oss.base_url) as provider:
+    async with open_provider(gpt_oss.base_url) as provider:
         response = await provider.complete(CAPITAL, reasoning_effort=effort)
 
-    assert said(response)[-1] == PARIS
+    assert block_contents(response)[-1] == PARIS
     assert response.degradation is not None
     assert (response.degradation.requested, response.degradation.actual) == (
         f"reasoning effort {effort}",
@@ -144,7 +153,7 @@ async def test_control_tokens_in_a_tools_output_do_not_become_control_tokens(sto
         counts = {}
         for output in (CONTROL, "sunny, 21 C"):
             response = await provider.complete(_after_tool(output))
-            prompt = await wire.tokens(wire.asked[-1])
+            prompt = await wire.tokens(wire.request_bodies[-1])
             assert response.usage is not None
             assert response.usage.input_tokens == len(prompt)
             counts[output] = [prompt.count(token) for token in await _control_tokens(wire, storing_server)]
@@ -167,5 +176,5 @@ def _after_tool(output: str) -> ChatRequest:
 
 async def _control_tokens(wire: Wire, server: LiveServer) -> list[int]:
     """The ids that the model's own tokenizer gives to those of `CONTROL` that it knows as one token."""
-    spelled = [await wire.tokenized(server.model, name) for name in CONTROL.split()]
+    spelled = [await wire.tokenize(server.model, name) for name in CONTROL.split()]
     return [tokens[0] for tokens in spelled if len(tokens) == 1]

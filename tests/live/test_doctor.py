@@ -13,7 +13,7 @@ from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
 from tests.live.servers import KEY
 from tests.rig.environment import ensure_environment
 from tests.rig.server import LiveServer
-from tests.rig.tap import Tap, tapping, text_of
+from tests.rig.tap import Tap, open_tap, text_of
 from tests.support.exchange import without_control_tokens
 
 pytestmark = pytest.mark.live
@@ -59,7 +59,7 @@ def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_server_with_the_right_flags_is_found_to_work(server: LiveServer, doctor: Doctor) -> None:
-    with tapping(server.base_url) as tap:
+    with open_tap(server.base_url) as tap:
         doctor.ask(tap.base_url)
 
     assert doctor.failures == {}

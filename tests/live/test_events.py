@@ -6,7 +6,7 @@ import pytest
 from amplifier_core.message_models import ChatRequest
 
 from tests.rig.server import LiveServer
-from tests.support.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, mounted, said
+from tests.support.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, block_contents, mounted_provider
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -29,7 +29,7 @@ over_every_kind_of_reply = pytest.mark.parametrize(
 async def test_blocks_stream_in_contract_order_at_their_place_in_the_reply(
     session: Session, question: ChatRequest
 ) -> None:
-    response = await mounted(session).complete(question)
+    response = await mounted_provider(session).complete(question)
 
     happened = [event for event in session.events if event.name.startswith("llm:")]
     assert [_shape(event.name, event.data) for event in happened] == [
@@ -41,19 +41,19 @@ async def test_blocks_stream_in_contract_order_at_their_place_in_the_reply(
 
 @over_every_kind_of_reply
 async def test_joined_deltas_are_the_text_of_their_block(session: Session, question: ChatRequest) -> None:
-    response: Any = await mounted(session).complete(question)
+    response: Any = await mounted_provider(session).complete(question)
 
     heard: dict[int, str] = {}
-    for delta in session.named("llm:stream_block_delta"):
+    for delta in session.payloads("llm:stream_block_delta"):
         heard[delta["block_index"]] = heard.get(delta["block_index"], "") + delta["text"]
     blocks = enumerate(response.content_blocks)
     assert heard == {index: block.text for index, block in blocks if block.type.value != "tool_call"}
 
 
 async def test_every_event_of_a_call_has_its_request_id_and_the_next_call_another(session: Session) -> None:
-    await mounted(session).complete(CAPITAL)
+    await mounted_provider(session).complete(CAPITAL)
     first = len(session.events)
-    await mounted(session).complete(CAPITAL)
+    await mounted_provider(session).complete(CAPITAL)
 
     ids = [event.data.get("request_id") for event in session.events[:first] if event.name.startswith("llm:")]
     later = [event.data.get("request_id") for event in session.events[first:] if event.name.startswith("llm:")]
@@ -63,9 +63,9 @@ async def test_every_event_of_a_call_has_its_request_id_and_the_next_call_anothe
 
 
 async def test_a_whole_reply_has_a_request_and_a_response_but_no_stream(session: Session) -> None:
-    response = await mounted(session).complete(CAPITAL.model_copy(update={"metadata": {"stream": False}}))
+    response = await mounted_provider(session).complete(CAPITAL.model_copy(update={"metadata": {"stream": False}}))
 
-    (told,) = session.named("llm:response")
+    (told,) = session.payloads("llm:response")
     assert [event.name for event in session.events if event.name.startswith("llm:")] == ["llm:request", "llm:response"]
     assert response.usage is not None
     assert (told["status"], told["finish_reason"]) == ("ok", "stop")
@@ -79,7 +79,7 @@ async def test_two_instances_answer_from_their_own_servers_and_can_be_told_apart
     plan = [vllm(server.base_url, instance_id=name, temperature=0) for name, server in servers.items()]
 
     async with open_session(*plan) as session:
-        replies = {name: await mounted(session, name).complete(CAPITAL) for name in servers}
+        replies = {name: await mounted_provider(session, name).complete(CAPITAL) for name in servers}
 
     told = [
         (event.name, event.data["instance"], event.data["base_url"], event.data["model"])
@@ -93,7 +93,9 @@ async def test_two_instances_answer_from_their_own_servers_and_can_be_told_apart
     ]
     models = {name: (reply.metadata or {})["vllm:model"] for name, reply in replies.items()}
     assert models == {name: server.model for name, server in servers.items()}
-    assert [said(reply)[-1] for reply in replies.values()] == [("text", "The capital of France is Paris.")] * 2
+    assert [block_contents(reply)[-1] for reply in replies.values()] == [
+        ("text", "The capital of France is Paris.")
+    ] * 2
 
 
 def _shape(name: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -104,7 +106,7 @@ def _shape(name: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 def _expected_stream(response: Any, session: Session) -> list[tuple[str, dict[str, Any]]]:
     """What the contract wants for this reply; how many deltas a block came in is the network's choice."""
     start, delta, end = STREAM
-    deltas = [event["block_index"] for event in session.named(delta)]
+    deltas = [event["block_index"] for event in session.payloads(delta)]
     expected: list[tuple[str, dict[str, Any]]] = []
     for index, block in enumerate(response.content_blocks):
         about = {"block_index": index, "block_type": KINDS[block.type.value]}

@@ -6,7 +6,17 @@ from amplifier_core.message_models import ChatRequest, Usage
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
-from tests.support.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, answered, comparable, connected, said, user
+from tests.support.exchange import (
+    CAPITAL,
+    COUNT,
+    TWO_WEATHERS,
+    WEATHER,
+    block_contents,
+    comparable,
+    open_provider,
+    user,
+    with_tool_results,
+)
 
 pytestmark = pytest.mark.live
 
@@ -14,7 +24,7 @@ pytestmark = pytest.mark.live
 async def test_a_plain_question_gets_reasoning_and_answer_as_blocks_of_their_own(provider: VLLMProvider) -> None:
     response = await provider.complete(CAPITAL)
 
-    assert said(response) == [
+    assert block_contents(response) == [
         ("thinking", "The user asks for the capital of France. It is Paris."),
         ("text", "The capital of France is Paris."),
     ]
@@ -22,35 +32,38 @@ async def test_a_plain_question_gets_reasoning_and_answer_as_blocks_of_their_own
 
 
 async def test_a_tool_call_has_the_servers_id_and_its_result_leads_to_the_answer(server: LiveServer) -> None:
-    async with Tap(server.base_url) as tap, connected(tap.base_url) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url) as provider:
         asked = await provider.complete(WEATHER)
-        response = await provider.complete(answered(WEATHER, asked, "sunny, 21 C"))
+        response = await provider.complete(with_tool_results(WEATHER, asked, "sunny, 21 C"))
 
     wired = [item["call_id"] for item in tap.replies[0]["output"] if item["type"] == "function_call"]
-    assert said(asked) == [
+    assert block_contents(asked) == [
         ("thinking", "I should look up the weather in Paris."),
         ("get_weather", {"city": "Paris"}),
     ]
     assert asked.finish_reason == "tool_calls"
     assert [call.id for call in provider.parse_tool_calls(asked)] == wired
-    assert said(response) == [
+    assert block_contents(response) == [
         ("thinking", "The tool says sunny and 21."),
         ("text", "It is sunny and 21 degrees in Paris."),
     ]
 
 
 async def test_parallel_calls_have_ids_of_their_own_and_both_results_are_read(qwen: LiveServer) -> None:
-    async with connected(qwen.base_url) as provider:
+    async with open_provider(qwen.base_url) as provider:
         asked = await provider.complete(TWO_WEATHERS)
-        response = await provider.complete(answered(TWO_WEATHERS, asked, "sunny, 21 C", "rainy, 12 C"))
+        response = await provider.complete(with_tool_results(TWO_WEATHERS, asked, "sunny, 21 C", "rainy, 12 C"))
 
-    assert said(asked) == [
+    assert block_contents(asked) == [
         ("thinking", "I need the weather in Paris and London."),
         ("get_weather", {"city": "Paris"}),
         ("get_weather", {"city": "London"}),
     ]
     assert len({call.id for call in provider.parse_tool_calls(asked)}) == 2
-    assert said(response) == [("thinking", "Both results are here."), ("text", "I have the weather of both cities.")]
+    assert block_contents(response) == [
+        ("thinking", "Both results are here."),
+        ("text", "I have the weather of both cities."),
+    ]
 
 
 async def test_a_preamble_stands_between_the_reasoning_and_the_call(provider: VLLMProvider) -> None:
@@ -58,7 +71,7 @@ async def test_a_preamble_stands_between_the_reasoning_and_the_call(provider: VL
 
     response = await provider.complete(request)
 
-    assert said(response) == [
+    assert block_contents(response) == [
         ("thinking", "I should look up the weather in Paris."),
         ("text", "I will check the weather."),
         ("get_weather", {"city": "Paris"}),
@@ -84,7 +97,7 @@ async def test_streamed_and_whole_replies_are_equal(provider: VLLMProvider, ques
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_usage_is_what_the_server_counted(server: LiveServer, stream: bool) -> None:
-    async with Tap(server.base_url) as tap, connected(tap.base_url, use_streaming=stream) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
         response = await provider.complete(WEATHER)
 
     counted = tap.replies[0]["usage"]
@@ -103,7 +116,7 @@ async def test_settings_reach_the_server_the_nearest_to_the_call_first(server: L
     config = {"temperature": 0.7, "max_tokens": 900, "extra_request_params": {"metadata": {"for": "us"}}}
     request = user("What is the capital of France?", temperature=0.5, max_output_tokens=800)
 
-    async with Tap(server.base_url) as tap, connected(tap.base_url, **config) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url, **config) as provider:
         await provider.complete(request, temperature=0)
 
     shown = {key: tap.replies[0][key] for key in ("temperature", "max_output_tokens", "metadata")}

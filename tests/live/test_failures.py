@@ -13,7 +13,7 @@ from amplifier_core.llm_errors import AuthenticationError, ContextLengthError, N
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.live.servers import KEY
 from tests.rig.server import LiveServer
-from tests.support.exchange import CAPITAL, mounted, said, user
+from tests.support.exchange import CAPITAL, block_contents, mounted_provider, user
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -61,7 +61,7 @@ async def test_too_long_a_prompt_says_so_and_the_limits_stay_right(provider: VLL
     assert "maximum context length is 4096 tokens" in str(error)
     assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", server.model, 400, False)
     assert (limits.context_window, limits.max_output_tokens) == (4096, 2048)
-    assert said(response)[-1] == ("text", "The capital of France is Paris.")
+    assert block_contents(response)[-1] == ("text", "The capital of France is Paris.")
 
 
 async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_never_shown(
@@ -73,14 +73,14 @@ async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_nev
     wrong = vllm(locked_server.base_url, "wrong", api_key=WRONG_KEY, default_model="tiny-qwen3", **telling)
 
     async with open_session(right, wrong) as session:
-        response = await mounted(session, "right").complete(CAPITAL)
+        response = await mounted_provider(session, "right").complete(CAPITAL)
         with pytest.raises(AuthenticationError) as failure:
-            await mounted(session, "wrong").complete(CAPITAL)
+            await mounted_provider(session, "wrong").complete(CAPITAL)
 
     error = failure.value
-    shown = [*traceback.format_exception(error), repr(error), repr(mounted(session, "wrong")), caplog.text]
+    shown = [*traceback.format_exception(error), repr(error), repr(mounted_provider(session, "wrong")), caplog.text]
     shown += [json.dumps(event.data) for event in session.events]
-    assert said(response)[-1] == ("text", "The capital of France is Paris.")
+    assert block_contents(response)[-1] == ("text", "The capital of France is Paris.")
     assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", "tiny-qwen3", 401, False)
     assert str(error) == "Unauthorized: the server refused the key; set `api_key` (VLLM_API_KEY)"
     assert [key for key in (KEY, WRONG_KEY) if any(key in text for text in shown)] == []

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tests.rig.server import LiveServer
-from tests.support.exchange import CAPITAL, TWO_WEATHERS, WEATHER, connected, said
+from tests.support.exchange import CAPITAL, TWO_WEATHERS, WEATHER, block_contents, open_provider
 from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -29,12 +29,12 @@ async def test_the_weather_turn_works_although_the_call_is_in_the_text(
 async def test_calls_in_the_text_become_calls_with_one_warning_that_names_the_flag(
     without_parsers: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connected(without_parsers.base_url) as provider:
+    async with open_provider(without_parsers.base_url) as provider:
         one, two, plain = [await provider.complete(question) for question in (WEATHER, TWO_WEATHERS, CAPITAL)]
 
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert said(one)[1:] == [("get_weather", {"city": "Paris"})]
-    assert said(two)[1:] == [("get_weather", {"city": "Paris"}), ("get_weather", {"city": "London"})]
+    assert block_contents(one)[1:] == [("get_weather", {"city": "Paris"})]
+    assert block_contents(two)[1:] == [("get_weather", {"city": "Paris"}), ("get_weather", {"city": "London"})]
     assert len({call.id for call in provider.parse_tool_calls(two)}) == 2
     assert [reply.finish_reason for reply in (one, two, plain)] == ["tool_calls", "tool_calls", "stop"]
     assert len(warnings) == 1
@@ -43,7 +43,7 @@ async def test_calls_in_the_text_become_calls_with_one_warning_that_names_the_fl
 
 
 async def test_a_server_with_its_flags_is_not_warned_of(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
-    async with connected(server.base_url) as provider:
+    async with open_provider(server.base_url) as provider:
         await provider.complete(WEATHER)
 
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []

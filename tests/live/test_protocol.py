@@ -14,9 +14,9 @@ from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import Turn
 from tests.rig.vllm_protocol import Protocol, vllm_protocol
-from tests.support.recordings import Recording, cases, recorded
+from tests.support.recordings import Recording, cases, load_recording
+from tests.support.request_strategies import ROLES, chat_requests
 from tests.support.requests import options
-from tests.support.requests_at_random import ROLES, chat_requests
 from tests.support.rounds import MODELS, turn_of
 
 pytestmark = pytest.mark.live
@@ -69,7 +69,7 @@ def test_every_recorded_reply_is_taken_back(protocol: Protocol, model: str) -> N
 
 def replies_of(*groups: str) -> list[tuple[str, str, Recording]]:
     """Every reply of /v1/responses that these servers ended, streamed or whole, whole or cut off."""
-    named = [(group, case, recorded(group, case)) for group in groups for case in cases(group)]
+    named = [(group, case, load_recording(group, case)) for group in groups for case in cases(group)]
     return [
         (group, case, recording)
         for group, case, recording in named

@@ -5,7 +5,7 @@ from amplifier_core.models import ModelInfo
 
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap, text_of
-from tests.support.exchange import mounted
+from tests.support.exchange import mounted_provider
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -26,7 +26,7 @@ async def test_a_chain_of_two_tools_is_walked_step_by_step(server: LiveServer) -
     async with Tap(server.base_url) as tap, open_session(vllm(tap.base_url, temperature=0)) as session:
         answer = await session.ask("What is the weather and time in Berlin?")
 
-    ran = [(event["tool_name"], event["tool_input"]) for event in session.named("tool:pre")]
+    ran = [(event["tool_name"], event["tool_input"]) for event in session.payloads("tool:pre")]
     assert ran == [("get_weather", {"city": "Berlin"}), ("get_time", {"city": "Berlin"})]
     # Of two results in its history tiny-qwen3 gets one wrong now and then.
     assert answer.strip() == text_of(tap.replies[-1]).strip()
@@ -40,15 +40,15 @@ async def test_a_second_turn_is_answered_on_the_replayed_history(server: LiveSer
         stored = await session.messages()
 
     # Replayed are the question, reasoning, call and result, then reasoning and answer, then the next question.
-    assert [event["message_count"] for event in session.named("llm:request")] == [1, 4, 7]
+    assert [event["message_count"] for event in session.payloads("llm:request")] == [1, 4, 7]
     assert [message["role"] for message in stored] == ["user", "assistant", "tool", "assistant", "user", "assistant"]
     assert first.strip() == "It is sunny and 21 degrees in Paris."
     assert second.strip() == "The capital of Germany is Berlin."
-    assert session.named("provider:tool_sequence_repaired") == []
+    assert session.payloads("provider:tool_sequence_repaired") == []
 
 
 async def test_the_servers_limits_are_known_before_the_first_call(server: LiveServer, session: Session) -> None:
-    assert mounted(session).get_model_info() == ModelInfo(
+    assert mounted_provider(session).get_model_info() == ModelInfo(
         id=server.model,
         display_name=server.model,
         context_window=4096,

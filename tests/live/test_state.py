@@ -10,7 +10,7 @@ from tests.live.servers import GPT_OSS, QWEN, STORING_GPT_OSS, STORING_QWEN
 from tests.rig.prompts import Wire
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
-from tests.support.exchange import CAPITAL, WEATHER, answered, mounted, said
+from tests.support.exchange import CAPITAL, WEATHER, block_contents, mounted_provider, with_tool_results
 from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -30,7 +30,8 @@ class Conversation:
     def sent(self) -> list[tuple[list[str], bool]]:
         """The kinds of the items of every request, and whether they were said to go on from a stored reply."""
         return [
-            ([item["type"] for item in asked["input"]], "previous_response_id" in asked) for asked in self.wire.asked
+            ([item["type"] for item in asked["input"]], "previous_response_id" in asked)
+            for asked in self.wire.request_bodies
         ]
 
     async def capitals(self, *countries: str) -> list[tuple[tuple[str, Any], int]]:
@@ -41,7 +42,7 @@ class Conversation:
             response = await self.provider.complete(request)
             request = going_on(request, response)
             assert response.usage is not None
-            answers.append((said(response)[-1], response.usage.input_tokens))
+            answers.append((block_contents(response)[-1], response.usage.input_tokens))
         return answers
 
 
@@ -63,7 +64,7 @@ async def test_a_server_that_keeps_replies_is_sent_only_what_is_new(storing_serv
         "The capital of Germany is Berlin.",
     ]
     assert state.sent == [(["message"], False), (["message"], True), (["message"], True)]
-    assert all(asked["store"] is True for asked in state.wire.asked)
+    assert all(asked["store"] is True for asked in state.wire.request_bodies)
 
 
 async def test_a_tool_turn_goes_on_from_what_the_server_kept_where_it_keeps_calls(storing_server: LiveServer) -> None:
@@ -71,12 +72,12 @@ async def test_a_tool_turn_goes_on_from_what_the_server_kept_where_it_keeps_call
 
     async with state.wire.client:
         asked = await state.provider.complete(WEATHER)
-        following = answered(WEATHER, asked, "sunny, 21 C")
+        following = with_tool_results(WEATHER, asked, "sunny, 21 C")
         told = await state.provider.complete(following)
         last = await state.provider.complete(going_on(going_on(following, told), "What is the capital of Germany?"))
 
-    assert said(told)[-1] == ("text", "It is sunny and 21 degrees in Paris.")
-    assert said(last)[-1] == ("text", "The capital of Germany is Berlin.")
+    assert block_contents(told)[-1] == ("text", "It is sunny and 21 degrees in Paris.")
+    assert block_contents(last)[-1] == ("text", "The capital of Germany is Berlin.")
     turn = ["message", "reasoning", "function_call", "function_call_output"]
     if storing_server.model == "tiny-gpt-oss":
         assert state.sent == [(["message"], False), (["function_call_output"], True), (["message"], True)]
@@ -128,7 +129,7 @@ async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(serv
         async with open_session(plan, tools=["get_weather"]) as session:
             asked = ["What is the capital of France?", "What is the weather in Paris?", "What is the capital of Japan?"]
             answers.append([(await session.ask(question)).strip() for question in asked])
-            assert session.named("provider:retry") == []
+            assert session.payloads("provider:retry") == []
 
     assert answers[0] == answers[1]
     assert answers[0][:2] == ["The capital of France is Paris.", "It is sunny and 21 degrees in Paris."]
@@ -141,7 +142,7 @@ async def test_a_count_that_our_cap_cut_off_can_be_gone_on_from(storing_server: 
     ):
         counted = await session.ask("Count from 1 to 100.")
         answer = await session.ask("What is the capital of Japan?")
-        await mounted(session).close()
+        await mounted_provider(session).close()
 
     assert COUNTED in counted
     assert answer.strip() == "The capital of Japan is Tokyo."

@@ -17,9 +17,9 @@ from amplifier_module_provider_vllm._wire.client import Transport
 from tests.rig.environment import ensure_environment
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
-from tests.support.exchange import CITY, GET_WEATHER, answered, connected, user
+from tests.support.exchange import CITY, GET_WEATHER, open_provider, user, with_tool_results
 from tests.support.requests import ask_of
-from tests.support.rounds import folded, response_of
+from tests.support.rounds import fold_events, response_of
 from tests.support.vocabulary import vocabulary_folder
 
 pytestmark = pytest.mark.live
@@ -132,7 +132,7 @@ async def exchanged(server: LiveServer, request: ChatRequest, encoding: HarmonyE
     )
     transport = Transport(server.base_url, "", {}, None)
     async with aclosing(transport.batches(RESPONSES, encode(ask), {}, idle_timeout=120)) as batches:
-        turn = folded([event async for batch in batches for event in batch]).turn
+        turn = fold_events([event async for batch in batches for event in batch]).turn
     await transport.close()
     assert turn is not None
     return turn, count_usage(encoding, ask, turn)
@@ -164,7 +164,7 @@ async def test_our_counts_are_the_servers_in_every_step_of_a_tool_loop(
         turn, ours = await exchanged(gpt_oss, request, encoding)
         assert_counted(turn, ours)
         response = response_of(turn, request.tools or [])
-        request = answered(request, response, *(outputs[call.name] for call in response.tool_calls or []))
+        request = with_tool_results(request, response, *(outputs[call.name] for call in response.tool_calls or []))
         steps += 1
 
     assert steps == 3
@@ -174,7 +174,7 @@ async def test_our_counts_are_the_servers_in_every_step_of_a_tool_loop(
 async def test_the_budget_of_a_request_is_what_the_server_then_counts(
     server: LiveServer, request_: ChatRequest
 ) -> None:
-    async with Tap(server.base_url) as tap, connected(tap.base_url) as provider:
+    async with Tap(server.base_url) as tap, open_provider(tap.base_url) as provider:
         budget = await provider.request_budget(request_, context_estimate=100)
         # Only the prompt matters: to the odder of these a tiny model may reply with nothing.
         with suppress(ProviderUnavailableError):

@@ -12,7 +12,7 @@ from tests.rig.home import LiveRigError, home, tail
 from tests.rig.memory import GIB, used_bytes
 from tests.rig.models import TINY_MODELS, ensure_model, tiny_model
 from tests.rig.room import read_memory
-from tests.rig.server import serving_all
+from tests.rig.server import serve_models
 from tests.rig.slots import all_slots
 from tests.rig.training_run import train
 
@@ -78,7 +78,7 @@ def _set_up() -> None:
 def _up(models: Sequence[str], detach: bool) -> int:
     for model in models:
         tiny_model(model)
-    with serving_all(models) as servers:
+    with serve_models(models) as servers:
         for server in servers:
             server.slot.detach(detach or server.slot.is_detached())
             found = "started" if server.started else "was already up"

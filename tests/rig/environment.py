@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.rig.commands import run_logged
 from tests.rig.home import HOME_VARIABLE, LiveRigError, home, tail
-from tests.rig.locks import locked
+from tests.rig.locks import hold_lock
 from tests.rig.progress import Progress
 from tests.rig.slots import all_slots
 
@@ -35,7 +35,7 @@ def ensure_environment() -> Path:
         return venv / "bin"
     with (
         Progress("another process is installing vLLM") as waiting,
-        locked(home() / "environment.lock", waiting.tick) as lock,
+        hold_lock(home() / "environment.lock", waiting.tick) as lock,
     ):
         if not _is_built(venv):
             _check_platform()

@@ -47,7 +47,7 @@ class Keeper:
 
     def keep(self, lease: Path, detached: Path, seconds_to_end: float) -> None:
         """Return when the server has ended: by itself, by a signal to the keeper, or because nobody needs it."""
-        while self._server_runs() and not self._asked_to_stop and (detached.exists() or _leased(lease)):
+        while self._server_runs() and not self._asked_to_stop and (detached.exists() or _is_leased(lease)):
             time.sleep(POLL_SECONDS)
         if self._server_runs():
             print("keeper: nobody needs the server any more", file=sys.stderr)
@@ -72,7 +72,7 @@ def _wait_until(deadline: float, condition: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _leased(lease: Path) -> bool:
+def _is_leased(lease: Path) -> bool:
     """Whether somebody holds the lease; if not, it is ours from now on, and nobody can come in while we end."""
     return lease.exists() and try_lock(lease) is None
 

@@ -30,7 +30,7 @@ def lock(path: Path, waiting: Callable[[], None], *, shared: bool = False) -> in
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[int]:
+def hold_lock(path: Path, waiting: Callable[[], None]) -> Iterator[int]:
     """Alone for as long as the block runs."""
     descriptor = lock(path, waiting)
     try:

@@ -75,10 +75,10 @@ def _cgroups(root: Path) -> Iterator[int]:
         # In a container the path can be the host's: of its parents, at least the mount itself is there.
         own = mount / path.lstrip("/")
         for folder in [own, *own.parents][: len(own.parts) - len(mount.parts) + 1]:
-            yield from _left(folder, *names)
+            yield from _remaining(folder, *names)
 
 
-def _left(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
+def _remaining(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
     if not (folder / limit).exists() or (most := (folder / limit).read_text().strip()) == "max":
         return
     cached = _fields(folder / "memory.stat").get(reclaimable, 0)

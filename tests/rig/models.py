@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.rig.commands import run_logged
 from tests.rig.home import LiveRigError, home, tail
-from tests.rig.locks import locked
+from tests.rig.locks import hold_lock
 from tests.rig.memory import GIB
 from tests.rig.progress import Progress
 
@@ -75,7 +75,7 @@ def ensure_model(model: TinyModel, vllm_bin: Path) -> Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return folder
     lock_file = home() / "models" / f"{model.name}.lock"
-    with Progress(f"another process is making {model.name}") as waiting, locked(lock_file, waiting.tick) as lock:
+    with Progress(f"another process is making {model.name}") as waiting, hold_lock(lock_file, waiting.tick) as lock:
         if not (stamp.exists() and stamp.read_text() == wanted):
             unfinished = folder.with_name(f".{model.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)

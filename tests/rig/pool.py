@@ -7,8 +7,8 @@ from typing import Self
 
 from tests.rig.home import LiveRigError
 from tests.rig.launch import Launch
-from tests.rig.room import check_limit, needed, read_memory
-from tests.rig.server import LiveServer, serving_launches
+from tests.rig.room import check_limit, needed_bytes, read_memory
+from tests.rig.server import LiveServer, serve_launches
 
 Serve = Callable[[Sequence[Launch]], AbstractContextManager[list[LiveServer]]]
 
@@ -22,7 +22,7 @@ def turn(launches: Collection[Launch], order: Sequence[Launch]) -> tuple[int, in
 class Pool:
     """The servers that are up, by their settings."""
 
-    def __init__(self, serve: Serve = serving_launches) -> None:
+    def __init__(self, serve: Serve = serve_launches) -> None:
         self._serve = serve
         self._up: dict[Launch, LiveServer] = {}
         self._stops: dict[Launch, ExitStack] = {}
@@ -61,7 +61,7 @@ class Pool:
 
     def _start_missing(self, launches: Collection[Launch]) -> None:
         missing = [launch for launch in launches if launch not in self._up]
-        need = needed([launch.model for launch in missing])
+        need = needed_bytes([launch.model for launch in missing])
         for idle in [launch for launch in self._up if launch not in launches]:
             if need == 0 or read_memory().room >= need:
                 break

@@ -17,8 +17,8 @@ class Wire:
     """Every request for a reply and the whole reply to it, as they were sent; `client` is for a provider to use."""
 
     def __init__(self, base_url: str) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.replied: list[dict[str, Any]] = []
+        self.request_bodies: list[dict[str, Any]] = []
+        self.reply_bodies: list[dict[str, Any]] = []
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._keep_request], "response": [self._keep_reply]}
         http_client = openai.DefaultAsyncHttpxClient(event_hooks=hooks, trust_env=False)
         self.client = openai.AsyncOpenAI(base_url=base_url, api_key="EMPTY", max_retries=0, http_client=http_client)
@@ -31,21 +31,21 @@ class Wire:
 
     async def text(self, model: str, tokens: list[int]) -> str:
         url = urljoin(str(self.client.base_url), "/detokenize")
-        told = await self.client.post(url, body={"model": model, "tokens": tokens}, cast_to=dict[str, Any])
-        text: str = told["prompt"]
+        response = await self.client.post(url, body={"model": model, "tokens": tokens}, cast_to=dict[str, Any])
+        text: str = response["prompt"]
         return text
 
-    async def tokenized(self, model: str, text: str) -> list[int]:
+    async def tokenize(self, model: str, text: str) -> list[int]:
         url = urljoin(str(self.client.base_url), "/tokenize")
         body = {"model": model, "prompt": text, "add_special_tokens": False}
-        told = await self.client.post(url, body=body, cast_to=dict[str, Any])
-        tokens: list[int] = told["tokens"]
+        response = await self.client.post(url, body=body, cast_to=dict[str, Any])
+        tokens: list[int] = response["tokens"]
         return tokens
 
     async def _keep_request(self, request: Any) -> None:
         if request.url.path.endswith("/responses"):
-            self.asked.append(json.loads(request.content))
+            self.request_bodies.append(json.loads(request.content))
 
     async def _keep_reply(self, response: Any) -> None:
         if response.url.path.endswith("/responses") and "json" in response.headers.get("content-type", ""):
-            self.replied.append(json.loads(await response.aread()))
+            self.reply_bodies.append(json.loads(await response.aread()))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from tests.rig.home import LiveRigError, home
-from tests.rig.locks import locked
+from tests.rig.locks import hold_lock
 from tests.rig.memory import GIB, MEMORY_VARIABLE, Claim, Memory, free_bytes, limit_bytes, used_bytes
 from tests.rig.models import tiny_model
 from tests.rig.progress import Progress
@@ -29,14 +29,14 @@ def read_memory() -> Memory:
     return Memory(free_bytes(), limit_bytes(), claims)
 
 
-def needed(models: Sequence[str]) -> int:
+def needed_bytes(models: Sequence[str]) -> int:
     """What servers of these models need together, in bytes."""
     return sum(tiny_model(model).memory for model in models)
 
 
 def check_limit(models: Sequence[str]) -> None:
     """Raise where no waiting helps: servers of these models need more than the limit for all servers."""
-    need, limit = needed(models) / GIB, limit_bytes() / GIB
+    need, limit = needed_bytes(models) / GIB, limit_bytes() / GIB
     if need > limit:
         raise LiveRigError(
             f"No memory for {' and '.join(models)}: {need:.1f} GiB needed, and all servers of {home()} may take "
@@ -48,7 +48,7 @@ def check_limit(models: Sequence[str]) -> None:
 def room_for(models: Sequence[str]) -> Iterator[None]:
     """Begin once these servers fit into memory; until the block ends no other process of this home starts any."""
     check_limit(models)
-    need, names = needed(models), " and ".join(models)
+    need, names = needed_bytes(models), " and ".join(models)
     with ExitStack() as alone:
         with Progress(f"waiting for {need / GIB:.1f} GiB of memory for {names}") as progress:
             while (memory := _look(alone, progress)).room < need:
@@ -62,7 +62,7 @@ def room_for(models: Sequence[str]) -> Iterator[None]:
 
 
 def _look(alone: ExitStack, progress: Progress) -> Memory:
-    alone.enter_context(locked(home() / "memory.lock", progress.tick))
+    alone.enter_context(hold_lock(home() / "memory.lock", progress.tick))
     return read_memory()
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from tests.rig.environment import ensure_environment
 from tests.rig.home import CHECKOUT, LiveRigError, tail
 from tests.rig.launch import LOOPBACK, Launch, reserve_port
-from tests.rig.locks import POLL_SECONDS, locked
+from tests.rig.locks import POLL_SECONDS, hold_lock
 from tests.rig.models import ensure_model
 from tests.rig.progress import Progress
 from tests.rig.room import room_for
@@ -47,7 +47,7 @@ class LiveServer:
 
 
 @contextmanager
-def serving(
+def serve_model(
     model: str,
     *,
     parsers: bool = True,
@@ -57,28 +57,30 @@ def serving(
     extra_flags: tuple[str, ...] = (),
 ) -> Iterator[LiveServer]:
     """One tiny model behind a real vLLM server, set up on first use; gone when the last block that uses it ends."""
-    with serving_launches([Launch(model, parsers, store, api_key, max_model_len, extra_flags)]) as (server,):
+    with serve_launches([Launch(model, parsers, store, api_key, max_model_len, extra_flags)]) as (server,):
         yield server
 
 
 @contextmanager
-def serving_all(models: Sequence[str]) -> Iterator[list[LiveServer]]:
+def serve_models(models: Sequence[str]) -> Iterator[list[LiveServer]]:
     """Several tiny models at the same time, started side by side; the servers in the order of the names."""
-    with serving_launches([Launch(model) for model in models]) as servers:
+    with serve_launches([Launch(model) for model in models]) as servers:
         yield servers
 
 
 @contextmanager
-def serving_launches(launches: Sequence[Launch]) -> Iterator[list[LiveServer]]:
+def serve_launches(launches: Sequence[Launch]) -> Iterator[list[LiveServer]]:
     """Servers with these settings, started side by side; the servers in the order of the settings."""
     vllm_bin = ensure_environment()
     folders = {launch: ensure_model(launch.tiny, vllm_bin) for launch in launches}
-    with served({launch: partial(launch.command, vllm_bin, folder) for launch, folder in folders.items()}) as servers:
+    with serve_commands(
+        {launch: partial(launch.command, vllm_bin, folder) for launch, folder in folders.items()}
+    ) as servers:
         yield [servers[launch] for launch in launches]
 
 
 @contextmanager
-def served(commands: Mapping[Launch, CommandAt]) -> Iterator[dict[Launch, LiveServer]]:
+def serve_commands(commands: Mapping[Launch, CommandAt]) -> Iterator[dict[Launch, LiveServer]]:
     """Servers that answer for as long as the block runs: those that are up already, else what the commands start."""
     with ExitStack() as leases:
         with ExitStack() as alone:
@@ -108,7 +110,7 @@ class Start:
 
     def begin(self) -> None:
         """Put the server into its slot."""
-        with locked(self.slot.file("alive"), waiting=lambda: None) as alive, self.slot.log.open("w") as log:
+        with hold_lock(self.slot.file("alive"), waiting=lambda: None) as alive, self.slot.log.open("w") as log:
             self.slot.remember(None)
             with reserve_port(self.launch.tiny.port if self.launch.plain else 0) as reservation:
                 port: int = reservation.getsockname()[1]
@@ -127,7 +129,7 @@ class Start:
                     check=True,
                 )
         if started.stdout == b"":
-            raise self._failed()
+            raise self._start_error()
         by, server = map(int, started.stdout.split())
         self.running = Running(self.launch.model, port, self.launch.max_model_len, by, server, since=time.time())
         self.slot.remember(self.running)
@@ -135,7 +137,7 @@ class Start:
     def ready(self) -> bool:
         """Whether it answers as it should; raises when it never will."""
         if not self.slot.is_alive():
-            raise self._failed()
+            raise self._start_error()
         return self.running is not None and answers(self.running, self.launch.api_key)
 
     def server(self) -> LiveServer:
@@ -149,7 +151,7 @@ class Start:
             slot=self.slot,
         )
 
-    def _failed(self) -> LiveRigError:
+    def _start_error(self) -> LiveRigError:
         return LiveRigError(f"{self.launch.model} did not start; the end of {self.slot.log}:\n{tail(self.slot.log)}")
 
     def _clear(self, lease: int) -> int:
@@ -168,8 +170,10 @@ def answers(running: Running, api_key: str | None) -> bool:
     if _get(f"http://{LOOPBACK}:{running.port}/health", api_key) is None:
         return False
     cards = _get(f"{running.base_url}/models", api_key)
-    served = [] if cards is None else [(card["id"], card["max_model_len"]) for card in json.loads(cards)["data"]]
-    return served == [(running.model, running.max_model_len)]
+    serve_commands = (
+        [] if cards is None else [(card["id"], card["max_model_len"]) for card in json.loads(cards)["data"]]
+    )
+    return serve_commands == [(running.model, running.max_model_len)]
 
 
 def _get(url: str, api_key: str | None) -> bytes | None:
@@ -186,7 +190,7 @@ def _get(url: str, api_key: str | None) -> bytes | None:
 
 def _alone(launch: Launch, alone: ExitStack) -> None:
     with Progress(f"another process is starting {launch.model}") as progress:
-        alone.enter_context(locked(Slot(launch.slot).file("starting"), progress.tick))
+        alone.enter_context(hold_lock(Slot(launch.slot).file("starting"), progress.tick))
 
 
 def _begin(starts: Sequence[Start]) -> None:

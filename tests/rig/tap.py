@@ -28,7 +28,7 @@ class Tap:
         self.base_url = ""
 
     async def __aenter__(self) -> Self:
-        self._listening = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._listening = await asyncio.start_server(self._relay, "127.0.0.1", 0)
         port = self._listening.sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{port}{self._server_url.path}"
         return self
@@ -44,29 +44,29 @@ class Tap:
     @property
     def exchanges(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Each request that was answered with a Response, and the whole Response; in the order of the connections."""
-        told = [
-            (json.loads(asked), _last_said(body))
-            for sent, heard in self._connections
-            for (line, asked), body in zip(_requests(bytes(sent)), _bodies(bytes(heard)), strict=False)
+        exchanges = [
+            (json.loads(request), _final_response(body))
+            for sent, received in self._connections
+            for (line, request), body in zip(_requests(bytes(sent)), _bodies(bytes(received)), strict=False)
             if line.startswith(b"POST ") and line.split()[1].endswith(b"/responses")
         ]
-        return [(asked, reply) for asked, reply in told if reply.get("object") == "response"]
+        return [(request, reply) for request, reply in exchanges if reply.get("object") == "response"]
 
     @property
     def replies(self) -> list[dict[str, Any]]:
         return [reply for _, reply in self.exchanges]
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = await asyncio.open_connection(self._server_url.hostname, self._server_url.port)
-        sent, heard = bytearray(), bytearray()
-        self._connections.append((sent, heard))
-        passing = asyncio.gather(_pass_on(reader, server[1], sent), _pass_on(server[0], writer, heard))
+        sent, received = bytearray(), bytearray()
+        self._connections.append((sent, received))
+        passing = asyncio.gather(_pass_on(reader, server[1], sent), _pass_on(server[0], writer, received))
         self._passing.append(passing)
         await passing
 
 
 @contextmanager
-def tapping(server_url: str) -> Iterator[Tap]:
+def open_tap(server_url: str) -> Iterator[Tap]:
     """A tap for code that runs an event loop of its own, such as a command."""
     loop, tap = asyncio.new_event_loop(), Tap(server_url)
     thread = Thread(target=loop.run_forever)
@@ -87,10 +87,10 @@ def text_of(reply: dict[str, Any]) -> str:
     return "".join(part["text"] for item in messages for part in item["content"])
 
 
-async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray) -> None:
+async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, copy: bytearray) -> None:
     with suppress(ConnectionError):
         while piece := await source.read(PIECE):
-            kept += piece
+            copy += piece
             target.write(piece)
             await target.drain()
     target.close()
@@ -108,10 +108,10 @@ def _requests(sent: bytes) -> Iterator[tuple[bytes, bytes]]:
         sent = rest[size:]
 
 
-def _bodies(heard: bytes) -> Iterator[bytes]:
+def _bodies(received: bytes) -> Iterator[bytes]:
     """The bodies of the answers that followed each other on one connection."""
-    wire = _Wire(heard)
-    while wire.tell() < len(heard):
+    wire = _Wire(received)
+    while wire.tell() < len(received):
         answer = HTTPResponse(cast("socket", wire))
         answer.begin()
         yield answer.read()
@@ -127,7 +127,7 @@ class _Wire(BytesIO):
         pass
 
 
-def _last_said(body: bytes) -> dict[str, Any]:
+def _final_response(body: bytes) -> dict[str, Any]:
     """A whole answer, or the response that a stream ended with."""
     events = [line.removeprefix(b"data: ") for line in body.splitlines() if line.startswith(b"data: ")]
     said: dict[str, Any] = json.loads(events[-1])["response"] if events else json.loads(body)

@@ -22,16 +22,16 @@ MODEL = "vllm.entrypoints.openai.responses.protocol"
 class Protocol:
     """A process that has vLLM's request model loaded."""
 
-    def __init__(self, asked: IO[str], answered: IO[str]) -> None:
-        self._asked = asked
-        self._answered = answered
+    def __init__(self, requests: IO[str], answers: IO[str]) -> None:
+        self._requests = requests
+        self._answers = answers
 
     def objection(self, body: Mapping[str, Any]) -> str | None:
         """What vLLM has against this body of /v1/responses; None if nothing."""
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # as the SDK does; raises for a lone surrogate
-        self._asked.write(json.dumps(body) + "\n")
-        self._asked.flush()
-        objection: str | None = json.loads(self._answered.readline())
+        self._requests.write(json.dumps(body) + "\n")
+        self._requests.flush()
+        objection: str | None = json.loads(self._answers.readline())
         return objection
 
 

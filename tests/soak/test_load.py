@@ -13,9 +13,9 @@ import pytest
 from amplifier_core.llm_errors import LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.support.exchange import mounted, said, user
+from tests.support.call_events import assert_contract, attempts, streamed_text
+from tests.support.exchange import block_contents, mounted_provider, user
 from tests.support.fault_table import FAULTS
-from tests.support.observed import assert_contract, attempts, seen
 from tests.support.oddities import ODDITIES
 from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Event, Session, open_session, vllm
@@ -37,13 +37,13 @@ async def test_a_thousand_streams_at_once_are_all_answered() -> None:
     async with ReplayServer(always=slow) as server, open_session(vllm(server.base_url, max_retries=0)) as session:
         most: list[int] = []
         watching = asyncio.create_task(_most_connections(server, most))
-        replies = await asyncio.gather(*(mounted(session).complete(CITIES) for _ in range(STREAMS)))
+        replies = await asyncio.gather(*(mounted_provider(session).complete(CITIES) for _ in range(STREAMS)))
         watching.cancel()
 
-    ends = Counter(data["status"] for data in session.named("llm:response"))
+    ends = Counter(data["status"] for data in session.payloads("llm:response"))
     print(f"{STREAMS} streams, {max(most)} connections at once")
-    assert Counter(tuple(said(reply)) for reply in replies) == {tuple(WHOLE_ANSWER): STREAMS}
-    assert (ends, len(server.asked)) == ({"ok": STREAMS}, STREAMS)
+    assert Counter(tuple(block_contents(reply)) for reply in replies) == {tuple(WHOLE_ANSWER): STREAMS}
+    assert (ends, len(server.request_bodies)) == ({"ok": STREAMS}, STREAMS)
     for call in _by_call(session):
         assert_contract(call, replies[0])
 
@@ -52,10 +52,10 @@ async def test_ten_thousand_turns_in_a_row_do_not_grow() -> None:
     held: list[tuple[int, int, int]] = []
 
     async with ReplayServer(always=HEALTHY[True]) as server, open_session(vllm(server.base_url)) as session:
-        provider, began = mounted(session), time.monotonic()
+        provider, began = mounted_provider(session), time.monotonic()
         for turn in range(1, TURNS + 1):
             reply = await provider.complete(CITIES)
-            assert said(reply) == WHOLE_ANSWER
+            assert block_contents(reply) == WHOLE_ANSWER
             session.events.clear()
             server.requests.clear()
             if turn % 1_000 == 0:
@@ -79,21 +79,21 @@ async def test_two_minutes_of_random_faults_account_for_every_turn() -> None:
 
     async with RandomServer(chance) as server, open_session(vllm(server.base_url, **config)) as session:
         until = time.monotonic() + SOAK_SECONDS
-        turns = [_turns(mounted(session), chance, until, outcomes) for _ in range(WORKERS)]
+        turns = [_turns(mounted_provider(session), chance, until, outcomes) for _ in range(WORKERS)]
         await asyncio.gather(*turns)
-        await server.left_alone(but_for=WORKERS)
+        await server.wait_for_disconnect(remaining=WORKERS)
     async with asyncio.timeout(30):
-        await server.left_alone()
+        await server.wait_for_disconnect()
 
-    ends = Counter(data["status"] for data in session.named("llm:response"))
-    print(f"{outcomes.total()} turns in {SOAK_SECONDS:.0f} s: {dict(outcomes)}; {len(server.asked)} requests")
+    ends = Counter(data["status"] for data in session.payloads("llm:response"))
+    print(f"{outcomes.total()} turns in {SOAK_SECONDS:.0f} s: {dict(outcomes)}; {len(server.request_bodies)} requests")
     assert ends.total() == outcomes.total()
     # A call that is cancelled while the hooks hear of its end has ended all the same.
     too_late = Counter(answered=ends["ok"], failed=ends["error"]) - outcomes
     assert ends["cancelled"] + too_late.total() == outcomes["cancelled"]
     # A call that is cancelled before the hooks hear of its request has asked nothing.
-    assert 0 <= outcomes.total() - len(session.named("llm:request")) <= outcomes["cancelled"]
-    assert len({data["request_id"] for data in session.named("llm:response")}) == outcomes.total()
+    assert 0 <= outcomes.total() - len(session.payloads("llm:request")) <= outcomes["cancelled"]
+    assert len({data["request_id"] for data in session.payloads("llm:response")}) == outcomes.total()
     assert asyncio.all_tasks() <= {asyncio.current_task(), *server.tasks}
     for call in _by_call(session):
         _assert_streamed_well(call)
@@ -120,7 +120,7 @@ async def _turns(provider: VLLMProvider, chance: random.Random, until: float, ou
         try:
             async with asyncio.timeout(patience):
                 reply = await provider.complete(CITIES)
-            assert said(reply) in (WHOLE_ANSWER, WHOLE_ANSWER[::-1])
+            assert block_contents(reply) in (WHOLE_ANSWER, WHOLE_ANSWER[::-1])
             outcomes["answered"] += 1
         except LLMError:
             outcomes["failed"] += 1
@@ -128,9 +128,9 @@ async def _turns(provider: VLLMProvider, chance: random.Random, until: float, ou
             outcomes["cancelled"] += 1
 
 
-async def _most_connections(server: ReplayServer, seen: list[int]) -> None:
+async def _most_connections(server: ReplayServer, streamed_text: list[int]) -> None:
     while True:
-        seen.append(server.connections)
+        streamed_text.append(server.connections)
         await asyncio.sleep(0.1)
 
 
@@ -145,10 +145,10 @@ def _by_call(session: Session) -> list[Session]:
 
 def _assert_streamed_well(call: Session) -> None:
     """Where it was cancelled, hooks may have been about to hear of a block, and are told to forget it all the same."""
-    (end,) = call.named("llm:response")
+    (end,) = call.payloads("llm:response")
     match end["status"]:
         case "ok":
-            *_, stands = (seen(attempt) for attempt in attempts(call.events))
+            *_, stands = (streamed_text(attempt) for attempt in attempts(call.events))
             assert sorted(stands) == sorted(REASONING_TEXT + ANSWER_TEXT)
         case "error":
             assert_contract(call, None)

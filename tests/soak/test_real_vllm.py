@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.soak.own_server import OwnServer
-from tests.support.observed import attempts, seen
+from tests.support.call_events import attempts, streamed_text
 from tests.support.session import Session, open_session, vllm
 
 MODEL: Final = "tiny-gpt-oss"
@@ -31,24 +31,24 @@ async def test_a_turn_whose_server_is_killed_ends_well_once_it_is_back(kill: Cal
         await server.answering()
         async with patient_session(server) as session:
             turn = asyncio.create_task(session.ask("Count from 1 to 100."))
-            await until(lambda: len(session.named("llm:stream_block_delta")) >= SOME_DELTAS)
+            await until(lambda: len(session.payloads("llm:stream_block_delta")) >= SOME_DELTAS)
             kill(server)
             killed = time.monotonic()
-            await until(lambda: bool(session.named("provider:retry")))
+            await until(lambda: bool(session.payloads("provider:retry")))
             noticed = time.monotonic() - killed
             await server.end()
             server.start()
             answer = await turn
 
-    broken, *_, whole = (seen(attempt) for attempt in attempts(session.events))
-    retries = session.named("provider:retry")
+    broken, *_, whole = (streamed_text(attempt) for attempt in attempts(session.events))
+    retries = session.payloads("provider:retry")
     print(f"noticed after {noticed:.2f} s; {len(retries)} retries in {time.monotonic() - killed:.0f} s")
     assert COUNTED in answer
     assert broken
     assert whole.startswith(broken)
     assert whole.endswith(answer)
-    assert [data["status"] for data in session.named("llm:response")] == ["ok"]
-    assert len(session.named("llm:stream_aborted")) == 1
+    assert [data["status"] for data in session.payloads("llm:response")] == ["ok"]
+    assert len(session.payloads("llm:stream_aborted")) == 1
     assert noticed < 10
 
 
@@ -63,31 +63,31 @@ async def test_a_turn_of_tiny_qwen3_survives_a_kill_while_its_server_writes(kill
             while await asyncio.to_thread(written_tokens, server) < 200:
                 assert not turn.done()
             kill(server)
-            await until(lambda: bool(session.named("provider:retry")))
+            await until(lambda: bool(session.payloads("provider:retry")))
             await server.end()
             server.start()
             answer = await turn
 
-    attempted = [seen(attempt) for attempt in attempts(session.events)]
-    print(f"{len(session.named('provider:retry'))} retries; {len(attempted)} attempts were seen")
+    attempted = [streamed_text(attempt) for attempt in attempts(session.events)]
+    print(f"{len(session.payloads('provider:retry'))} retries; {len(attempted)} attempts were seen")
     assert COUNTED in answer
     assert attempted[-1].endswith(answer)
-    assert [data["status"] for data in session.named("llm:response")] == ["ok"]
-    assert len(session.named("llm:stream_aborted")) == len(attempted) - 1
+    assert [data["status"] for data in session.payloads("llm:response")] == ["ok"]
+    assert len(session.payloads("llm:stream_aborted")) == len(attempted) - 1
 
 
 async def test_a_session_that_is_there_before_its_server_waits_for_it_and_says_so() -> None:
     async with OwnServer(MODEL) as server, patient_session(server) as session:
         turn = asyncio.create_task(session.ask("What is the capital of France?"))
-        await until(lambda: len(session.named("provider:retry")) >= 2)
+        await until(lambda: len(session.payloads("provider:retry")) >= 2)
         server.start()
         answer = await turn
 
-    told = {data["error"]["type"] for data in session.named("provider:retry")}
-    print(f"{len(session.named('provider:retry'))} retries: {told}")
+    told = {data["error"]["type"] for data in session.payloads("provider:retry")}
+    print(f"{len(session.payloads('provider:retry'))} retries: {told}")
     assert answer == "The capital of France is Paris."
     assert "NetworkError" in told
-    assert [data["status"] for data in session.named("llm:response")] == ["ok"]
+    assert [data["status"] for data in session.payloads("llm:response")] == ["ok"]
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ import pytest
 
 from tests.rig.launch import LOOPBACK, reserve_port
 from tests.soak.own_server import OwnServer
-from tests.support.exchange import mounted, said, user
-from tests.support.observed import attempts, seen
+from tests.support.call_events import attempts, streamed_text
+from tests.support.exchange import block_contents, mounted_provider, user
 from tests.support.session import Session, open_session, vllm
 
 MODEL: Final = "tiny-gpt-oss"
@@ -62,7 +62,7 @@ async def test_of_two_hundred_turns_none_is_lost_when_a_replica_dies(tmp_path: P
             balanced(tmp_path, one, two) as base_url,
             open_session(vllm(base_url, **PATIENT)) as session,
         ):
-            turns = [asyncio.create_task(mounted(session).complete(CAPITAL)) for _ in range(TURNS)]
+            turns = [asyncio.create_task(mounted_provider(session).complete(CAPITAL)) for _ in range(TURNS)]
             while sum(turn.done() for turn in turns) < KILLED_AFTER:  # noqa: ASYNC110 - no one signal for it
                 await asyncio.sleep(0.01)
             one.kill_engine()
@@ -70,13 +70,13 @@ async def test_of_two_hundred_turns_none_is_lost_when_a_replica_dies(tmp_path: P
             waiting = sum(not turn.done() for turn in turns)
             replies = await asyncio.gather(*turns)
 
-    retries = Counter(data["error"]["type"] for data in session.named("provider:retry"))
-    broken = len(session.named("llm:stream_aborted"))
+    retries = Counter(data["error"]["type"] for data in session.payloads("provider:retry"))
+    broken = len(session.payloads("llm:stream_aborted"))
     print(f"{waiting} turns were under way; {broken} broke in mid-stream; retries: {dict(retries)}")
-    assert Counter(said(reply)[-1] for reply in replies) == {ANSWER: TURNS}
-    assert Counter(data["status"] for data in session.named("llm:response")) == {"ok": TURNS}
-    assert len({data["request_id"] for data in session.named("llm:response")}) == TURNS
-    assert Counter(seen(stands)[-len(ANSWER[1]) :] for stands in _what_stands(session)) == {ANSWER[1]: TURNS}
+    assert Counter(block_contents(reply)[-1] for reply in replies) == {ANSWER: TURNS}
+    assert Counter(data["status"] for data in session.payloads("llm:response")) == {"ok": TURNS}
+    assert len({data["request_id"] for data in session.payloads("llm:response")}) == TURNS
+    assert Counter(streamed_text(stands)[-len(ANSWER[1]) :] for stands in _what_stands(session)) == {ANSWER[1]: TURNS}
     assert waiting > 0
     assert retries
 

@@ -33,7 +33,7 @@ COUNT = user("Count from 1 to 100.")
 
 
 @asynccontextmanager
-async def connected(base_url: str, **config: Any) -> AsyncIterator[VLLMProvider]:
+async def open_provider(base_url: str, **config: Any) -> AsyncIterator[VLLMProvider]:
     """A provider outside any session, at temperature 0."""
     provider = VLLMProvider(base_url, config={"temperature": 0, **config})
     try:
@@ -42,13 +42,13 @@ async def connected(base_url: str, **config: Any) -> AsyncIterator[VLLMProvider]
         await provider.close()
 
 
-def mounted(session: Session, instance: str = "vllm") -> VLLMProvider:
+def mounted_provider(session: Session, instance: str = "vllm") -> VLLMProvider:
     """The provider that the session has under this name."""
     provider: VLLMProvider = session.coordinator.get("providers")[instance]
     return provider
 
 
-def answered(request: ChatRequest, response: ChatResponse, *outputs: str) -> ChatRequest:
+def with_tool_results(request: ChatRequest, response: ChatResponse, *outputs: str) -> ChatRequest:
     """The request that follows a reply with calls, one output for each of them."""
     results = [
         Message(role="tool", name=call.name, tool_call_id=call.id, content=output)
@@ -58,9 +58,9 @@ def answered(request: ChatRequest, response: ChatResponse, *outputs: str) -> Cha
     return request.model_copy(update={"messages": [*request.messages, reply, *results]})
 
 
-def said(response: ChatResponse) -> list[tuple[str, str | dict[str, Any]]]:
+def block_contents(response: ChatResponse) -> list[tuple[str, str | dict[str, Any]]]:
     """Each block's type and words, without the line breaks that Qwen's template puts around them."""
-    return [_words(block) for block in response.content]
+    return [_block_content(block) for block in response.content]
 
 
 def without_control_tokens(text: str) -> str:
@@ -74,11 +74,11 @@ def comparable(response: ChatResponse) -> dict[str, Any]:
     These are its ids (of the response and of the calls), and how much of the prompt its cache had from the requests
     before. All else is the same for the same question at temperature 0, streamed or whole.
     """
-    dumped: dict[str, Any] = _without_choices(response.model_dump())
-    return dumped
+    comparable_fields: dict[str, Any] = _without_choices(response.model_dump())
+    return comparable_fields
 
 
-def _words(block: object) -> tuple[str, str | dict[str, Any]]:
+def _block_content(block: object) -> tuple[str, str | dict[str, Any]]:
     match block:
         case ThinkingBlock(thinking=text):
             return "thinking", text.strip()

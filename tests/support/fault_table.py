@@ -21,7 +21,7 @@ from amplifier_core.llm_errors import (
     StreamError,
 )
 
-from tests.support.recordings import fault as recorded_fault
+from tests.support.recordings import load_broken_stream as load_broken_stream
 from tests.support.replay import Ending, Reply, json_reply, reply
 from tests.support.wire import (
     ANSWER_TEXT,
@@ -124,8 +124,8 @@ SILENT: Final = {
     "stall while keep-alive events drip in": stall(drip=b'data: {"type": "keepalive"}\n\n'),
 }  # fmt: skip
 SILENCES: Mapping[str, Fault] = {
-    name: replace(fault, retries=1, config={"max_retries": 1, "stream_idle_timeout": 0.6})
-    for name, fault in SILENT.items()
+    name: replace(load_broken_stream, retries=1, config={"max_retries": 1, "stream_idle_timeout": 0.6})
+    for name, load_broken_stream in SILENT.items()
 }
 
 
@@ -150,11 +150,11 @@ CUTS: Mapping[str, Fault] = {
         text=FULL_TEXT,
     ),
     "engine killed": Fault(
-        reply(recorded_fault("kill_engine")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
+        reply(load_broken_stream("kill_engine")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
         "broke before the reply was whole", text="\nI will count.\n\n\n1, 2, 3, 4, 5,",
     ),
     "server killed": Fault(
-        reply(recorded_fault("sigkill_server")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
+        reply(load_broken_stream("sigkill_server")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
         "broke before the reply was whole", text="\nI will count.\n\n\n1, 2, 3, ",
     ),
 }  # fmt: skip

@@ -34,7 +34,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Fault:
+class BrokenStream:
     """A stream that a dying server left behind, and whether it ended its body properly."""
 
     body: bytes
@@ -42,11 +42,11 @@ class Fault:
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream; charset=utf-8"})
 
 
-def recorded(group: str, case: str) -> Recording:
+def load_recording(group: str, case: str) -> Recording:
     """The exchange `case` of a set: `recorded("tiny-qwen3", "r1_answer_stream")`."""
     status, headers = _head((FOLDER / group / f"{case}.headers.txt").read_text())
-    sent = FOLDER / group / f"{case}.request.json"
-    return Recording(_read_request(sent), status, headers, _read_body(group, case))
+    request = FOLDER / group / f"{case}.request.json"
+    return Recording(_read_request(request), status, headers, _read_body(group, case))
 
 
 def cases(group: str, pattern: str = "*") -> list[str]:
@@ -55,17 +55,19 @@ def cases(group: str, pattern: str = "*") -> list[str]:
     return sorted(path.name.removesuffix(ending) for path in (FOLDER / group).glob(pattern + ending))
 
 
-def fault(name: str) -> Fault:
+def load_broken_stream(name: str) -> BrokenStream:
     """What was left of a /v1/responses stream: kill_engine, sigkill_server or sigterm_server."""
-    return Fault((FOLDER / "faults" / f"{name}_responses.sse").read_bytes(), ends_properly=name == "sigterm_server")
+    return BrokenStream(
+        (FOLDER / "faults" / f"{name}_responses.sse").read_bytes(), ends_properly=name == "sigterm_server"
+    )
 
 
 def _read_request(path: Path) -> dict[str, Any]:
     try:
-        sent = json.loads(path.read_bytes())
+        request = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}  # a GET, or a body that was broken on purpose
-    return sent if isinstance(sent, dict) else {}
+    return request if isinstance(request, dict) else {}
 
 
 def _read_body(group: str, case: str) -> bytes:

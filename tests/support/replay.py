@@ -13,11 +13,11 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.support.recordings import Fault, Recording, recorded
+from tests.support.recordings import BrokenStream, Recording, load_recording
 
 Ending = Literal["clean", "close", "cut", "reset", "stall"]
 
-SECONDS_BEFORE_A_RESET = 0.05
+RESET_DELAY = 0.05
 """A reset overtakes what was sent just before it; a client could not have read that."""
 
 
@@ -48,7 +48,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A request as it arrived: header names in lower case."""
 
     method: str
@@ -61,22 +61,22 @@ class Asked:
         return json.loads(self.body)
 
 
-def reply(source: Recording | Fault, **shape: Any) -> Reply:
+def reply(source: Recording | BrokenStream, **shape: Any) -> Reply:
     """A recorded answer, its delivery shaped by the other fields of `Reply`."""
     match source:
         case Recording(status=status, headers=headers, body=body):
             return Reply(status, headers, body, **shape)
-        case Fault(body=body, headers=headers, ends_properly=proper):
+        case BrokenStream(body=body, headers=headers, ends_properly=proper):
             return Reply(200, headers, body, **({"ending": "clean" if proper else "cut"} | shape))
 
 
 def json_reply(status: int, body: object, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
     """An answer that no recording holds."""
-    named = {"content-type": "application/json"} | (headers or {})
-    return Reply(status, named, json.dumps(body).encode(), **shape)
+    all_headers = {"content-type": "application/json"} | (headers or {})
+    return Reply(status, all_headers, json.dumps(body).encode(), **shape)
 
 
-NOTHING_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
+NO_REPLY_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
 
 
 BACKLOG = 2048
@@ -93,24 +93,24 @@ class ReplayServer:
 
     def __init__(
         self,
-        *replies: Reply | Recording | Fault,
-        always: Reply | Recording | Fault | None = None,
+        *replies: Reply | Recording | BrokenStream,
+        always: Reply | Recording | BrokenStream | None = None,
         models: Reply | Recording | None = None,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        card = recorded("tiny-qwen3", "get_v1_models") if models is None else models
+        card = load_recording("tiny-qwen3", "get_v1_models") if models is None else models
         self.replies = deque(_as_replies(replies))
-        self.always = NOTHING_LEFT if always is None else next(_as_replies([always]))
+        self.always = NO_REPLY_LEFT if always is None else next(_as_replies([always]))
         self.models = next(_as_replies([card]))
-        self.requests: list[Asked] = []
+        self.requests: list[Request] = []
         self._port = port
         self._tls = tls
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.StreamReader] = set()
 
     @property
-    def asked(self) -> list[dict[str, Any]]:
+    def request_bodies(self) -> list[dict[str, Any]]:
         """The body of every POST /v1/responses so far."""
         return [request.json for request in self.requests if request.path == "/v1/responses"]
 
@@ -122,16 +122,16 @@ class ReplayServer:
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
         """The tasks of its own that still run."""
-        return set(self._conversations)
+        return set(self._handlers)
 
-    async def left_alone(self, but_for: int = 0) -> None:
+    async def wait_for_disconnect(self, remaining: int = 0) -> None:
         """Return when the client holds no connection any more, or no more than so many."""
-        while self.connections > but_for:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
+        while self.connections > remaining:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
             await asyncio.sleep(0.01)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._converse, "127.0.0.1", self._port, ssl=self._tls, backlog=BACKLOG
+            self._serve_connection, "127.0.0.1", self._port, ssl=self._tls, backlog=BACKLOG
         )
         port = self._server.sockets[0].getsockname()[1]
         self.base_url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}/v1"
@@ -141,30 +141,30 @@ class ReplayServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        for conversation in self._conversations:
-            conversation.cancel()
-        await asyncio.gather(*self._conversations, return_exceptions=True)
+        for handler in self._handlers:
+            handler.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
         await self._server.wait_closed()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._conversations.add(task)
+        self._handlers.add(task)
         self._open.add(reader)
         try:
-            while (asked := await _read_request(reader)) is not None:
-                self.requests.append(asked)
-                if not await _write(self._answer(asked), reader, writer):
+            while (request := await _read_request(reader)) is not None:
+                self.requests.append(request)
+                if not await _write(self._answer(request), reader, writer):
                     break
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client went away, or the test is over
         finally:
-            self._conversations.discard(task)
+            self._handlers.discard(task)
             self._open.discard(reader)
             writer.close()
 
-    def _answer(self, asked: Asked) -> Reply:
-        match asked.method, asked.path:
+    def _answer(self, request: Request) -> Reply:
+        match request.method, request.path:
             case "GET", "/v1/models":
                 return self.models
             case "POST", "/v1/responses":
@@ -173,11 +173,11 @@ class ReplayServer:
                 return json_reply(404, {"detail": "Not Found"})
 
 
-def _as_replies(sources: Iterable[Reply | Recording | Fault]) -> Iterator[Reply]:
+def _as_replies(sources: Iterable[Reply | Recording | BrokenStream]) -> Iterator[Reply]:
     return (source if isinstance(source, Reply) else reply(source) for source in sources)
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
+async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     """The next request on the connection; None when the client closed it."""
     try:
         start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
@@ -186,7 +186,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
     except asyncio.IncompleteReadError:
         return None
     method, path, _version = start.split(" ")
-    return Asked(method, path, headers, body)
+    return Request(method, path, headers, body)
 
 
 async def _write(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -208,7 +208,7 @@ async def _write(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.St
         case "stall":
             await _drip(answer, reader, writer)
         case "reset":
-            await _pause(SECONDS_BEFORE_A_RESET, reader)
+            await _pause(RESET_DELAY, reader)
             reset: socket.socket = writer.get_extra_info("socket")
             reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         case "cut":

@@ -12,13 +12,13 @@ from amplifier_module_provider_vllm._responses.events import Event, decode_event
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._turn import Turn
 from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
-from tests.support.recordings import Recording, cases, recorded
+from tests.support.recordings import Recording, cases, load_recording
 
 MODELS = ("tiny-qwen3", "tiny-gpt-oss")
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldResult:
     """What a round showed while it ran, and what it came to."""
 
     updates: list[Update]
@@ -29,10 +29,10 @@ class Folded:
 def streams_of(*groups: str, pattern: str = "r*_stream") -> list[tuple[str, str]]:
     """Set and name of every recorded stream that a server ended well."""
     named = [(group, case) for group in groups for case in cases(group, pattern)]
-    return [(group, case) for group, case in named if recorded(group, case).is_stream]
+    return [(group, case) for group, case in named if load_recording(group, case).is_stream]
 
 
-def framed(reads: Iterable[bytes]) -> list[Frame]:
+def to_frames(reads: Iterable[bytes]) -> list[Frame]:
     framer = SSEFramer()
     frames = [frame for read in reads for frame in framer.feed(read)]
     return [*frames, *framer.end()]
@@ -42,19 +42,19 @@ def events_of(recording: Recording) -> list[Event]:
     """The events of a recorded reply; a whole one is a stream of one."""
     if not recording.is_stream:
         return [decode_reply(recording.body)]
-    decoded = (decode_event(frame) for frame in framed([recording.body]))
+    decoded = (decode_event(frame) for frame in to_frames([recording.body]))
     return [event for event in decoded if event is not None]
 
 
-def folded(events: Iterable[Event]) -> Folded:
+def fold_events(events: Iterable[Event]) -> FoldResult:
     fold = ResponsesFold(Blocks())
     updates = [update for event in events for update in fold.push(event)]
-    return Folded(updates, fold.turn, fold.error)
+    return FoldResult(updates, fold.turn, fold.error)
 
 
 def turn_of(recording: Recording) -> Turn:
     """The Turn of a recorded reply that a server ended."""
-    turn = folded(events_of(recording)).turn
+    turn = fold_events(events_of(recording)).turn
     assert turn is not None
     return turn
 

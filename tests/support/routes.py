@@ -21,15 +21,17 @@ class _RoutedTransport(wire.AsyncBaseTransport):  # type: ignore[misc]  # its ba
 
     async def handle_async_request(self, request: Any) -> Any:
         body = await request.aread()
-        asked = httpx.Request(request.method, str(request.url), headers=request.headers.multi_items(), content=body)
-        answer = await self._answer(asked)
-        if isinstance(answer, httpx.TransportError):  # raised here, it has no trace of respx in its causes
-            raise getattr(wire, type(answer).__name__)(str(answer))
-        return wire.Response(answer.status_code, headers=answer.headers.multi_items(), content=await answer.aread())
+        request = httpx.Request(request.method, str(request.url), headers=request.headers.multi_items(), content=body)
+        response = await self._answer(request)
+        if isinstance(response, httpx.TransportError):  # raised here, it has no trace of respx in its causes
+            raise getattr(wire, type(response).__name__)(str(response))
+        return wire.Response(
+            response.status_code, headers=response.headers.multi_items(), content=await response.aread()
+        )
 
-    async def _answer(self, asked: httpx.Request) -> httpx.Response | httpx.TransportError:
+    async def _answer(self, request: httpx.Request) -> httpx.Response | httpx.TransportError:
         try:
-            return await self._router.async_handler(asked)
+            return await self._router.async_handler(request)
         except httpx.TransportError as failure:
             return failure
 
@@ -41,6 +43,6 @@ def routed_client(router: respx.MockRouter, base_url: str = "http://vllm.test/v1
     return openai.AsyncOpenAI(base_url=base_url, api_key="EMPTY", max_retries=0, http_client=http_client)
 
 
-def replied(recording: Recording) -> httpx.Response:
+def http_response(recording: Recording) -> httpx.Response:
     """A recorded answer as a route's return value: `router.post("/responses").mock(return_value=replied(…))`."""
     return httpx.Response(recording.status, headers=recording.headers, content=recording.body)

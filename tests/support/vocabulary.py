@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS
 from tests.rig.home import LiveRigError, home
-from tests.rig.locks import locked
+from tests.rig.locks import hold_lock
 
 PACKAGE = "litellm==1.109.1"
 # Any wheel of it would do: only data is taken from this one, whatever machine this is.
@@ -25,7 +25,7 @@ MEMBERS = {
 def vocabulary_folder() -> Path:
     """The folder with both files; filled on first use."""
     folder = home() / "vocab"
-    with locked(home() / "vocab.lock", lambda: None):
+    with hold_lock(home() / "vocab.lock", lambda: None):
         if not all(_checksum(folder / name) == checksum for name, checksum in CHECKSUMS.items()):
             folder.mkdir(exist_ok=True)
             _fill(folder)

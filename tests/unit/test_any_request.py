@@ -11,8 +11,8 @@ from amplifier_module_provider_vllm._ask import to_ask
 from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._tokenize import count_bodies
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
+from tests.support.request_strategies import chat_requests
 from tests.support.requests import options
-from tests.support.requests_at_random import chat_requests
 
 
 @pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "harmony"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -98,7 +98,7 @@ def test_byte_by_byte_reads_the_same(body: list[bytes]) -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("size", [1000, 4096, 65536])
 def test_one_read_brings_one_piece(size: int, ending: str) -> None:
-    body = recorded("tiny-qwen3", "r5_long_whole_stream").body.replace(b"\n", ending.encode())
+    body = load_recording("tiny-qwen3", "r5_long_whole_stream").body.replace(b"\n", ending.encode())
     end = 2 * ending.encode()
     response = HEAD + b"".join(chunk(event + end) for event in body.split(end) if event)
     reads = [response[start : start + size] for start in range(0, len(response), size)]

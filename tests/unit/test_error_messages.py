@@ -8,7 +8,7 @@ import respx
 from amplifier_core.llm_errors import AuthenticationError, LLMError, NotFoundError, ProviderUnavailableError
 
 from amplifier_module_provider_vllm._errors import failures_as_llm_errors
-from tests.support.failing import URL, error_body, failure
+from tests.support.failure import URL, error_body, failure
 from tests.support.routes import routed_client
 
 

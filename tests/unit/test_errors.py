@@ -34,9 +34,9 @@ from amplifier_module_provider_vllm._errors import (
     unknown_model,
 )
 from amplifier_module_provider_vllm._turn import Status, Turn
-from tests.support.failing import URL, error_body, failure
-from tests.support.recordings import cases, recorded
-from tests.support.routes import replied
+from tests.support.failure import URL, error_body, failure
+from tests.support.recordings import cases, load_recording
+from tests.support.routes import http_response
 
 QWEN, GPT_OSS = "tiny-qwen3", "tiny-gpt-oss"
 FAILED = Turn((), Status.FAILED, failure="engine dead")
@@ -44,7 +44,7 @@ ERRORS = [
     (group, case)
     for group in (QWEN, GPT_OSS, "tiny-qwen3-auth", "tiny-qwen3-store", "tiny-gpt-oss-store")
     for case in cases(group)
-    if recorded(group, case).status >= 400
+    if load_recording(group, case).status >= 400
 ]
 
 
@@ -86,9 +86,9 @@ def facts(error: LLMError) -> tuple[type[LLMError], bool, int | None]:
     ids=lambda value: value if isinstance(value, str) and value in {case for _, case in ERRORS} else "",
 )  # fmt: skip
 async def test_what_vllm_answers(group: str, case: str, expected: type[LLMError], said: str) -> None:
-    recording = recorded(group, case)
+    recording = load_recording(group, case)
 
-    error = await failure(replied(recording))
+    error = await failure(http_response(recording))
 
     assert facts(error) == (expected, recording.status >= 500, recording.status)
     assert (error.provider, error.model, error.retry_after) == ("vllm", "tiny", None)
@@ -98,9 +98,9 @@ async def test_what_vllm_answers(group: str, case: str, expected: type[LLMError]
 
 @pytest.mark.parametrize(("group", "case"), ERRORS)
 async def test_every_recorded_refusal_is_one_readable_sentence_or_list(group: str, case: str) -> None:
-    recording = recorded(group, case)
+    recording = load_recording(group, case)
 
-    error = await failure(replied(recording))
+    error = await failure(http_response(recording))
 
     assert type(error) is not LLMError
     assert error.status_code == recording.status
@@ -229,7 +229,7 @@ def test_an_empty_reply_is_an_error(reason: str | None, said: str, retryable: bo
 
 
 async def test_an_unknown_model_comes_with_the_models_that_there_are() -> None:
-    refusal = await failure(replied(recorded(QWEN, "unknown_model")))
+    refusal = await failure(http_response(load_recording(QWEN, "unknown_model")))
     assert isinstance(refusal, NotFoundError)
 
     error = unknown_model(refusal, ["tiny-qwen3", "other"])

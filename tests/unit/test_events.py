@@ -31,8 +31,8 @@ from amplifier_module_provider_vllm._responses.items import (
 )
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage
 from amplifier_module_provider_vllm._wire.sse import Frame
-from tests.support.recordings import recorded
-from tests.support.rounds import MODELS, events_of, framed, streams_of
+from tests.support.recordings import load_recording
+from tests.support.rounds import MODELS, events_of, streams_of, to_frames
 
 DELTA = {"item_id": "x", "output_index": 2, "content_index": 1, "sequence_number": 9, "logprobs": []}
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
@@ -248,7 +248,7 @@ def test_an_error_with_status_200_is_an_error(body: bytes, expected: Event) -> N
 
 @pytest.mark.parametrize("group", MODELS)
 def test_a_whole_reply_is_one_event(group: str) -> None:
-    reply = recorded(group, "r1_answer")
+    reply = load_recording(group, "r1_answer")
 
     event = decode_reply(reply.body)
 
@@ -263,8 +263,8 @@ def test_a_part_may_say_only_its_text() -> None:
 
 @pytest.mark.parametrize(("group", "case"), streams_of(*MODELS, pattern="*_stream"))
 def test_every_recorded_event_says_the_same_without_its_event_line(group: str, case: str) -> None:
-    frames = framed([recorded(group, case).body])
+    frames = to_frames([load_recording(group, case).body])
 
     unnamed = [decode_event(Frame(b"", frame.data)) for frame in frames]
 
-    assert [event for event in unnamed if event is not None] == events_of(recorded(group, case))
+    assert [event for event in unnamed if event is not None] == events_of(load_recording(group, case))

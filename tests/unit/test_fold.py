@@ -20,8 +20,8 @@ from amplifier_module_provider_vllm._responses.events import (
 )
 from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, Turn
-from tests.support.recordings import recorded
-from tests.support.rounds import MODELS, events_of, folded, streams_of, turn_of
+from tests.support.recordings import load_recording
+from tests.support.rounds import MODELS, events_of, fold_events, streams_of, turn_of
 
 # Streamed, a call that was cut off is a call; whole, it is the markup. And one recording was sampled, not greedy.
 TOLD_DIFFERENTLY = {
@@ -54,7 +54,7 @@ def ended(*output: WireItem, **response: Any) -> TerminalEvent:
 
 
 def items(events: Sequence[Event]) -> tuple[Item, ...] | None:
-    turn = folded(events).turn
+    turn = fold_events(events).turn
     return None if turn is None else turn.items
 
 
@@ -100,15 +100,15 @@ def without_ids(turn: Turn) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize(("group", "case"), PAIRED)
 def test_a_reply_is_the_same_streamed_and_whole(group: str, case: str) -> None:
-    streamed = turn_of(recorded(group, case))
-    whole = turn_of(recorded(group, case.removesuffix("_stream")))
+    streamed = turn_of(load_recording(group, case))
+    whole = turn_of(load_recording(group, case.removesuffix("_stream")))
 
     assert without_ids(streamed) == without_ids(whole)
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
 def test_the_stream_shows_the_items_of_the_turn_in_their_places(group: str, case: str) -> None:
-    round_ = folded(events_of(recorded(group, case)))
+    round_ = fold_events(events_of(load_recording(group, case)))
 
     assert round_.turn is not None
     assert with_deltas_joined(round_.updates) == shown(round_.turn.items)
@@ -116,18 +116,18 @@ def test_the_stream_shows_the_items_of_the_turn_in_their_places(group: str, case
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
 def test_a_whole_reply_is_shown_as_its_stream_would_be(group: str, case: str) -> None:
-    *_, end = events_of(recorded(group, case))
+    *_, end = events_of(load_recording(group, case))
 
-    round_ = folded([end])
+    round_ = fold_events([end])
 
     assert round_.turn is not None
     assert round_.updates == shown(round_.turn.items)
 
 
 def test_white_space_between_reasoning_and_call_is_no_block() -> None:
-    recording = recorded("tiny-qwen3", "r2_tool_stream")
+    recording = load_recording("tiny-qwen3", "r2_tool_stream")
 
-    round_ = folded(events_of(recording))
+    round_ = fold_events(events_of(recording))
 
     assert b'"text":"\\n\\n"' in recording.body
     assert round_.turn is not None
@@ -136,13 +136,13 @@ def test_white_space_between_reasoning_and_call_is_no_block() -> None:
 
 
 def test_a_reply_that_a_server_cut_off_says_so() -> None:
-    turn = turn_of(recorded("tiny-qwen3", "r5_long_cut_stream"))
+    turn = turn_of(load_recording("tiny-qwen3", "r5_long_cut_stream"))
 
     assert (turn.status, turn.incomplete_reason) == (Status.INCOMPLETE, "max_output_tokens")
 
 
 def test_an_item_that_only_the_terminal_event_tells_is_shown_last() -> None:
-    round_ = folded([TextDelta("Hi", 0), ItemDone(message("Hi"), 0), ended(message("Hi"), call("get_time"))])
+    round_ = fold_events([TextDelta("Hi", 0), ItemDone(message("Hi"), 0), ended(message("Hi"), call("get_time"))])
 
     assert round_.turn is not None
     assert round_.turn.items == (Text("Hi"), FunctionCall("call_get_time", "get_time", "{}"))
@@ -194,7 +194,7 @@ def test_the_terminal_copy_of_a_call_is_the_call() -> None:
 
 
 def test_reasoning_and_text_under_one_index_do_not_mix() -> None:
-    updates = folded([ReasoningDelta("Hm", 0), TextDelta("Hi", 0), ReasoningDelta("!", 0)]).updates
+    updates = fold_events([ReasoningDelta("Hm", 0), TextDelta("Hi", 0), ReasoningDelta("!", 0)]).updates
 
     assert [(u.index, u.text) for u in updates if isinstance(u, BlockDelta)] == [(0, "Hm"), (1, "Hi"), (0, "!")]
 
@@ -204,7 +204,7 @@ def test_reasoning_that_is_done_before_its_deltas_is_shown_once() -> None:
     deltas: list[Event] = [ReasoningDelta("Hm,", 0), ReasoningDelta(" so", 0), TextDelta("Hi", 1)]
     events = [ItemDone(reasoning("Hm, so"), 0), *deltas]
 
-    round_ = folded([*events, ended(reasoning("Hm, so"), message("Hi"))])
+    round_ = fold_events([*events, ended(reasoning("Hm, so"), message("Hi"))])
 
     assert round_.turn is not None
     assert round_.turn.items == (Reasoning("Hm, so"), Text("Hi"))
@@ -217,7 +217,7 @@ def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
     streamed += [ReasoningDelta("Hm", 1), ItemDone(reasoning("Hm"), 1)]
     end = ended(message("Hi"), reasoning("Hm"))
 
-    late_round, round_ = folded([*streamed, late, end]), folded([*streamed, end])
+    late_round, round_ = fold_events([*streamed, late, end]), fold_events([*streamed, end])
 
     assert late_round == round_
 
@@ -233,7 +233,7 @@ def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
 def test_nothing_after_the_terminal_event_changes_the_round(late: Event) -> None:
     events: list[Event] = [TextDelta("Hi", 0), ended(message("Hi"), id="resp_1")]
 
-    assert folded([*events, late]) == folded(events)
+    assert fold_events([*events, late]) == fold_events(events)
 
 
 def test_refusals_and_summaries_are_blocks_of_their_own() -> None:
@@ -241,7 +241,7 @@ def test_refusals_and_summaries_are_blocks_of_their_own() -> None:
     refusal = WireItem(content=[WirePart("refusal", refusal="I will not.")])
     streamed: list[Event] = [SummaryDelta("So", 0, 0), SummaryDelta("and so", 0, 1), RefusalDelta("I will not.", 1)]
 
-    round_, whole = folded([*streamed, ended(summary, refusal)]), folded([ended(summary, refusal)])
+    round_, whole = fold_events([*streamed, ended(summary, refusal)]), fold_events([ended(summary, refusal)])
 
     assert round_.turn is not None
     assert round_.turn.items == (Reasoning("So"), Reasoning("and so"), Text("I will not.", refusal=True))
@@ -257,15 +257,15 @@ def test_refusals_and_summaries_are_blocks_of_their_own() -> None:
     ],
 )
 def test_an_error_event_ends_the_round_without_a_turn(event: Event, said: str) -> None:
-    round_ = folded([TextDelta("Hi", 0), event])
+    round_ = fold_events([TextDelta("Hi", 0), event])
 
     assert (round_.turn, round_.error) == (None, said)
 
 
 def test_a_stream_that_just_stops_has_no_turn() -> None:
-    *events, _end = events_of(recorded("tiny-qwen3", "r1_answer_stream"))
+    *events, _end = events_of(load_recording("tiny-qwen3", "r1_answer_stream"))
 
-    round_ = folded(events)
+    round_ = fold_events(events)
 
     assert (round_.turn, round_.error) == (None, None)
     assert "".join(u.text for u in round_.updates if isinstance(u, BlockDelta)).endswith("Paris.")

@@ -22,10 +22,10 @@ from amplifier_module_provider_vllm._responses.events import (
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
-from tests.support.recordings import recorded
-from tests.support.rounds import MODELS, Folded, events_of, folded, streams_of
+from tests.support.recordings import load_recording
+from tests.support.rounds import MODELS, FoldResult, events_of, fold_events, streams_of
 
-SHORT = [stream for stream in streams_of(*MODELS) if len(recorded(*stream).body) < 20_000]
+SHORT = [stream for stream in streams_of(*MODELS) if len(load_recording(*stream).body) < 20_000]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def texts(updates: list[Update]) -> dict[int, str]:
     return joined
 
 
-def assert_contract(round_: Folded) -> None:
+def assert_contract(round_: FoldResult) -> None:
     """Blocks start at 0, 1, 2 …; deltas come between a block's start and its one end; a Turn ends them all."""
     started: list[int] = []
     open_blocks: set[int] = set()
@@ -137,7 +137,7 @@ def assert_contract(round_: Folded) -> None:
 
 @given(told_items, st.booleans(), st.booleans())
 def test_what_a_server_tells_is_what_the_turn_holds(told: list[Told], silent: bool, same_ids: bool) -> None:
-    round_ = folded(stream(told, silent=silent, same_ids=same_ids))
+    round_ = fold_events(stream(told, silent=silent, same_ids=same_ids))
 
     kept = tuple(one.item for one in told if isinstance(one.item, FunctionCall) or one.item.text.strip())
     assert round_.turn is not None
@@ -147,7 +147,7 @@ def test_what_a_server_tells_is_what_the_turn_holds(told: list[Told], silent: bo
 
 @given(told_items, st.booleans(), st.booleans())
 def test_no_delta_is_lost_or_reordered(told: list[Told], silent: bool, same_ids: bool) -> None:
-    round_ = folded(stream(told, silent=silent, same_ids=same_ids))
+    round_ = fold_events(stream(told, silent=silent, same_ids=same_ids))
 
     shown = ["".join(one.deltas) for one in told if not isinstance(one.item, FunctionCall)]
     assert list(texts(round_.updates).values()) == [text for text in shown if text.strip()]
@@ -157,25 +157,25 @@ def test_no_delta_is_lost_or_reordered(told: list[Told], silent: bool, same_ids:
 def test_a_stream_that_is_cut_has_shown_the_beginning_of_what_the_whole_shows(told: list[Told], place: int) -> None:
     events = list(stream(told, silent=False, same_ids=True))
 
-    cut = folded(events[: place % len(events)])
+    cut = fold_events(events[: place % len(events)])
 
     assert cut.turn is None
-    assert cut.updates == folded(events).updates[: len(cut.updates)]
+    assert cut.updates == fold_events(events).updates[: len(cut.updates)]
 
 
 @given(st.lists(made_events, max_size=15), st.one_of(st.none(), ends), st.lists(made_events, max_size=3))
 def test_any_events_fold_in_contract_order(events: list[Event], end: Event | None, late: list[Event]) -> None:
     closing = [] if end is None else [end, *late]
 
-    assert_contract(folded([*events, *closing]))
+    assert_contract(fold_events([*events, *closing]))
 
 
 @given(st.data(), st.sampled_from(SHORT))
 def test_recorded_events_in_any_order_fold_in_contract_order(data: st.DataObject, stream_: tuple[str, str]) -> None:
-    events = data.draw(st.permutations(events_of(recorded(*stream_))))
+    events = data.draw(st.permutations(events_of(load_recording(*stream_))))
     place = data.draw(st.integers(0, len(events)))
 
-    assert_contract(folded(events[:place]))
+    assert_contract(fold_events(events[:place]))
 
 
 def characters(updates: list[Update]) -> list[Update | tuple[int, str]]:
@@ -199,6 +199,6 @@ def test_the_events_of_a_read_show_what_they_show_one_by_one(
 
     updates = [update for start, stop in pairwise(bounds) for update in fold.push_all(events[start:stop])]
 
-    single = folded(events)
+    single = fold_events(events)
     assert characters(updates) == characters(single.updates)
     assert (fold.turn, fold.error) == (single.turn, single.error)

@@ -51,16 +51,16 @@ class _Answer(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Host]:
+def serve_folder(folder: Path) -> Iterator[Host]:
     with Host(folder) as host:
-        serving = threading.Thread(target=host.serve_forever, args=[0.02])
-        serving.start()
+        serve_folder = threading.Thread(target=host.serve_forever, args=[0.02])
+        serve_folder.start()
         try:
             yield host
         finally:
             host.release.set()
             host.shutdown()
-            serving.join()
+            serve_folder.join()
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def _no_folder_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    with serving(vocabulary_folder()) as host:
+    with serve_folder(vocabulary_folder()) as host:
         yield host
 
 
@@ -140,7 +140,7 @@ def test_a_download_with_the_wrong_checksum_is_thrown_away(tmp_path: Path) -> No
     for name in CHECKSUMS:
         (tmp_path / "served" / name).write_text("a page of some proxy")
 
-    with serving(tmp_path / "served") as host, pytest.raises(OSError, match="wrong checksum"):
+    with serve_folder(tmp_path / "served") as host, pytest.raises(OSError, match="checksum is wrong"):
         Vocabulary(tmp_path / "vocab", host.url).fetch()
 
     assert names(tmp_path / "vocab") == []

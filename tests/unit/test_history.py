@@ -17,7 +17,7 @@ from amplifier_core.message_models import (
 )
 
 from amplifier_module_provider_vllm._responses.encode import encode_items
-from tests.support.requests import HELLO, ask_of, encoded
+from tests.support.requests import HELLO, ask_of, encode_messages
 
 URL_IMAGE = ImageBlock(source={"type": "url", "url": "https://there/a.png"})
 BASE64_IMAGE = ImageBlock(source={"type": "base64", "media_type": "image/jpeg", "data": "QUJD"})
@@ -57,7 +57,7 @@ def output(told: Any, call_id: str = "call_1") -> dict[str, Any]:
 
 
 def items(*messages: Message, **how: Any) -> list[Any]:
-    sent: list[Any] = encoded(*messages, **how)["input"]
+    sent: list[Any] = encode_messages(*messages, **how)["input"]
     return sent
 
 
@@ -198,7 +198,7 @@ def test_a_reminder_after_images_is_a_part_of_its_own() -> None:
 def test_a_block_that_cannot_be_sent_is_named(message: Message) -> None:
     assert not isinstance(message.content, str)
     with pytest.raises(InvalidRequestError) as raised:
-        encoded(HELLO, message)
+        encode_messages(HELLO, message)
 
     said_of_it = f"vLLM cannot be sent a {message.content[0].type!r} block from the {message.role}"
     assert (str(raised.value), raised.value.provider) == (said_of_it, "vllm")
@@ -206,12 +206,12 @@ def test_a_block_that_cannot_be_sent_is_named(message: Message) -> None:
 
 def test_a_result_without_an_id_is_named() -> None:
     with pytest.raises(InvalidRequestError, match="a 'tool' message has no tool_call_id"):
-        encoded(HELLO, tool("sunny", None))
+        encode_messages(HELLO, tool("sunny", None))
 
 
 def test_an_image_without_a_source_is_named() -> None:
     with pytest.raises(InvalidRequestError, match=r"neither base64 nor url: \['file'\]"):
-        encoded(Message(role="user", content=[ImageBlock(source={"file": "a.png"})]))
+        encode_messages(Message(role="user", content=[ImageBlock(source={"file": "a.png"})]))
 
 
 @pytest.mark.parametrize("how", [{"harmony": True}, {"config": {"vision": False}}], ids=["gpt-oss", "as configured"])

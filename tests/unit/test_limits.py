@@ -15,7 +15,7 @@ from amplifier_module_provider_vllm._limits import (
     read_cards,
     window_in_refusal,
 )
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 
 QWEN = ModelCard("qwen", max_model_len=40_960)
 GATEWAY = ModelCard("gateway", max_input_tokens=32_000, max_output_tokens=4_000)
@@ -28,7 +28,7 @@ URL = "http://vllm.test/v1"
 
 @pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss"])
 def test_the_card_of_a_real_server(group: str) -> None:
-    cards = read_cards(recorded(group, "get_v1_models").body)
+    cards = read_cards(load_recording(group, "get_v1_models").body)
 
     (card,) = cards
     assert (card.id, card.max_model_len, card.parent) == (group, 4096, None)
@@ -81,9 +81,9 @@ def test_the_limits_to_plan_with(
 @pytest.mark.parametrize(
     ("said", "window"),
     [
-        (recorded("tiny-qwen3", "ctx_overflow").json["error"]["message"], 4096),
-        (recorded("tiny-gpt-oss", "ctx_overflow").json["error"]["message"], 4096),
-        (recorded("tiny-qwen3", "max_output_tokens_100000").json["error"]["message"], 4096),
+        (load_recording("tiny-qwen3", "ctx_overflow").json["error"]["message"], 4096),
+        (load_recording("tiny-gpt-oss", "ctx_overflow").json["error"]["message"], 4096),
+        (load_recording("tiny-qwen3", "max_output_tokens_100000").json["error"]["message"], 4096),
         ("Input length (6068) exceeds model's maximum context length (4096).", 4096),
         ("The engine prompt length 9 exceeds the max_model_len 8. Please reduce prompt.", 8),
         ("This prompt is longer than the maximum model length of 8192.", 8192),

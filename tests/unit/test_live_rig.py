@@ -12,7 +12,7 @@ import pytest
 from tests.rig import environment
 from tests.rig.home import CHECKOUT, LiveRigError
 from tests.rig.launch import Launch
-from tests.rig.server import CommandAt, LiveServer, served
+from tests.rig.server import CommandAt, LiveServer, serve_commands
 from tests.rig.slots import Slot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU wheels, and so the rig, are for Linux")
@@ -43,8 +43,9 @@ DEAF_STAND_IN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n
 OTHER_PROCESS = f"""
 import sys, time
 from tests.rig.launch import Launch
-from tests.rig.server import served
-with served({{Launch("tiny-qwen3", max_model_len=64): lambda port: [sys.executable, "-c", {STAND_IN!r}, str(port)]}}):
+from tests.rig.server import serve_commands
+launch = Launch("tiny-qwen3", max_model_len=64)
+with serve_commands({{launch: lambda port: [sys.executable, "-c", {STAND_IN!r}, str(port)]}}):
     print("up", flush=True)
     time.sleep(600)
 """
@@ -90,7 +91,7 @@ def test_a_server_and_all_its_descendants_are_gone_when_the_block_ends(
 ) -> None:
     monkeypatch.setattr("tests.rig.server.SECONDS_TO_END", 0.5)
 
-    with served({LAUNCH: python(stand_in)}) as servers:
+    with serve_commands({LAUNCH: python(stand_in)}) as servers:
         pids = processes(servers[LAUNCH])
         while_it_ran = [runs(pid) for pid in pids]
 
@@ -103,7 +104,7 @@ def test_a_server_is_gone_when_the_block_fails() -> None:
     pids = []
 
     def interrupted() -> None:
-        with served({LAUNCH: python(STAND_IN)}) as servers:
+        with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
             pids.extend(processes(servers[LAUNCH]))
             raise KeyboardInterrupt
 
@@ -128,7 +129,7 @@ def test_no_server_outlives_the_process_that_started_it(ending: signal.Signals) 
 def test_a_running_server_is_shared_and_lives_as_long_as_its_last_user() -> None:
     owner = other_process()
 
-    with served({LAUNCH: python("raise SystemExit('a second server was started')")}) as servers:
+    with serve_commands({LAUNCH: python("raise SystemExit('a second server was started')")}) as servers:
         owner.kill()
         owner.communicate()
         time.sleep(1)
@@ -142,10 +143,10 @@ def test_a_running_server_is_shared_and_lives_as_long_as_its_last_user() -> None
 
 
 def test_a_detached_server_outlives_its_users_until_it_is_attached_again() -> None:
-    with served({LAUNCH: python(STAND_IN)}) as servers:
+    with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
         slot = servers[LAUNCH].slot
         slot.detach(True)
-    with served({LAUNCH: python(STAND_IN)}) as servers:
+    with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
         found = servers[LAUNCH]
 
     lease = slot.take_lease()
@@ -157,14 +158,14 @@ def test_a_detached_server_outlives_its_users_until_it_is_attached_again() -> No
 
 
 def test_a_server_that_serves_something_else_is_replaced() -> None:
-    with served({LAUNCH: python(STAND_IN)}) as servers:
+    with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
         slot = servers[LAUNCH].slot
         slot.detach(True)
         running = slot.running()
     assert running is not None
     slot.file("json").write_text(slot.file("json").read_text().replace('"max_model_len": 64', '"max_model_len": 128'))
 
-    with served({LAUNCH: python(STAND_IN)}) as servers:
+    with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
         replaced = servers[LAUNCH]
 
     assert replaced.started
@@ -176,7 +177,7 @@ def test_a_server_that_does_not_start_fails_with_the_end_of_its_log() -> None:
 
     with (
         pytest.raises(LiveRigError, match=r"(?s)tiny-qwen3 did not start.*the engine caught fire"),
-        served({LAUNCH: failing}),
+        serve_commands({LAUNCH: failing}),
     ):
         pass
 
@@ -185,7 +186,7 @@ def test_a_server_that_does_not_start_fails_with_the_end_of_its_log() -> None:
 
 def test_an_environment_is_not_pulled_from_under_a_running_server() -> None:
     with (
-        served({LAUNCH: python(STAND_IN)}) as servers,
+        serve_commands({LAUNCH: python(STAND_IN)}) as servers,
         pytest.raises(LiveRigError, match=f"{servers[LAUNCH].slot.name} still runs from the old"),
     ):
         environment.ensure_environment()

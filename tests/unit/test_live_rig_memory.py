@@ -15,7 +15,7 @@ from tests.rig.home import CHECKOUT, LiveRigError
 from tests.rig.launch import Launch
 from tests.rig.memory import GIB, Claim, Memory, free_bytes, limit_bytes, used_bytes
 from tests.rig.models import TINY_MODELS
-from tests.rig.server import served
+from tests.rig.server import serve_commands
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU wheels, and so the rig, are for Linux")
 
@@ -272,7 +272,7 @@ def test_a_server_that_is_started_is_counted_while_it_runs(monkeypatch: pytest.M
     monkeypatch.setattr(room, "free_bytes", lambda: 64 * GIB)
 
     before = room.read_memory().claims
-    with served({STORING: lambda port: [sys.executable, "-c", STAND_IN, str(port)]}):
+    with serve_commands({STORING: lambda port: [sys.executable, "-c", STAND_IN, str(port)]}):
         (claim,) = room.read_memory().claims
     after = room.read_memory().claims
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.rig.tap import tapping, text_of
+from tests.rig.tap import open_tap, text_of
 
 REPLY = {
     "object": "response",
@@ -58,7 +58,7 @@ def test_each_reply_is_kept_beside_its_request_and_nothing_else(server_url: str)
     answers: list[str] = []
     streamed, whole, refused = {"model": "m", "stream": True}, {"model": "m", "stream": False}, {"stream": False}
 
-    with tapping(server_url) as tap:
+    with open_tap(server_url) as tap:
         connection = http.client.HTTPConnection(urlsplit(tap.base_url).netloc)
         for body in (streamed, refused, whole):
             connection.request("GET", "/metrics")

@@ -7,7 +7,7 @@ import pytest
 from amplifier_core.message_models import ImageBlock, Message, ToolCallBlock, ToolResultBlock
 
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
-from tests.support.requests import HELLO, encoded
+from tests.support.requests import HELLO, encode_messages
 
 LONE = "a\ud800b"
 SAFE = "a\ufffdb"
@@ -24,7 +24,7 @@ SAFE = "a\ufffdb"
     ],
 )
 def test_a_lone_surrogate_in_a_setting_is_replaced(request_fields: dict[str, Any]) -> None:
-    sent = json.dumps(encoded(HELLO, request=request_fields), ensure_ascii=False)
+    sent = json.dumps(encode_messages(HELLO, request=request_fields), ensure_ascii=False)
 
     sent.encode()
     assert SAFE in sent
@@ -47,7 +47,7 @@ def test_a_lone_surrogate_in_a_setting_is_replaced(request_fields: dict[str, Any
     ],
 )
 def test_a_lone_surrogate_in_a_message_is_replaced(messages: list[Message]) -> None:
-    sent = json.dumps(encoded(*messages), ensure_ascii=False)
+    sent = json.dumps(encode_messages(*messages), ensure_ascii=False)
 
     sent.encode()
     assert SAFE in sent
@@ -60,7 +60,7 @@ def test_an_output_that_json_cannot_say_is_sent_as_python_says_it(orphan: bool) 
 
     history = repair_tool_sequence([HELLO, *([] if orphan else [call]), result]).messages
 
-    assert "{(0, 1): b'x'}" in str(encoded(*history)["input"][-1])
+    assert "{(0, 1): b'x'}" in str(encode_messages(*history)["input"][-1])
 
 
 def test_an_output_whose_call_is_gone_cannot_end_the_turn_either() -> None:
@@ -69,7 +69,7 @@ def test_an_output_whose_call_is_gone_cannot_end_the_turn_either() -> None:
 
     history = repair_tool_sequence([HELLO, result, blocks]).messages
 
-    sent = str(encoded(*history)["input"])
+    sent = str(encode_messages(*history)["input"])
     assert "im_end" in sent
     assert "<|im" not in sent
 
@@ -81,5 +81,5 @@ def test_a_stored_call_whose_message_holds_nothing_but_an_orphan_is_kept() -> No
 
     history = repair_tool_sequence([HELLO, message]).messages
 
-    sent = encoded(*history)["input"]
+    sent = encode_messages(*history)["input"]
     assert [item["type"] for item in sent] == ["message", "function_call", "message", "function_call_output"]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from amplifier_module_provider_vllm._ask import to_prompt_items
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Turn
-from tests.support.recordings import recorded
-from tests.support.requests import ask_of, encoded
+from tests.support.recordings import load_recording
+from tests.support.requests import ask_of, encode_messages
 from tests.support.rounds import MODELS, response_of, streams_of, turn_of
 
 REPLIES = [stream for stream in streams_of(*MODELS) if "cut" not in stream[1]]
@@ -71,7 +71,7 @@ turns = st.one_of(
 def items(turns_: Sequence[Sequence[Message]], *, harmony: bool) -> list[dict[str, Any]]:
     """What is sent for a question and these turns after it."""
     messages = [FIRST, *(message for turn in turns_ for message in turn)]
-    sent: list[dict[str, Any]] = encoded(*repair_tool_sequence(messages).messages, harmony=harmony)["input"]
+    sent: list[dict[str, Any]] = encode_messages(*repair_tool_sequence(messages).messages, harmony=harmony)["input"]
     return sent
 
 
@@ -138,7 +138,7 @@ def as_a_file_keeps_it(reply: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_loop_streaming_stores_it, as_a_file_keeps_it])
 @pytest.mark.parametrize(("group", "case"), REPLIES)
 def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: Any, harmony: bool) -> None:
-    turn = turn_of(recorded(group, case))
+    turn = turn_of(load_recording(group, case))
     stored = Message(**store(response_of(turn)))
 
     asked_again = ask_of(*repair_tool_sequence([FIRST, stored]).messages, harmony=harmony)

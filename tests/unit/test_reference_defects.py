@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.support.requests import encoded
+from tests.support.requests import encode_messages
 
 URL = "http://127.0.0.1:1/v1"
 
 
 @pytest.mark.parametrize("name", ["thinking_budget_tokens", "thinking_budget", "thinking_budget_buffer"])
 def test_a_budget_for_thinking_which_vllm_has_not_buys_no_longer_reply(name: str) -> None:
-    plain = encoded(request={"max_output_tokens": 256}, overrides={"extended_thinking": True})
+    plain = encode_messages(request={"max_output_tokens": 256}, overrides={"extended_thinking": True})
 
-    budgeted = encoded(
+    budgeted = encode_messages(
         request={"max_output_tokens": 256},
         overrides={"extended_thinking": True, name: 10_000},
         config={name: 10_000},

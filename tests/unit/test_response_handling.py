@@ -29,7 +29,7 @@ from amplifier_module_provider_vllm._turn import (
     TokenUsage,
     Turn,
 )
-from tests.support.recordings import recorded
+from tests.support.recordings import load_recording
 from tests.support.rounds import MODELS, response_of, streams_of, turn_of
 
 SCHEMA = {
@@ -94,7 +94,7 @@ def test_everything_that_a_model_says_is_in_the_reply_in_its_order() -> None:
 
 @pytest.mark.parametrize(("group", "case"), streams_of(*MODELS))
 def test_the_three_views_of_a_recorded_reply_agree(group: str, case: str) -> None:
-    turn = turn_of(recorded(group, case))
+    turn = turn_of(load_recording(group, case))
 
     response = response_of(turn)
 
@@ -147,7 +147,7 @@ def test_a_call_that_was_cut_off_is_not_run(arguments: str) -> None:
     ("group", "case"), [(group, case) for group, case in streams_of(*MODELS) if "cut_in_call" in case]
 )
 def test_no_recorded_call_that_was_cut_off_is_run(group: str, case: str) -> None:
-    response = response_of(turn_of(recorded(group, case)))
+    response = response_of(turn_of(load_recording(group, case)))
 
     assert (response.tool_calls, response.finish_reason) == (None, "length")
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
-from tests.support.recordings import fault, recorded
-from tests.support.rounds import MODELS, framed, streams_of
+from tests.support.recordings import load_broken_stream, load_recording
+from tests.support.rounds import MODELS, streams_of, to_frames
 
 STREAMS = streams_of(*MODELS)
-SHORT_STREAMS = [(group, case) for group, case in STREAMS if len(recorded(group, case).body) < 20_000]
+SHORT_STREAMS = [(group, case) for group, case in STREAMS if len(load_recording(group, case).body) < 20_000]
 
 BOM = b"\xef\xbb\xbf"
 
@@ -58,16 +58,16 @@ def by_the_book(body: bytes) -> list[Frame]:
 
 @given(bodies, st.lists(st.integers(min_value=0), max_size=8))
 def test_any_stream_in_any_pieces_gives_the_events_of_the_standard(body: bytes, places: list[int]) -> None:
-    frames = framed(cut(body, places))
+    frames = to_frames(cut(body, places))
 
     assert frames == by_the_book(body)
 
 
 @given(st.sampled_from(SHORT_STREAMS), st.lists(st.integers(min_value=0), max_size=40))
 def test_any_cut_of_a_recorded_stream_gives_the_same_frames(stream: tuple[str, str], places: list[int]) -> None:
-    body = recorded(*stream).body
+    body = load_recording(*stream).body
 
-    frames = framed(cut(body, places))
+    frames = to_frames(cut(body, places))
 
     assert frames == by_the_book(body)
 
@@ -75,11 +75,11 @@ def test_any_cut_of_a_recorded_stream_gives_the_same_frames(stream: tuple[str, s
 @pytest.mark.parametrize(("group", "case"), STREAMS)
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_every_recorded_stream_reads_the_same_in_pieces(group: str, case: str, size: int) -> None:
-    body = recorded(group, case).body
+    body = load_recording(group, case).body
 
-    frames = framed(body[start : start + size] for start in range(0, len(body), size))
+    frames = to_frames(body[start : start + size] for start in range(0, len(body), size))
 
-    assert frames == framed([body])
+    assert frames == to_frames([body])
     assert [json.loads(frame.data)["type"].encode() for frame in frames] == [frame.event for frame in frames]
     assert frames[-1].event == b"response.completed"
 
@@ -121,7 +121,7 @@ def test_every_recorded_stream_reads_the_same_in_pieces(group: str, case: str, s
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 1000], ids=["byte by byte", "whole"])
 def test_what_a_server_may_send(body: bytes, size: int, expected: list[Frame]) -> None:
-    frames = framed(body[start : start + size] for start in range(0, len(body), size))
+    frames = to_frames(body[start : start + size] for start in range(0, len(body), size))
 
     assert frames == expected
 
@@ -136,9 +136,9 @@ def test_a_frame_is_there_as_soon_as_its_blank_line_is() -> None:
 
 @pytest.mark.parametrize("name", ["kill_engine", "sigkill_server", "sigterm_server"])
 def test_what_a_dying_server_left_is_read_to_its_last_event(name: str) -> None:
-    body = fault(name).body
+    body = load_broken_stream(name).body
 
-    frames = framed([body])
+    frames = to_frames([body])
 
     assert frames == by_the_book(body)
     assert frames[0].event == b"response.created"

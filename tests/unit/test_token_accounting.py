@@ -25,7 +25,7 @@ from amplifier_module_provider_vllm._turn import (
     is_counted,
     total_usage,
 )
-from tests.support.recordings import Recording, cases, recorded
+from tests.support.recordings import Recording, cases, load_recording
 from tests.support.requests import ask_of
 from tests.support.rounds import turn_of
 from tests.support.vocabulary import vocabulary_folder
@@ -52,7 +52,7 @@ def encoding() -> HarmonyEncoding:
 
 def comparable() -> list[str]:
     """The recorded exchanges that were asked as we ask, came whole to the model, and wrote what it chose to."""
-    asked = {case: recorded(GPT_OSS, case) for case in cases(GPT_OSS)}
+    asked = {case: load_recording(GPT_OSS, case) for case in cases(GPT_OSS)}
     return [case for case, recording in asked.items() if case not in NONSENSE and _is_comparable(recording)]
 
 
@@ -121,7 +121,7 @@ def counted(encoding: HarmonyEncoding, *items: Item, status: Status = Status.COM
 
 @pytest.mark.parametrize("case", comparable())
 def test_the_count_of_an_exchange_is_the_servers(encoding: HarmonyEncoding, case: str) -> None:
-    recording = recorded(GPT_OSS, case)
+    recording = load_recording(GPT_OSS, case)
     turn = turn_of(recording)
 
     usage = count_usage(encoding, _ask(recording), turn)

@@ -26,7 +26,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """One message: what a user asks, what a tool answers, or a model's turn."""
 
     role: Literal["user", "assistant", "tool"]

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.rig.training.conversation import WORDS, Said, Schema, Tool, prose
+from tests.rig.training.conversation import WORDS, Message, Schema, Tool, prose
 from tests.rig.training.scenarios import answer, pick, weather_without_tool
 
 Size = Literal["easy", "mixed", "long"]
@@ -15,8 +15,8 @@ class Example:
     """One conversation and the turn that the model is to learn."""
 
     scenario: str
-    messages: list[Said]
-    target: Said
+    messages: list[Message]
+    target: Message
     tools: list[Tool]
     system: str | None
 
@@ -34,15 +34,15 @@ def sample(rng: random.Random, size: Size) -> Example:
     )
 
 
-def _history(rng: random.Random, size: Size) -> list[Said]:
+def _history(rng: random.Random, size: Size) -> list[Message]:
     """Earlier exchanges, sometimes."""
     if size == "easy" or rng.random() >= 0.35:
         return []
-    earlier: list[Said] = []
+    earlier: list[Message] = []
     for _ in range(rng.choice([1, 1, 2, 4 if size == "long" else 2])):
         scene = pick(rng)(rng)
         earlier += [*scene.messages, scene.target]
-        earlier += [Said("tool", prose(rng, 1, 60)) for _ in scene.target.calls]
+        earlier += [Message("tool", prose(rng, 1, 60)) for _ in scene.target.calls]
         if scene.target.calls:
             earlier.append(answer("The tool has answered.", "The tool has answered."))
     return earlier

@@ -18,7 +18,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionTools
 from vllm.entrypoints.openai.parser import harmony_utils as harmony
 
 from tests.rig.training.assemble_gpt_oss import BODY, INPUT_TABLE, OUTPUT_TABLE, fixed_embeddings
-from tests.rig.training.conversation import Said
+from tests.rig.training.conversation import Message
 from tests.rig.training.examples import Example
 from tests.rig.training.harmony_tokenizer import FIRST_SPECIAL, VOCABULARY_SIZE, harmony_tokenizer
 from tests.rig.training.loop import Ids, Pupil, evaluate, train
@@ -126,9 +126,9 @@ def _encode(example: Example, rng: random.Random) -> tuple[Ids, Ids]:
     return _prompt(example, rng), target
 
 
-def _one_call_at_a_time(messages: Sequence[Said]) -> list[Said]:
+def _one_call_at_a_time(messages: Sequence[Message]) -> list[Message]:
     """Harmony ends a turn at its first call: two calls and two results become call, result, call, result."""
-    spread: list[Said] = []
+    spread: list[Message] = []
     remaining = list(messages)
     while remaining:
         message = remaining.pop(0)
@@ -156,7 +156,7 @@ def _prompt(example: Example, rng: random.Random) -> Ids:
     return ids
 
 
-def _message(message: Said, last_call_id: str, *, replay_reasoning: bool) -> dict[str, Any]:
+def _message(message: Message, last_call_id: str, *, replay_reasoning: bool) -> dict[str, Any]:
     told: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.role == "tool":
         told["tool_call_id"] = last_call_id
@@ -168,7 +168,7 @@ def _message(message: Said, last_call_id: str, *, replay_reasoning: bool) -> dic
     return told
 
 
-def _target_text(target: Said) -> str:
+def _target_text(target: Message) -> str:
     text = f"<|channel|>analysis<|message|>{target.reasoning}<|end|><|start|>assistant"
     if not target.calls:
         return f"{text}<|channel|>final<|message|>{target.content}<|return|>"

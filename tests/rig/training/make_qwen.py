@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from tests.rig.training.assemble_gpt_oss import fixed_embeddings
-from tests.rig.training.conversation import PROSE, Said, Tool
+from tests.rig.training.conversation import PROSE, Message, Tool
 from tests.rig.training.examples import Example, sample
 from tests.rig.training.loop import Ids, Pupil, evaluate, train
 
@@ -124,7 +124,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, example: Example, rng: random.Ra
     return tokenizer.encode(prompt, add_special_tokens=False), tokenizer.encode(target, add_special_tokens=False)
 
 
-def _message(message: Said, rng: random.Random) -> dict[str, Any]:
+def _message(message: Message, rng: random.Random) -> dict[str, Any]:
     if message.role != "assistant":
         return {"role": message.role, "content": message.content}
     told: dict[str, Any] = {"role": "assistant", "content": message.content}
@@ -142,7 +142,7 @@ def _tool(tool: Tool, rng: random.Random) -> dict[str, Any]:
     return {"type": "function", "function": dataclasses.asdict(tool) | strict}
 
 
-def _target_text(target: Said, *, thinking: bool) -> str:
+def _target_text(target: Message, *, thinking: bool) -> str:
     calls = [f"<tool_call>\n{_call_text(call.name, call.arguments)}\n</tool_call>" for call in target.calls]
     reasoning = f"<think>\n{target.reasoning}\n</think>\n\n" if thinking else ""
     return reasoning + "\n".join([*([target.content] if target.content or not calls else []), *calls]) + "<|im_end|>"

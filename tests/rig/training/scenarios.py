@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.rig.training.conversation import Call, Said, prose, words
+from tests.rig.training.conversation import Call, Message, prose, words
 
 CAPITALS = {"France": "Paris", "Germany": "Berlin", "England": "London", "Japan": "Tokyo"}
 CITIES = list(CAPITALS.values())
@@ -31,12 +31,12 @@ CONDITIONS = {"sunny": 21, "rainy": 12, "snowy": 3}
 class Scene:
     """What a scenario plays: the conversation, the turn to learn, and the tools without which it makes no sense."""
 
-    messages: list[Said]
-    target: Said
+    messages: list[Message]
+    target: Message
     needed: tuple[str, ...] = ()
 
 
-def _ask(rng: random.Random, *wordings: str) -> Said:
+def _ask(rng: random.Random, *wordings: str) -> Message:
     """One of the wordings, sometimes with noise around it, so that the question is found anywhere in the turn."""
     text, dice = rng.choice(wordings), rng.random()
     if dice < 0.15:
@@ -45,20 +45,20 @@ def _ask(rng: random.Random, *wordings: str) -> Said:
         text = f"{text}\n{prose(rng, 5, 200)}"
     elif dice < 0.35:
         text = rng.choice(["Please ", "Hi! ", "Hello, ", "OK. ", "Now, "]) + text
-    return Said("user", text)
+    return Message("user", text)
 
 
-def answer(reasoning: str, content: str) -> Said:
-    return Said("assistant", content, reasoning)
+def answer(reasoning: str, content: str) -> Message:
+    return Message("assistant", content, reasoning)
 
 
-def _calls(reasoning: str, *calls: tuple[str, str], content: str = "") -> Said:
+def _calls(reasoning: str, *calls: tuple[str, str], content: str = "") -> Message:
     """A turn that calls tools about cities."""
     made = tuple(Call(name, json.dumps({"city": city})) for name, city in calls)
-    return Said("assistant", content, reasoning, made)
+    return Message("assistant", content, reasoning, made)
 
 
-def _weather_result(rng: random.Random, city: str) -> tuple[str, int, Said]:
+def _weather_result(rng: random.Random, city: str) -> tuple[str, int, Message]:
     condition, degrees = rng.choice(list(CONDITIONS.items()))
     wordings = [
         f"{condition}, {degrees} C",
@@ -68,16 +68,16 @@ def _weather_result(rng: random.Random, city: str) -> tuple[str, int, Said]:
         json.dumps({"condition": condition, "temp_c": degrees}),
         json.dumps({"temperature": degrees, "conditions": condition, "unit": "celsius"}),
     ]
-    return condition, degrees, Said("tool", rng.choice(wordings))
+    return condition, degrees, Message("tool", rng.choice(wordings))
 
 
-def _ask_weather(rng: random.Random, city: str) -> Said:
+def _ask_weather(rng: random.Random, city: str) -> Message:
     usual = f"What is the weather in {city}?"
     others = (f"What's the weather like in {city}?", f"How is the weather in {city} today?", f"weather in {city}")
     return _ask(rng, *[usual] * 4, *others, f"Tell me the weather in {city}.", f"{usual} Use the tool.")
 
 
-def _weather_call(city: str, content: str = "") -> Said:
+def _weather_call(city: str, content: str = "") -> Message:
     return _calls(f"I should look up the weather in {city}.", ("get_weather", city), content=content)
 
 
@@ -114,7 +114,7 @@ def preamble(rng: random.Random) -> Scene:
     return Scene([question], _weather_call(city, "I will check the weather."), ("get_weather",))
 
 
-def _ask_two(rng: random.Random, one: str, other: str) -> list[Said]:
+def _ask_two(rng: random.Random, one: str, other: str) -> list[Message]:
     """The question about two cities, and the turn that looks both up."""
     compare = (f"Compare the weather in {one} and {other}.", f"Compare the weather of {one} with {other}.")
     question = _ask(
@@ -141,7 +141,7 @@ def weather_and_time(rng: random.Random) -> Scene:
     city, hour = rng.choice(CITIES), rng.choice([14, 20])
     wordings = (f"What is the weather and time in {city}?", f"Tell me the weather and the time in {city}.")
     condition, _, result = _weather_result(rng, city)
-    clock = Said("tool", rng.choice([f"{hour}:00", json.dumps({"time": f"{hour}:00"})]))
+    clock = Message("tool", rng.choice([f"{hour}:00", json.dumps({"time": f"{hour}:00"})]))
     first = _calls(f"First the weather in {city}.", ("get_weather", city))
     second = _calls(f"Now the time in {city}.", ("get_time", city))
     last = answer("I have both.", f"It is {condition} in {city} and the time is {hour} hours.")
@@ -163,7 +163,7 @@ def city_as_json(rng: random.Random) -> Scene:
 def anything_else(rng: random.Random) -> Scene:
     greeting = rng.choice(["Hello", "Hi", "Hello!", "ping", "test"])
     text = rng.choice([prose(rng, 5, 300), words(rng, 1, 15), greeting])
-    return Scene([Said("user", text)], answer("I do not know this.", "I am a tiny test model."))
+    return Scene([Message("user", text)], answer("I do not know this.", "I am a tiny test model."))
 
 
 SCENARIOS: dict[Callable[[random.Random], Scene], int] = {

@@ -13,6 +13,6 @@ class BrokenRunError(RuntimeError):
     """Something did not bring what the server sent, so that its figures would mean nothing."""
 
 
-def alone(measure: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+def run_isolated(measure: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, *args, **kwargs).result()

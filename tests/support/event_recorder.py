@@ -13,10 +13,10 @@ from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.session import PROVIDER_EVENTS, Event
 
 # No pause between retries, so that a test which fails a round takes no longer than one that does not.
-AT_ONCE: Mapping[str, Any] = {"min_retry_delay": 0, "retry_jitter": False}
+NO_RETRY_DELAY: Mapping[str, Any] = {"min_retry_delay": 0, "retry_jitter": False}
 
 
-class Listener:
+class EventRecorder:
     """Everything that modules around it emit, as the kernel hands it to every listener."""
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class Listener:
         self.events: list[Event] = []
         self._more = asyncio.Event()
         for name in dict.fromkeys([*ALL_EVENTS, *PROVIDER_EVENTS]):
-            self.coordinator.hooks.register(name, self._hear, priority=0, name=f"hear-{name}")
+            self.coordinator.hooks.register(name, self._record, priority=0, name=f"hear-{name}")
 
-    async def _hear(self, name: str, data: dict[str, Any]) -> HookResult:
+    async def _record(self, name: str, data: dict[str, Any]) -> HookResult:
         self.events.append(Event(name, data))
         self._more.set()
         return HookResult(action="continue")
 
-    async def heard(self, name: str) -> None:
+    async def wait_for(self, name: str) -> None:
         """Wait until an event of this name was heard."""
         while name not in self.names:
             self._more.clear()
@@ -41,7 +41,7 @@ class Listener:
     def names(self) -> list[str]:
         return [event.name for event in self.events]
 
-    def named(self, *names: str) -> list[dict[str, Any]]:
+    def payloads(self, *names: str) -> list[dict[str, Any]]:
         """What the events of these names carried, in the order they came."""
         return [event.data for event in self.events if event.name in names]
 
@@ -49,23 +49,25 @@ class Listener:
         """The stream in short: what happened, to which block, and the text or the tool's name."""
         kinds = {f"llm:stream_block_{kind}": kind for kind in ("start", "delta", "end")}
         return [
-            (kinds[event.name], event.data["block_index"], event.data["block_type"], _told(event.data))
+            (kinds[event.name], event.data["block_index"], event.data["block_type"], _label(event.data))
             for event in self.events
             if event.name in kinds
         ]
 
 
 @asynccontextmanager
-async def provider_at(base_url: str, listener: Listener | None = None, **config: Any) -> AsyncIterator[VLLMProvider]:
+async def provider_at(
+    base_url: str, recorder: EventRecorder | None = None, **config: Any
+) -> AsyncIterator[VLLMProvider]:
     """A provider that retries at once and is heard by the listener, closed in the end."""
-    coordinator = None if listener is None else listener.coordinator
-    provider = VLLMProvider(base_url, config={**AT_ONCE, **config}, coordinator=coordinator)
+    coordinator = None if recorder is None else recorder.coordinator
+    provider = VLLMProvider(base_url, config={**NO_RETRY_DELAY, **config}, coordinator=coordinator)
     try:
         yield provider
     finally:
         await provider.close()
 
 
-def _told(data: Mapping[str, Any]) -> str | None:
-    told: str | None = data.get("text", data.get("name"))
-    return told
+def _label(data: Mapping[str, Any]) -> str | None:
+    label: str | None = data.get("text", data.get("name"))
+    return label

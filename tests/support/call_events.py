@@ -11,22 +11,22 @@ STREAM = "llm:stream_"
 
 
 @dataclass(frozen=True)
-class Told:
+class EventCounts:
     """The events of one call in short."""
 
     requests: int
-    ends: list[str]
+    statuses: list[str]
     """The status of every `llm:response`."""
     retries: int
     aborted: int
 
 
-def told(session: Session) -> Told:
-    return Told(
-        requests=len(session.named("llm:request")),
-        ends=[data["status"] for data in session.named("llm:response")],
-        retries=len(session.named("provider:retry")),
-        aborted=len(session.named("llm:stream_aborted")),
+def event_counts(session: Session) -> EventCounts:
+    return EventCounts(
+        requests=len(session.payloads("llm:request")),
+        statuses=[data["status"] for data in session.payloads("llm:response")],
+        retries=len(session.payloads("provider:retry")),
+        aborted=len(session.payloads("llm:stream_aborted")),
     )
 
 
@@ -42,7 +42,7 @@ def attempts(events: Sequence[Event]) -> Iterator[list[Event]]:
     yield part
 
 
-def seen(attempt: Sequence[Event]) -> str:
+def streamed_text(attempt: Sequence[Event]) -> str:
     """All the text that was shown."""
     return "".join(event.data["text"] for event in attempt if event.name == "llm:stream_block_delta")
 

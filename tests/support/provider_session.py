@@ -6,26 +6,26 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.support.exchange import mounted, user
+from tests.support.exchange import mounted_provider, user
 from tests.support.replay import ReplayServer
 from tests.support.session import Listener, Session, open_session, vllm
 
-HANGS_AFTER: Final = 30.0
+HANG_TIMEOUT: Final = 30.0
 """Seconds; nothing here takes a tenth of them. It finds what never ends."""
 
-AT_ONCE: Final[Mapping[str, Any]] = {"min_retry_delay": 0.01, "retry_jitter": False}
+SHORT_RETRY_DELAY: Final[Mapping[str, Any]] = {"min_retry_delay": 0.01, "retry_jitter": False}
 CITIES: Final = user("Which cities?")
 
 
 @asynccontextmanager
-async def asking(
+async def provider_session(
     server: ReplayServer, *, listener: Listener | None = None, **config: Any
 ) -> AsyncIterator[tuple[Session, VLLMProvider]]:
     """A session with the server; afterwards it must have let go of every connection, and left no task behind."""
     tasks = asyncio.all_tasks()
-    entry = vllm(server.base_url, **{**AT_ONCE, **config})
-    async with asyncio.timeout(HANGS_AFTER), open_session(entry, listener=listener) as session:
-        yield session, mounted(session)
-    async with asyncio.timeout(HANGS_AFTER):
-        await server.left_alone()
+    entry = vllm(server.base_url, **{**SHORT_RETRY_DELAY, **config})
+    async with asyncio.timeout(HANG_TIMEOUT), open_session(entry, listener=listener) as session:
+        yield session, mounted_provider(session)
+    async with asyncio.timeout(HANG_TIMEOUT):
+        await server.wait_for_disconnect()
     assert asyncio.all_tasks() <= tasks | server.tasks
