@@ -18,7 +18,7 @@ from tests.support.recordings import load_recording
 
 
 @pytest.mark.parametrize("part", ["streaming", "concurrency", "history", "figures"])
-async def test_a_part_runs_and_writes_what_it_found(part: str, tmp_path: Path) -> None:
+async def test_each_part_runs_and_writes_its_results(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", part, "--quick", "--into", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     told, _ = await process.communicate()
@@ -29,7 +29,7 @@ async def test_a_part_runs_and_writes_what_it_found(part: str, tmp_path: Path) -
     assert b"| this provider, with a hook |" in told or part == "figures"
 
 
-def test_a_stream_as_long_as_its_recording_is_the_recording() -> None:
+def test_scaling_to_the_recorded_length_returns_the_recording() -> None:
     body = load_recording(*RECORDING).body
     tokens = body.count(b".delta\ndata: ")
 
@@ -39,7 +39,7 @@ def test_a_stream_as_long_as_its_recording_is_the_recording() -> None:
     assert stream.tokens == tokens
 
 
-def test_a_longer_stream_tells_the_text_of_its_deltas_at_its_end() -> None:
+def test_the_final_events_of_a_longer_stream_contain_the_joined_deltas() -> None:
     stream = scaled(5000)
 
     ending = json.loads(stream.events[-1].partition(b"\ndata: ")[2])
@@ -50,7 +50,7 @@ def test_a_longer_stream_tells_the_text_of_its_deltas_at_its_end() -> None:
     assert message["content"][0]["text"] == stream.answer
 
 
-def test_a_reply_of_one_token_is_the_same_on_both_endpoints() -> None:
+def test_a_one_token_reply_is_the_same_on_both_endpoints() -> None:
     responses, chat = scaled(1), chat_token()
 
     assert (responses.tokens, responses.answer) == (chat.tokens, chat.answer) == (1, "The")
@@ -58,7 +58,7 @@ def test_a_reply_of_one_token_is_the_same_on_both_endpoints() -> None:
 
 
 @pytest.mark.parametrize("messages", [1, 8, 40])
-def test_a_history_has_its_length_ends_with_a_question_and_answers_every_call(messages: int) -> None:
+def test_a_generated_history_has_the_given_length_ends_with_a_question_and_answers_every_call(messages: int) -> None:
     steps = conversation(messages)
     items = response_items(steps)
 
@@ -68,13 +68,13 @@ def test_a_history_has_its_length_ends_with_a_question_and_answers_every_call(me
     assert calls == [item["call_id"] for item in items if item["type"] == "function_call_output"]
 
 
-def test_a_history_may_be_padded_to_any_size() -> None:
+def test_messages_are_padded_to_the_given_length() -> None:
     sizes = [len(json.dumps(response_items(conversation(40, characters)))) for characters in (0, 2_500, 25_000)]
 
     assert sizes[0] < 40 * 2_500 < sizes[1] < 40 * 25_000 < sizes[2]
 
 
-async def test_the_server_tells_how_much_it_was_sent() -> None:
+async def test_the_server_reports_the_size_of_the_last_request() -> None:
     body = json.dumps(response_items(conversation(8)))
 
     with replaying(1) as base_url:
@@ -85,14 +85,14 @@ async def test_the_server_tells_how_much_it_was_sent() -> None:
     assert len(body) * 0.8 < sent < len(body) * 1.2
 
 
-def test_every_picture_of_the_page_exists() -> None:
+def test_every_image_in_the_document_exists() -> None:
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", PAGE.read_text())
 
     assert [picture for picture in pictures if not (PAGE.parent / picture).exists()] == []
     assert pictures != []
 
 
-def test_only_what_stands_between_the_markers_is_written() -> None:
+def test_only_the_text_between_the_markers_is_replaced() -> None:
     page = f"# Title\n\n{BEGIN}old\n{END}\n\nMore.\n"
 
     written = with_results(page, Results({"Python": "3"}))

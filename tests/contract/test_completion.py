@@ -37,7 +37,7 @@ def request(*messages: Message, **fields: Any) -> ChatRequest:
     return ChatRequest(messages=list(messages) or [QUESTION], **fields)
 
 
-async def test_the_server_is_asked_what_the_encoder_says() -> None:
+async def test_the_request_body_is_the_encoders_output() -> None:
     fields: dict[str, Any] = {"tools": [WEATHER], "temperature": 0.5, "stop": ["END"], "tool_choice": "required"}
     config: dict[str, Any] = {"extra_request_params": {"top_k": 20}, "extra_headers": {"X-Session-ID": "s1"}}
     messages = [Message(role="system", content="Be brief."), QUESTION, Message(role="system", content="todo")]
@@ -53,7 +53,7 @@ async def test_the_server_is_asked_what_the_encoder_says() -> None:
     assert (asked.headers["x-session-id"], asked.headers["authorization"]) == ("s1", "Bearer key")
 
 
-async def test_a_call_leaves_the_callers_request_as_it_was() -> None:
+async def test_a_call_does_not_modify_the_callers_request() -> None:
     asked = request(
         Message(role="system", content="Be brief."),
         QUESTION,
@@ -79,7 +79,7 @@ async def test_a_call_leaves_the_callers_request_as_it_was() -> None:
     ],
     ids=["the only one", "config", "request", "kwargs"],
 )
-async def test_which_model_is_asked(
+async def test_the_model_comes_from_the_keyword_then_the_request_then_the_config_then_the_server(
     config: dict[str, Any], asked: dict[str, Any], kwargs: dict[str, Any], model: str
 ) -> None:
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, **config) as provider:
@@ -88,7 +88,7 @@ async def test_which_model_is_asked(
     assert server.request_bodies[0]["model"] == model
 
 
-async def test_several_models_and_none_chosen_are_listed() -> None:
+async def test_the_error_for_an_ambiguous_model_lists_the_served_models() -> None:
     two = json_reply(200, {"data": [{"id": "a"}, {"id": "b"}]})
 
     async with ReplayServer(models=two) as server, provider_at(server.base_url) as provider:
@@ -108,7 +108,7 @@ async def test_a_server_that_lists_no_models_still_answers() -> None:
     assert "max_output_tokens" not in server.request_bodies[0]
 
 
-async def test_limits_are_known_before_the_first_call_and_asked_for_once() -> None:
+async def test_limits_are_requested_once_before_the_first_call() -> None:
     recorder = EventRecorder()
 
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder) as provider:
@@ -123,7 +123,7 @@ async def test_limits_are_known_before_the_first_call_and_asked_for_once() -> No
     assert server.request_bodies[0]["max_output_tokens"] == 2048
 
 
-async def test_the_only_model_is_the_one_that_a_call_asks_even_if_it_is_a_lora() -> None:
+async def test_the_only_served_model_is_used_even_if_it_is_a_lora() -> None:
     lora = {"id": "lora", "parent": "somewhere-else", "max_model_len": 8192}
     served = json_reply(200, {"object": "list", "data": [lora]})
 
@@ -143,7 +143,7 @@ async def test_models_are_listed_with_their_limits() -> None:
     assert (model.id, model.context_window, model.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
 
 
-async def test_a_dead_server_fails_the_listing() -> None:
+async def test_listing_models_fails_if_the_server_is_down() -> None:
     provider = VLLMProvider("http://127.0.0.1:1")
 
     with pytest.raises(NetworkError, match=r"no connection to http://127\.0\.0\.1:1/v1"):
@@ -152,7 +152,7 @@ async def test_a_dead_server_fails_the_listing() -> None:
     await provider.close()
 
 
-async def test_a_wrong_key_says_what_to_set_and_not_what_it_was() -> None:
+async def test_the_error_for_a_wrong_key_names_the_setting_and_hides_the_key() -> None:
     router = respx.MockRouter()
     router.get("http://vllm.test/v1/models").mock(
         return_value=http_response(load_recording("tiny-qwen3-auth", "auth_basic"))
@@ -178,7 +178,7 @@ async def test_a_wrong_key_says_what_to_set_and_not_what_it_was() -> None:
     ],
     ids=["a call without a result", "a result without a call"],
 )
-async def test_a_broken_history_is_mended_every_time_and_said(
+async def test_a_broken_history_is_repaired_and_reported_on_every_call(
     history: list[Message], unanswered: list[str], orphaned: list[str], answer: str | None
 ) -> None:
     recorder = EventRecorder()
@@ -194,7 +194,7 @@ async def test_a_broken_history_is_mended_every_time_and_said(
     assert server.request_bodies[0]["input"][-1].get("output") == answer
 
 
-async def test_closing_is_harmless_and_a_later_call_opens_anew() -> None:
+async def test_a_call_after_close_opens_a_new_connection() -> None:
     async with ReplayServer(ANSWER, ANSWER) as server, provider_at(server.base_url) as provider:
         await provider.close()
         first = await provider.complete(request())
@@ -205,7 +205,7 @@ async def test_closing_is_harmless_and_a_later_call_opens_anew() -> None:
     assert first == second
 
 
-def test_a_provider_serves_one_event_loop_after_another() -> None:
+def test_a_provider_works_in_one_event_loop_after_another() -> None:
     """Amplifier's CLI lists models in an `asyncio.run` of its own, before the session has its loop."""
 
     async def in_a_loop() -> list[str]:

@@ -25,7 +25,7 @@ HISTORY = [
 REQUEST = ChatRequest(messages=HISTORY, tools=[ToolSpec(name="get_weather", parameters={})], temperature=0)
 
 
-async def test_it_goes_on_with_the_same_request_and_a_longer_input_and_costs_what_all_rounds_cost() -> None:
+async def test_a_continuation_repeats_the_request_with_a_longer_input_and_sums_the_usage_of_all_rounds() -> None:
     rounds = [
         cut_reply(reasoning_item("Sun."), message_item("It is sun")),
         cut_reply(message_item("ny in ")),
@@ -62,7 +62,7 @@ async def test_a_continuation_is_retried_like_any_round() -> None:
     ("then", "error"),
     [pytest.param(REFUSED, AuthenticationError, id="refused"), pytest.param(BUSY, ProviderUnavailableError, id="busy")],
 )
-async def test_what_cannot_be_continued_is_an_error_and_not_half_an_answer(then: Any, error: type[Exception]) -> None:
+async def test_a_failed_continuation_raises_and_returns_no_partial_answer(then: Any, error: type[Exception]) -> None:
     recorder = EventRecorder()
 
     async with (
@@ -80,7 +80,7 @@ async def test_what_cannot_be_continued_is_an_error_and_not_half_an_answer(then:
     [({"max_tokens": 10}, {}), ({}, {"max_output_tokens": 10}), ({"max_continuations": 0, **OURS}, {})],
     ids=["config", "request", "turned off"],
 )
-async def test_a_cap_that_was_meant_costs_one_request(config: dict[str, Any], fields: dict[str, Any]) -> None:
+async def test_a_reply_cut_by_the_callers_cap_is_not_continued(config: dict[str, Any], fields: dict[str, Any]) -> None:
     request = REQUEST.model_copy(update=fields)
 
     async with (
@@ -92,7 +92,7 @@ async def test_a_cap_that_was_meant_costs_one_request(config: dict[str, Any], fi
     assert (response.text, response.finish_reason, len(server.request_bodies)) == ("It is sun", "length", 1)
 
 
-async def test_a_filter_is_the_end() -> None:
+async def test_a_filtered_reply_is_not_continued() -> None:
     async with (
         ReplayServer(cut_reply(message_item("It is"), reason="content_filter")) as server,
         provider_at(server.base_url, **OURS) as provider,
@@ -105,7 +105,9 @@ async def test_a_filter_is_the_end() -> None:
 @pytest.mark.parametrize(
     "output", [[reasoning_item("I wond")], [call_item('{"ci')], []], ids=["thought", "call", "nothing"]
 )
-async def test_what_cannot_go_on_is_asked_again_once_with_all_the_room_there_is(output: list[dict[str, Any]]) -> None:
+async def test_a_reply_that_cannot_be_continued_is_requested_once_more_with_the_full_output_budget(
+    output: list[dict[str, Any]],
+) -> None:
     last = full_reply(reasoning_item("I wonder."), message_item("It is sunny."))
 
     async with ReplayServer(cut_reply(*output), last) as server, provider_at(server.base_url, **OURS) as provider:
@@ -116,7 +118,7 @@ async def test_what_cannot_go_on_is_asked_again_once_with_all_the_room_there_is(
     assert (response.text, response.tool_calls, response.finish_reason) == ("It is sunny.", None, "stop")
 
 
-async def test_a_reply_that_gains_nothing_or_never_ends_is_given_up() -> None:
+async def test_continuation_stops_without_progress_or_after_the_last_round() -> None:
     endless = cut_reply(message_item("again "))
 
     async with ReplayServer(always=endless) as server, provider_at(server.base_url, **OURS) as provider:

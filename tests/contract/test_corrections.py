@@ -21,7 +21,7 @@ GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
 
 
 @pytest.mark.parametrize("malformed", [BROKEN, '["Paris"]', '"Paris"', "null"])
-async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> None:
+async def test_the_model_gets_the_error_of_a_bad_call_and_corrects_it(malformed: str) -> None:
     recorder = EventRecorder()
     first = full_reply(message_item("I look."), call_item(malformed), call_item(GOOD, call_id="call_2"))
 
@@ -48,7 +48,7 @@ async def test_the_model_is_told_what_was_wrong_and_mends_it(malformed: str) -> 
     assert recorder.names.count("llm:stream_aborted") == recorder.names.count("llm:response") == 1
 
 
-async def test_a_model_that_mends_nothing_is_an_error_that_says_what_it_wrote() -> None:
+async def test_a_call_that_stays_bad_raises_an_error_with_the_models_output() -> None:
     recorder = EventRecorder()
 
     async with (

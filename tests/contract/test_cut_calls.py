@@ -26,7 +26,7 @@ MARKUP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n
         pytest.param([message_item(f"check.\n{MARKUP[:40]}")], id="as markup"),
     ],
 )
-async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(second: list[dict[str, Any]]) -> None:
+async def test_text_before_a_call_truncated_in_a_later_round_is_kept(second: list[dict[str, Any]]) -> None:
     recorder = EventRecorder()
     first = cut_reply(reasoning_item("Paris."), message_item("I will "))
     last = full_reply(message_item("check."), call_item('{"city": "Paris"}'))
@@ -46,7 +46,9 @@ async def test_what_was_said_before_a_call_that_a_later_round_cut_off_stays(seco
     assert _seen(recorder) == {0: "Paris.", 1: "I will check."}
 
 
-async def test_markup_of_a_cut_call_is_asked_again_and_blames_no_flag(caplog: pytest.LogCaptureFixture) -> None:
+async def test_truncated_call_markup_is_requested_again_without_a_warning_about_flags(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     first = cut_reply(reasoning_item("Paris."), message_item(f"I will check.\n{MARKUP[:40]}"))
     last = full_reply(reasoning_item("Paris."), message_item("I will check."), call_item('{"city": "Paris"}'))
 

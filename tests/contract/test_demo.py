@@ -79,7 +79,7 @@ async def test_a_failure_is_one_line_without_a_traceback(case: tuple[str, str], 
     assert said in failure
 
 
-async def test_the_keyboard_interrupts_it_in_the_middle_of_an_answer() -> None:
+async def test_ctrl_c_stops_it_in_the_middle_of_an_answer() -> None:
     silent = reply(load_recording("tiny-qwen3", "r5_long_whole_stream"), cut_at=10_000, ending="stall")
 
     async with ReplayServer(silent) as server:

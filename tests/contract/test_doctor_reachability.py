@@ -93,7 +93,7 @@ async def test_a_login_in_front_of_the_server_is_distinguished_from_its_key() ->
         pytest.param(json_reply(429, {"error": "slow down"}), "slow down", "higher limit", id="429"),
     ],
 )
-async def test_what_answers_instead_of_vllm_is_named(answer: Reply, said: str, remedy: str) -> None:
+async def test_a_server_that_is_not_vllm_is_named(answer: Reply, said: str, remedy: str) -> None:
     async with ReplayServer(models=answer) as server:
         found = await run_doctor(server.base_url)
 

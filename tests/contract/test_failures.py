@@ -63,7 +63,7 @@ def ended(recorder: EventRecorder) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "first", [CUT, BUSY, load_broken_stream("kill_engine"), EMPTY], ids=["cut", "busy", "killed", "empty"]
 )
-async def test_a_round_that_fails_is_tried_again(first: Reply | Recording | BrokenStream) -> None:
+async def test_a_failed_round_is_retried(first: Reply | Recording | BrokenStream) -> None:
     recorder = EventRecorder()
 
     async with ReplayServer(first, ANSWER) as server, provider_at(server.base_url, recorder) as provider:
@@ -77,7 +77,7 @@ async def test_a_round_that_fails_is_tried_again(first: Reply | Recording | Brok
     assert {event.data["request_id"] for event in recorder.events} == {retry["request_id"]}
 
 
-async def test_what_a_broken_stream_showed_is_taken_back_and_shown_again_from_the_start() -> None:
+async def test_a_broken_stream_is_aborted_and_its_retry_streams_from_the_start() -> None:
     recorder = EventRecorder()
 
     async with ReplayServer(CUT, ANSWER) as server, provider_at(server.base_url, recorder) as provider:
@@ -91,7 +91,7 @@ async def test_what_a_broken_stream_showed_is_taken_back_and_shown_again_from_th
     assert recorder.events[aborted].data["error"]["type"] == "StreamError"
 
 
-async def test_a_round_that_fails_unseen_has_nothing_to_take_back() -> None:
+async def test_a_round_that_fails_before_streaming_emits_no_abort() -> None:
     recorder = EventRecorder()
 
     await failed(BUSY, BUSY, recorder=recorder)
@@ -125,7 +125,7 @@ async def test_a_round_that_fails_unseen_has_nothing_to_take_back() -> None:
         "error with status 200", "no reply", "a page with status 200", "busy", "a page",
     ],
 )  # fmt: skip
-async def test_a_failure_that_may_pass_is_raised_after_the_last_retry(
+async def test_a_retryable_error_is_raised_after_the_last_retry(
     answer: Reply | BrokenStream, expected: type[LLMError], said: str
 ) -> None:
     recorder = EventRecorder()
@@ -143,7 +143,7 @@ async def test_a_failure_that_may_pass_is_raised_after_the_last_retry(
     ("case", "expected"),
     [("ctx_overflow", ContextLengthError), ("image_input", InvalidRequestError), ("unknown_model", NotFoundError)],
 )
-async def test_a_refusal_is_raised_at_once(case: str, expected: type[LLMError]) -> None:
+async def test_a_refusal_is_raised_without_a_retry(case: str, expected: type[LLMError]) -> None:
     recorder = EventRecorder()
 
     error = await failed(load_recording("tiny-qwen3", case), recorder=recorder, max_retries=3)
@@ -156,14 +156,14 @@ async def test_a_refusal_is_raised_at_once(case: str, expected: type[LLMError]) 
     assert recorder.names == ["llm:request", "llm:response"]
 
 
-async def test_an_empty_reply_is_tried_again_once() -> None:
+async def test_an_empty_reply_is_retried_once() -> None:
     error = await failed(EMPTY, EMPTY, max_retries=5)
 
     assert (type(error), error.retryable) == (ProviderUnavailableError, False)
     assert str(error) == "the reply was truncated (max_output_tokens) before any output"
 
 
-async def test_a_refusal_teaches_the_window() -> None:
+async def test_the_context_window_is_learned_from_a_refusal() -> None:
     nothing_known = json_reply(404, {"detail": "Not Found"})
     overflow = load_recording("tiny-qwen3", "ctx_overflow")
 
@@ -179,7 +179,7 @@ async def test_a_refusal_teaches_the_window() -> None:
     assert (before, after) == (128_000, 4096)
 
 
-async def test_an_unknown_model_comes_with_those_that_there_are() -> None:
+async def test_the_error_for_an_unknown_model_lists_the_served_models() -> None:
     async with (
         ReplayServer(load_recording("tiny-qwen3", "unknown_model")) as server,
         provider_at(server.base_url) as provider,
@@ -191,7 +191,7 @@ async def test_an_unknown_model_comes_with_those_that_there_are() -> None:
     assert str(raised.value).endswith("The server has: tiny-qwen3. Set `default_model` to one of them.")
 
 
-async def test_a_server_that_is_not_there_is_named() -> None:
+async def test_the_error_for_an_unreachable_server_names_its_url() -> None:
     provider = VLLMProvider("http://127.0.0.1:1", config={"max_retries": 0})
 
     with pytest.raises(NetworkError) as raised:
@@ -202,7 +202,7 @@ async def test_a_server_that_is_not_there_is_named() -> None:
     await provider.close()
 
 
-async def test_a_hook_that_raises_does_not_cost_the_reply() -> None:
+async def test_an_exception_in_a_hook_does_not_lose_the_reply() -> None:
     recorder = EventRecorder()
 
     async def break_down(_name: str, _data: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ async def streamed(client: openai.AsyncOpenAI) -> list[bytes]:
         return [piece async for piece in response.http_response.aiter_bytes()]
 
 
-async def test_chunks_that_arrive_together_stay_together() -> None:
+async def test_chunks_of_one_read_are_delivered_together() -> None:
     async with sending_at_once(STREAM) as port, sdk(f"http://127.0.0.1:{port}/v1") as client:
         first, second = await streamed(client), await streamed(client)
 
@@ -77,7 +77,7 @@ async def test_one_connection_carries_several_requests() -> None:
     assert [model.id for model in models.data] == ["tiny-qwen3"]
 
 
-async def test_a_refused_connection_is_the_error_that_the_sdk_knows() -> None:
+async def test_a_refused_connection_raises_the_sdks_connection_error() -> None:
     async with sdk("http://127.0.0.1:1/v1") as client:
         with pytest.raises(openai.APIConnectionError) as raised:
             await client.models.list()
@@ -85,7 +85,7 @@ async def test_a_refused_connection_is_the_error_that_the_sdk_knows() -> None:
     assert type(raised.value.__cause__).__name__ == "ConnectError"
 
 
-async def test_a_server_that_does_not_answer_is_the_timeout_that_the_sdk_knows() -> None:
+async def test_a_silent_server_raises_the_sdks_timeout_error() -> None:
     async with ReplayServer(reply(STREAM, delay_before_headers=5)) as server, sdk(server.base_url) as client:
         with pytest.raises(openai.APITimeoutError) as raised:
             await client.responses.create(model="tiny-qwen3", input="Hi", timeout=0.1)
@@ -93,7 +93,7 @@ async def test_a_server_that_does_not_answer_is_the_timeout_that_the_sdk_knows()
     assert type(raised.value.__cause__).__name__ == "ReadTimeout"
 
 
-async def test_a_body_that_breaks_off_is_the_error_that_httpx_raises() -> None:
+async def test_a_truncated_body_raises_httpxs_protocol_error() -> None:
     async with ReplayServer(reply(STREAM, cut_at=5000, ending="cut")) as server, sdk(server.base_url) as client:
         with pytest.raises(Exception, match="incomplete chunked read") as raised:
             await streamed(client)
@@ -114,7 +114,7 @@ async def test_a_body_that_breaks_off_is_the_error_that_httpx_raises() -> None:
     ],
     ids=["none", "http", "all", "https alone", "excepted", "another is excepted"],
 )
-def test_a_proxy_is_found_where_the_environment_names_it(
+def test_the_proxy_comes_from_the_environment(
     environment: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -127,7 +127,9 @@ def test_a_proxy_is_found_where_the_environment_names_it(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-async def test_a_server_with_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tls_server_is_verified_with_the_given_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tls = certified(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
 

@@ -19,7 +19,7 @@ def question(*tools: ToolSpec) -> ChatRequest:
     return ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")], tools=list(tools))
 
 
-async def test_the_stream_of_a_reply_with_a_call_in_its_text_is_told_again_with_the_call() -> None:
+async def test_a_call_found_in_the_text_aborts_the_stream_and_streams_it_again_with_the_call() -> None:
     recorder = EventRecorder()
 
     async with (
@@ -39,7 +39,7 @@ async def test_the_stream_of_a_reply_with_a_call_in_its_text_is_told_again_with_
     assert after.count("llm:stream_block_start") == after.count("llm:stream_block_end") == 2
 
 
-async def test_one_warning_names_the_flag_however_many_calls_there_were(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_warning_names_the_flag_for_any_number_of_calls(caplog: pytest.LogCaptureFixture) -> None:
     replies = [
         load_recording("tiny-qwen3-bare", case) for case in ("bare_tool_stream", "bare_parallel_stream", "bare_tool")
     ]

@@ -14,7 +14,7 @@ ANSWER, TOOL = load_recording("tiny-qwen3", "r1_answer_stream"), load_recording(
 QUESTION = ChatRequest(messages=[Message(role="user", content="What is the weather in Paris?")])
 
 
-async def test_every_event_says_whose_it_is() -> None:
+async def test_request_and_response_events_name_the_instance_the_server_and_the_model() -> None:
     recorder = EventRecorder()
 
     async with ReplayServer(TOOL) as server, provider_at(server.base_url, recorder) as provider:
@@ -30,7 +30,7 @@ async def test_every_event_says_whose_it_is() -> None:
     assert answered["usage"] == response.usage.model_dump(exclude_none=True)
 
 
-async def test_what_the_reply_cost_is_told_and_added_up() -> None:
+async def test_the_cost_of_each_reply_is_emitted_and_summed() -> None:
     recorder = EventRecorder()
     rates = {"input": 1, "output": 10}
 
@@ -45,7 +45,7 @@ async def test_what_the_reply_cost_is_told_and_added_up() -> None:
     assert told == str(first.usage.cost_usd)
 
 
-async def test_raw_events_show_everything_but_secrets_and_images() -> None:
+async def test_raw_events_contain_everything_except_secrets_and_images() -> None:
     recorder = EventRecorder()
     picture = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": "QUJD" * 5000})
     config: dict[str, Any] = {"raw": True, "raw_debug": True, "debug": True, "debug_truncate_length": 20}
@@ -67,7 +67,7 @@ async def test_raw_events_show_everything_but_secrets_and_images() -> None:
     assert all(len(text) < 60 for text in _strings(recorder.payloads("llm:request:debug")[0]["request"]))
 
 
-async def test_nothing_raw_is_told_unless_asked_for() -> None:
+async def test_raw_data_is_emitted_only_if_configured() -> None:
     recorder = EventRecorder()
 
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder) as provider:
@@ -77,7 +77,7 @@ async def test_nothing_raw_is_told_unless_asked_for() -> None:
     assert all("raw" not in event.data for event in recorder.events)
 
 
-async def test_many_calls_at_once_keep_their_streams_apart() -> None:
+async def test_concurrent_calls_have_separate_streams() -> None:
     recorder = EventRecorder()
     answers = [
         reply(load_recording("tiny-qwen3", case), piece=600) for case in ("r1_answer_stream", "r2_tool_stream") * 4

@@ -13,7 +13,7 @@ from tests.support.replay import ReplayServer
 HELLO = ChatRequest(messages=[Message(role="user", content="Hello")])
 
 
-async def test_a_call_says_nothing_that_an_operator_would_see_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_successful_call_logs_nothing_at_the_default_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="amplifier_module_provider_vllm")
 
     async with (
@@ -41,7 +41,7 @@ async def test_every_text_of_a_system_message_in_blocks_reaches_the_server() -> 
 
 
 @pytest.mark.parametrize("case", ["r1_answer_stream", "r2_tool_stream"])
-async def test_gpt_oss_keeps_the_counts_that_its_server_made(case: str) -> None:
+async def test_token_counts_of_a_gpt_oss_server_are_kept(case: str) -> None:
     recording = load_recording("tiny-gpt-oss", case)
 
     async with ReplayServer(recording) as server, provider_at(server.base_url) as provider:

@@ -34,7 +34,7 @@ PICTURED = ChatRequest(messages=[Message(role="user", content=[TEXT, IMAGE])])
 NOTE = "[An image was here, but this model cannot see images.]"
 
 
-async def test_a_stream_that_a_bad_schema_broke_is_asked_whole_for_the_reason_and_then_without_it() -> None:
+async def test_a_stream_broken_by_a_bad_schema_is_retried_unstreamed_for_the_reason_then_without_the_schema() -> None:
     async with ReplayServer(BROKEN, BAD_SCHEMA, ANSWER) as server, provider_at(server.base_url) as provider:
         response: Any = await provider.complete(FORMATTED)
 
@@ -47,7 +47,7 @@ async def test_a_stream_that_a_bad_schema_broke_is_asked_whole_for_the_reason_an
     )
 
 
-async def test_a_stream_that_broke_for_no_such_reason_goes_on_as_a_whole_reply() -> None:
+async def test_a_stream_broken_for_another_reason_is_completed_by_an_unstreamed_reply() -> None:
     whole = load_recording("tiny-qwen3", "r1_answer")
 
     async with ReplayServer(BROKEN, whole) as server, provider_at(server.base_url) as provider:
@@ -58,7 +58,7 @@ async def test_a_stream_that_broke_for_no_such_reason_goes_on_as_a_whole_reply()
     assert response.degradation is None
 
 
-async def test_a_stream_that_broke_without_a_schema_is_only_tried_again() -> None:
+async def test_a_broken_stream_without_a_schema_is_only_retried() -> None:
     async with ReplayServer(BROKEN, ANSWER) as server, provider_at(server.base_url, **NO_RETRY_DELAY) as provider:
         await provider.complete(QUESTION)
 
@@ -67,7 +67,7 @@ async def test_a_stream_that_broke_without_a_schema_is_only_tried_again() -> Non
 
 
 @pytest.mark.parametrize("refused", [[BAD_SCHEMA, BLIND], [BLIND, BAD_SCHEMA]], ids=["schema first", "image first"])
-async def test_two_things_refused_one_after_the_other_are_both_done_without(refused: list[Reply]) -> None:
+async def test_two_parameters_refused_in_turn_are_both_dropped(refused: list[Reply]) -> None:
     request = PICTURED.model_copy(update={"response_format": SCHEMA})
 
     async with ReplayServer(*refused, ANSWER, always=ANSWER) as server, provider_at(server.base_url) as provider:
@@ -80,7 +80,7 @@ async def test_two_things_refused_one_after_the_other_are_both_done_without(refu
     assert "Grammar error" in response.degradation.reason
 
 
-async def test_a_blind_model_is_asked_with_an_image_once() -> None:
+async def test_a_model_that_refuses_images_gets_only_one_image_request() -> None:
     async with ReplayServer(BLIND, ANSWER, ANSWER) as server, provider_at(server.base_url) as provider:
         first = await provider.complete(PICTURED)
         second = await provider.complete(PICTURED)
@@ -92,7 +92,7 @@ async def test_a_blind_model_is_asked_with_an_image_once() -> None:
     assert second.degradation == Degradation(requested="image", actual="text", reason="tiny-qwen3 cannot see images")
 
 
-async def test_an_image_that_cannot_be_loaded_does_not_make_the_model_blind() -> None:
+async def test_an_image_that_cannot_be_loaded_does_not_disable_images() -> None:
     async with ReplayServer(NO_SUCH_IMAGE, ANSWER, ANSWER) as server, provider_at(server.base_url) as provider:
         first = await provider.complete(PICTURED)
         second = await provider.complete(PICTURED)
@@ -103,7 +103,7 @@ async def test_an_image_that_cannot_be_loaded_does_not_make_the_model_blind() ->
     assert second.degradation is None
 
 
-async def test_a_server_that_refuses_whatever_is_left_out_is_not_asked_for_ever() -> None:
+async def test_degrading_stops_if_every_variant_is_refused() -> None:
     async with ReplayServer(always=BLIND) as server, provider_at(server.base_url) as provider:
         with pytest.raises(InvalidRequestError):
             await provider.complete(PICTURED)
@@ -111,7 +111,7 @@ async def test_a_server_that_refuses_whatever_is_left_out_is_not_asked_for_ever(
     assert len(server.request_bodies) == 2
 
 
-async def test_what_breaks_after_a_refusal_is_not_put_down_to_the_refusal() -> None:
+async def test_a_failure_after_a_refusal_is_reported_as_itself() -> None:
     async with (
         ReplayServer(BLIND, always=BROKEN) as server,
         provider_at(server.base_url, **NO_RETRY_DELAY, max_retries=0) as provider,

@@ -30,7 +30,7 @@ async def streamed_bytes(client: openai.AsyncOpenAI, params: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("piece", [None, 1, 7, 4096], ids=["whole", "byte by byte", "by 7", "by 4096"])
-async def test_a_stream_arrives_byte_for_byte_in_pieces_of_any_size(piece: int | None) -> None:
+async def test_a_stream_arrives_unchanged_in_writes_of_any_size(piece: int | None) -> None:
     recording = load_recording(*ANSWER_STREAM)
 
     async with ReplayServer(reply(recording, piece=piece)) as server, client_of(server) as client:
@@ -53,13 +53,13 @@ async def test_one_connection_carries_several_exchanges() -> None:
     assert [request.path for request in server.requests] == ["/v1/responses", "/v1/models", "/v1/responses"]
 
 
-async def test_a_request_without_a_reply_left_fails_its_test() -> None:
+async def test_a_request_beyond_the_last_reply_fails_its_test() -> None:
     async with ReplayServer() as server, client_of(server) as client:
         with pytest.raises(openai.BadRequestError, match="no further reply"):
             await client.responses.create(model="tiny-qwen3", input="Hello")
 
 
-async def test_a_dying_server_breaks_the_body_off() -> None:
+async def test_a_dying_server_truncates_the_body() -> None:
     killed, params = load_broken_stream("kill_engine"), load_recording(*ANSWER_STREAM).request
 
     async with ReplayServer(killed) as server, client_of(server) as client:
@@ -68,7 +68,7 @@ async def test_a_dying_server_breaks_the_body_off() -> None:
 
 
 @pytest.mark.parametrize(("cut_at", "ending"), [(200, "stall"), (0, "stall")], ids=["after some bytes", "at once"])
-async def test_a_server_can_fall_silent(cut_at: int, ending: Ending) -> None:
+async def test_a_server_can_stall(cut_at: int, ending: Ending) -> None:
     recording = load_recording(*ANSWER_STREAM)
     silent = reply(recording, cut_at=cut_at, ending=ending)
 
@@ -79,7 +79,7 @@ async def test_a_server_can_fall_silent(cut_at: int, ending: Ending) -> None:
         await stream.close()
 
 
-async def test_a_reply_can_be_made_up() -> None:
+async def test_a_reply_can_be_synthetic() -> None:
     busy = json_reply(503, {"error": {"message": "busy"}}, {"retry-after": "7"})
 
     async with ReplayServer(busy) as server, client_of(server) as client:
@@ -113,7 +113,7 @@ async def test_a_route_answers_with_a_recorded_reply() -> None:
     assert response.output_text == whole.json["output"][-1]["content"][0]["text"]
 
 
-async def test_a_route_can_fail_as_a_network_does() -> None:
+async def test_a_route_can_raise_a_network_error() -> None:
     router = respx.MockRouter()
     router.post("http://vllm.test/v1/responses").mock(side_effect=httpx.ConnectError("refused"))
 
@@ -125,7 +125,7 @@ async def test_a_route_can_fail_as_a_network_does() -> None:
 
 
 @pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss"])
-def test_every_recording_can_be_read(group: str) -> None:
+def test_every_recording_is_readable(group: str) -> None:
     recordings = [load_recording(group, case) for case in cases(group)]
 
     assert len(recordings) > 150

@@ -90,7 +90,7 @@ def asked(route: respx.Route) -> dict[str, Any]:
     return body
 
 
-async def test_a_model_with_a_chat_template_is_counted_as_its_template_renders_the_request() -> None:
+async def test_a_model_with_a_chat_template_is_counted_by_rendering_its_template() -> None:
     server = Counter("qwen", tokenize=tokens(100), count_tokens=input_tokens(1))
 
     budget = await server.budget()
@@ -142,7 +142,7 @@ async def test_gpt_oss_is_counted_where_the_server_uses_harmony() -> None:
     }
 
 
-async def test_gpt_oss_is_counted_here_where_the_server_cannot() -> None:
+async def test_gpt_oss_is_counted_locally_if_the_server_cannot() -> None:
     budget = await Counter("gpt-oss").budget()
 
     encoding = Vocabulary(vocabulary_folder()).load()
@@ -156,7 +156,7 @@ async def test_gpt_oss_is_counted_here_where_the_server_cannot() -> None:
     }
 
 
-async def test_calls_that_the_endpoint_would_escape_are_counted_here() -> None:
+async def test_calls_that_the_endpoint_would_escape_are_counted_locally() -> None:
     call = ToolCallBlock(id="call_1", name="get_weather", input={"city": "東京"})
     called = Message(role="assistant", content=[call])
     result = Message(role="tool", tool_call_id="call_1", content="sunny")
@@ -168,7 +168,7 @@ async def test_calls_that_the_endpoint_would_escape_are_counted_here() -> None:
     assert budget["measurement"]["source"] == "openai-harmony"
 
 
-async def test_behind_a_gateway_without_tokenize_the_other_endpoint_is_asked() -> None:
+async def test_a_gateway_without_tokenize_is_asked_at_the_other_counting_endpoint() -> None:
     server = Counter("qwen", count_tokens=input_tokens(100))
 
     budget = await server.budget()
@@ -184,7 +184,7 @@ async def test_behind_a_gateway_without_tokenize_the_other_endpoint_is_asked() -
     [(2000, 2048, True), (2000, 2049, False), (90, 100, True), (3000, 2048, True)],
     ids=["just", "just not", "amply", "overestimated"],
 )
-async def test_the_estimate_is_within_the_budget_exactly_if_the_request_fits(
+async def test_the_estimate_is_within_the_budget_if_and_only_if_the_request_fits(
     estimate: int, counted: int, fits: bool
 ) -> None:
     budget = await Counter("qwen", tokenize=tokens(counted)).budget(context_estimate=estimate)
@@ -193,7 +193,7 @@ async def test_the_estimate_is_within_the_budget_exactly_if_the_request_fits(
     assert (estimate <= budget["context_token_budget"]) is fits
 
 
-async def test_what_the_call_will_be_asked_with_counts() -> None:
+async def test_the_configured_options_of_the_call_are_counted() -> None:
     server = Counter("qwen", tokenize=tokens(100))
 
     budget = await server.budget(request_options={"max_output_tokens": 96, "extended_thinking": False})
@@ -203,7 +203,7 @@ async def test_what_the_call_will_be_asked_with_counts() -> None:
     assert asked(server.tokenize)["chat_template_kwargs"] == {"reasoning_effort": "none", "enable_thinking": False}
 
 
-async def test_images_are_part_of_the_question() -> None:
+async def test_images_are_sent_to_be_counted() -> None:
     server = Counter("qwen", tokenize=tokens(100))
     picture = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": "AAAA"})
 
@@ -237,11 +237,11 @@ async def test_without_a_count_there_is_no_budget(counts: dict[str, httpx.Respon
     ],
     ids=["nothing to send", "no effort", "no number", "no headers"],
 )
-async def test_what_cannot_be_sent_has_no_budget(request_: ChatRequest, options: dict[str, Any]) -> None:
+async def test_a_request_that_cannot_be_encoded_has_no_budget(request_: ChatRequest, options: dict[str, Any]) -> None:
     assert await Counter("qwen", tokenize=tokens(100)).budget(request_, request_options=options) is None
 
 
-async def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counting_does_not_wait_for_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_budget, "PROBE_TIMEOUT", TOO_LATE)
     async with silent() as base_url:
         provider = VLLMProvider(base_url)
@@ -251,7 +251,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pyte
         await provider.close()
 
 
-async def test_a_cancelled_question_is_cancelled() -> None:
+async def test_cancelling_a_count_propagates() -> None:
     async with silent() as base_url:
         provider = VLLMProvider(base_url)
         question = asyncio.create_task(provider.request_budget(REQUEST, context_estimate=80))

@@ -15,7 +15,7 @@ TOOL_TURN = [load_recording("tiny-qwen3", "r2_tool_stream"), load_recording("tin
 
 
 @pytest.mark.parametrize("style", ["basic", "streaming"])
-async def test_a_tool_turn_from_question_to_answer(style: str) -> None:
+async def test_a_tool_turn_runs_from_question_to_answer(style: str) -> None:
     async with (
         ReplayServer(*TOOL_TURN) as server,
         open_session(vllm(server.base_url), loop={"style": style}) as session,
@@ -31,7 +31,7 @@ async def test_a_tool_turn_from_question_to_answer(style: str) -> None:
     assert session.payloads("orchestrator:complete")[0]["turn_count"] == 2
 
 
-async def test_events_of_the_kernel_the_loop_and_the_provider_are_heard() -> None:
+async def test_a_listener_gets_events_of_the_kernel_the_loop_and_the_provider() -> None:
     heard: list[str] = []
 
     async with (
@@ -45,7 +45,7 @@ async def test_events_of_the_kernel_the_loop_and_the_provider_are_heard() -> Non
     assert heard == [event.name for event in session.events]
 
 
-async def test_parallel_calls_are_answered_in_their_order() -> None:
+async def test_results_of_parallel_calls_keep_the_order_of_the_calls() -> None:
     parallel = (
         load_recording("tiny-qwen3", "r4_parallel_stream"),
         load_recording("tiny-qwen3", "r4_after_two_tools_stream"),
@@ -61,7 +61,7 @@ async def test_parallel_calls_are_answered_in_their_order() -> None:
     assert sorted(call["city"] for call in asked) == ["London", "Paris"]
 
 
-async def test_two_servers_in_one_session() -> None:
+async def test_two_servers_work_in_one_session() -> None:
     async with (
         ReplayServer(load_recording("tiny-qwen3", "r1_answer_stream")) as first,
         ReplayServer(load_recording("tiny-gpt-oss", "r1_answer_stream")) as second,
@@ -84,7 +84,7 @@ async def test_a_failure_of_the_provider_keeps_its_type() -> None:
     assert [data["error"]["type"] for data in session.payloads("provider:error")] == ["AuthenticationError"]
 
 
-async def test_a_cancelled_question_ends_the_call_of_the_provider() -> None:
+async def test_cancelling_the_question_cancels_the_providers_call() -> None:
     begun = asyncio.Event()
     silent = reply(load_recording("tiny-qwen3", "r5_long_whole_stream"), cut_at=5000, ending="stall")
 

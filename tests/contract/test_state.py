@@ -45,7 +45,7 @@ def shape(asked: list[dict[str, Any]]) -> list[tuple[str | None, int]]:
     return [(body.get("previous_response_id"), len(body["input"])) for body in asked]
 
 
-async def test_only_what_is_new_is_sent_with_the_reply_that_it_follows() -> None:
+async def test_only_new_items_are_sent_with_the_id_of_the_stored_reply() -> None:
     async with ReplayServer(*answers(3)) as server:
         asked = await conversation(server, "one", "two", "three")
 
@@ -55,7 +55,7 @@ async def test_only_what_is_new_is_sent_with_the_reply_that_it_follows() -> None
 
 
 @pytest.mark.parametrize("gone", [GONE, GONE_ELSEWHERE], ids=["vLLM", "gateways"])
-async def test_a_server_that_was_restarted_is_told_everything_once_and_then_goes_on(gone: Any) -> None:
+async def test_after_a_server_restart_the_full_history_is_sent_once(gone: Any) -> None:
     first, second, third = answers(3)
 
     async with ReplayServer(first, gone, second, third) as server:
@@ -64,7 +64,7 @@ async def test_a_server_that_was_restarted_is_told_everything_once_and_then_goes
     assert shape(asked) == [(None, 1), ("resp_0", 1), (None, 4), ("resp_1", 1)]
 
 
-async def test_a_server_that_keeps_nothing_costs_two_misses() -> None:
+async def test_state_is_disabled_after_two_misses() -> None:
     a, b, c, d = answers(4)
 
     async with ReplayServer(a, GONE, b, GONE, c, d) as server:
@@ -73,7 +73,7 @@ async def test_a_server_that_keeps_nothing_costs_two_misses() -> None:
     assert shape(asked) == [(None, 1), ("resp_0", 1), (None, 4), ("resp_1", 1), (None, 7), (None, 10)]
 
 
-async def test_a_history_that_was_compacted_is_sent_whole() -> None:
+async def test_a_compacted_history_is_sent_in_full() -> None:
     async with ReplayServer(*answers(2)) as server, provider_at(server.base_url, enable_state=True) as provider:
         response = await provider.complete(ChatRequest(messages=[asking("one")]))
         compacted = [asking("In short: one."), replied(response), asking("two")]
@@ -89,7 +89,7 @@ async def test_a_history_that_was_compacted_is_sent_whole() -> None:
         pytest.param(HARMONY, [(None, 1), ("resp_1", 2)], id="harmony keeps them"),
     ],
 )
-async def test_calls_go_on_from_the_server_only_where_it_keeps_them(
+async def test_stored_calls_are_used_only_if_the_server_stores_them(
     models: Reply | None, expected: list[tuple[str | None, int]]
 ) -> None:
     replies = [full_reply(reasoning_item("T"), call_item("{}")), full_reply(message_item("It is sunny."))]
@@ -101,7 +101,7 @@ async def test_calls_go_on_from_the_server_only_where_it_keeps_them(
     assert [item["type"] for item in asked[1]["input"]][-2:] == ["function_call_output", "message"]
 
 
-async def test_a_history_is_sent_whole_where_state_is_not_wanted() -> None:
+async def test_the_full_history_is_sent_if_state_is_disabled() -> None:
     async with ReplayServer(*answers(2)) as server, provider_at(server.base_url) as provider:
         response = await provider.complete(ChatRequest(messages=[asking("one")]))
         await provider.complete(ChatRequest(messages=[asking("one"), replied(response), asking("two")]))

@@ -34,7 +34,7 @@ def last_response(recording: Recording) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
-async def test_a_streamed_reply_is_the_same_in_one_piece_and_in_many(group: str, case: str) -> None:
+async def test_a_streamed_reply_does_not_depend_on_the_chunk_size(group: str, case: str) -> None:
     recording = load_recording(group, case)
     deliveries = [reply(recording, piece=piece) for piece in (None, 1021)]
 
@@ -47,7 +47,7 @@ async def test_a_streamed_reply_is_the_same_in_one_piece_and_in_many(group: str,
 
 @pytest.mark.parametrize("case", ["r1_answer_stream", "r2_tool_stream"])
 @pytest.mark.parametrize("group", MODELS)
-async def test_a_reply_that_arrives_byte_by_byte(group: str, case: str) -> None:
+async def test_a_reply_can_arrive_byte_by_byte(group: str, case: str) -> None:
     recording = load_recording(group, case)
 
     response = await answered(reply(recording, piece=1))
@@ -56,7 +56,7 @@ async def test_a_reply_that_arrives_byte_by_byte(group: str, case: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "case"), ANSWERED)
-async def test_a_whole_reply(group: str, case: str) -> None:
+async def test_an_unstreamed_reply_is_converted_like_its_recording(group: str, case: str) -> None:
     recording, recorder = load_recording(group, case), EventRecorder()
 
     async with ReplayServer(recording) as server, provider_at(server.base_url, recorder) as provider:
@@ -68,7 +68,7 @@ async def test_a_whole_reply(group: str, case: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "case"), UNCUT)
-async def test_events_come_in_contract_order_with_the_indices_of_the_blocks(group: str, case: str) -> None:
+async def test_events_follow_the_contract_order_with_the_indices_of_the_blocks(group: str, case: str) -> None:
     recorder = EventRecorder()
 
     response = await answered(reply(load_recording(group, case), piece=700), recorder)
@@ -120,7 +120,7 @@ async def test_deltas_are_counted_within_their_block_and_calls_have_a_name_and_n
     ]
 
 
-async def test_deltas_that_one_read_brought_are_one_event() -> None:
+async def test_deltas_of_one_read_are_emitted_as_one_event() -> None:
     recorder = EventRecorder()
 
     await answered(load_recording("tiny-qwen3", "r5_long_whole_stream"), recorder)
@@ -130,7 +130,7 @@ async def test_deltas_that_one_read_brought_are_one_event() -> None:
     assert len(recorder.payloads("llm:stream_block_delta")) < tokens / 4
 
 
-async def test_a_whole_reply_to_a_request_for_a_stream_is_shown_like_one() -> None:
+async def test_an_unstreamed_reply_to_a_stream_request_emits_stream_events() -> None:
     whole, recorder = load_recording("tiny-qwen3", "r2_tool"), EventRecorder()
 
     response = await answered(whole, recorder)
@@ -146,7 +146,7 @@ async def test_a_whole_reply_to_a_request_for_a_stream_is_shown_like_one() -> No
 
 
 @pytest.mark.parametrize("headers", [{"content-type": "text/event-stream"}, {"content-type": "Text/Event-Stream"}])
-async def test_streams_of_gateways_end_with_done_and_may_ping(headers: dict[str, str]) -> None:
+async def test_gateway_streams_may_contain_pings_and_a_done_marker(headers: dict[str, str]) -> None:
     recording = load_recording("tiny-qwen3", "r1_answer_stream")
     body = b"\xef\xbb\xbf: ping\r\n\r\n" + recording.body.replace(b"\n", b"\r\n") + b"data: [DONE]\r\n\r\n"
 
@@ -155,13 +155,13 @@ async def test_streams_of_gateways_end_with_done_and_may_ping(headers: dict[str,
     assert response == to_response(turn_of(recording), [], None)
 
 
-async def test_nothing_is_shown_where_nobody_listens() -> None:
+async def test_without_hooks_a_stream_gives_the_same_response() -> None:
     recording = load_recording("tiny-qwen3", "r2_tool_stream")
 
     assert await answered(recording, None) == to_response(turn_of(recording), [], None)
 
 
-async def test_a_session_that_does_not_want_streams_gets_none() -> None:
+async def test_no_stream_events_are_emitted_if_streaming_is_disabled() -> None:
     whole, recorder = load_recording("tiny-qwen3", "r1_answer"), EventRecorder()
 
     await answered(whole, recorder, use_streaming="false")

@@ -68,7 +68,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("usage", [ZEROS, None], ids=["zeros", "null"])
 @pytest.mark.parametrize("case", ["r2_tool_stream", "r2_tool"], ids=["streamed", "whole"])
-async def test_tokens_that_the_server_did_not_count_are_counted(
+async def test_tokens_missing_from_the_servers_usage_are_counted(
     case: str, usage: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -88,7 +88,7 @@ async def test_tokens_that_the_server_did_not_count_are_counted(
     ]
 
 
-async def test_the_servers_own_counts_are_the_truth(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_servers_own_counts_are_not_changed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     theirs = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
@@ -99,7 +99,7 @@ async def test_the_servers_own_counts_are_the_truth(caplog: pytest.LogCaptureFix
     assert said(caplog) == []
 
 
-async def test_a_reply_that_is_asked_again_costs_what_both_rounds_cost() -> None:
+async def test_a_repeated_reply_sums_the_usage_of_both_rounds() -> None:
     cut, whole = (
         load_recording("tiny-gpt-oss", "r5_long_cut_stream"),
         load_recording("tiny-gpt-oss", "r5_long_whole_stream"),
@@ -117,7 +117,7 @@ async def test_a_reply_that_is_asked_again_costs_what_both_rounds_cost() -> None
     assert response.metadata["vllm:usage_estimated"] is True
 
 
-async def test_another_models_tokens_are_not_guessed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_tokens_of_other_models_are_not_estimated(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     response = await answered(counting(load_recording("tiny-qwen3", "r2_tool_stream"), ZEROS))
@@ -128,7 +128,7 @@ async def test_another_models_tokens_are_not_guessed(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.usefixtures("offline")
-async def test_without_the_vocabulary_a_reply_has_no_usage_and_nobody_fails(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_the_vocabulary_a_reply_has_no_usage_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     uncounted = counting(load_recording("tiny-gpt-oss", "r2_tool_stream"), ZEROS)
 

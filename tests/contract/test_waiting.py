@@ -30,7 +30,7 @@ BUSY = json_reply(503, {"error": {"message": "The engine is currently busy.", "c
     ],
     ids=["no headers", "no bytes", "no further bytes", "half a whole reply"],
 )
-async def test_a_server_that_falls_silent_is_given_up(answer: Reply) -> None:
+async def test_a_stalled_server_times_out(answer: Reply) -> None:
     recorder = EventRecorder()
 
     config: dict[str, Any] = {"stream_idle_timeout": 0.2, "max_retries": 0}
@@ -42,7 +42,7 @@ async def test_a_server_that_falls_silent_is_given_up(answer: Reply) -> None:
     assert [data["status"] for data in recorder.payloads("llm:response")] == ["error"]
 
 
-async def test_a_stream_that_keeps_coming_has_no_limit() -> None:
+async def test_an_active_stream_has_no_time_limit() -> None:
     slow = reply(ANSWER, piece=900, delay_between_pieces=0.1)
 
     async with ReplayServer(slow) as server, provider_at(server.base_url, stream_idle_timeout=0.8) as provider:
@@ -69,7 +69,7 @@ async def test_the_callers_timeout_bounds_the_call_with_its_retries(place: str) 
     assert [data["status"] for data in recorder.payloads("llm:response")] == ["error"]
 
 
-async def test_a_cancelled_call_says_so_once_and_stops() -> None:
+async def test_a_cancelled_call_emits_one_abort_and_one_response_and_stops() -> None:
     recorder = EventRecorder()
     stall = reply(ANSWER, cut_at=2500, ending="stall")
 
@@ -84,7 +84,7 @@ async def test_a_cancelled_call_says_so_once_and_stops() -> None:
     assert [data["status"] for data in recorder.payloads("llm:response")] == ["cancelled"]
 
 
-async def test_a_call_cancelled_before_anything_was_seen_takes_nothing_back() -> None:
+async def test_a_call_cancelled_before_streaming_emits_no_abort() -> None:
     recorder = EventRecorder()
 
     async with (
@@ -101,7 +101,7 @@ async def test_a_call_cancelled_before_anything_was_seen_takes_nothing_back() ->
     assert [data["status"] for data in recorder.payloads("llm:response")] == ["cancelled"]
 
 
-async def test_a_wait_that_a_server_asks_for_is_kept() -> None:
+async def test_a_retry_after_header_is_respected() -> None:
     recorder = EventRecorder()
     busy = json_reply(503, {"error": {"message": "busy"}}, {"retry-after": "0.2"})
 

@@ -74,7 +74,7 @@ MOMENTS: Mapping[str, Moment] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-async def test_a_cancelled_call_ends_where_it_was(moment: Moment) -> None:
+async def test_a_cancelled_call_stops_at_any_point(moment: Moment) -> None:
     async with (
         ReplayServer(*moment.replies) as server,
         provider_session(server, **moment.config) as (session, provider),
@@ -92,7 +92,7 @@ async def test_a_cancelled_call_ends_where_it_was(moment: Moment) -> None:
     assert_contract(session, None)
 
 
-async def test_a_call_cancelled_while_it_asks_for_the_models_ends_there() -> None:
+async def test_a_call_cancelled_during_the_model_request_sends_nothing_more() -> None:
     stalled = whole_reply(b"", delay_before_headers=NEVER)
 
     async with ReplayServer(models=stalled) as server, provider_session(server) as (session, provider):
@@ -108,7 +108,7 @@ async def test_a_call_cancelled_while_it_asks_for_the_models_ends_there() -> Non
     "name",
     ["llm:request", "llm:stream_block_start", "llm:stream_block_delta", "llm:stream_block_end", "provider:retry"],
 )
-async def test_a_call_cancelled_in_a_hook_ends_there(name: str) -> None:
+async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str) -> None:
     entered, left = asyncio.Event(), asyncio.Event()
 
     async def listener(heard: str, _data: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ async def test_a_call_cancelled_in_a_hook_ends_there(name: str) -> None:
     assert len(session.payloads("llm:stream_aborted")) == ("stream" in name)
 
 
-async def test_a_call_cancelled_while_its_end_is_told_still_tells_it() -> None:
+async def test_a_call_cancelled_near_its_end_emits_exactly_one_response() -> None:
     """Cancelled at each step that the loop makes after the server has said everything."""
     for steps in range(40):
         async with (
@@ -155,7 +155,7 @@ async def test_after_a_cancelled_call_the_next_one_works() -> None:
     assert event_counts(session) == EventCounts(2, ["cancelled", "ok"], retries=0, aborted=1)
 
 
-async def test_a_timeout_of_the_caller_around_the_call_is_a_cancellation() -> None:
+async def test_an_asyncio_timeout_around_the_call_is_a_cancellation() -> None:
     async with ReplayServer(STALLED) as server, provider_session(server) as (session, provider):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):

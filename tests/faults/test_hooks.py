@@ -16,7 +16,7 @@ SLOW = 0.1
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_slow_hooks_are_not_taken_for_a_silent_server(stream: bool) -> None:
+async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) -> None:
     heard: list[str] = []
 
     async def listener(name: str, _data: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ async def test_slow_hooks_are_not_taken_for_a_silent_server(stream: bool) -> Non
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_a_hook_that_raises_every_time_does_not_cost_the_reply(stream: bool) -> None:
+async def test_a_hook_that_always_raises_does_not_lose_the_reply(stream: bool) -> None:
     def listener(name: str, _data: dict[str, Any]) -> None:
         if name.startswith(("llm:", "provider:")):
             raise RuntimeError(name)
@@ -55,7 +55,7 @@ async def test_a_hook_that_raises_every_time_does_not_cost_the_reply(stream: boo
     assert event_counts(session) == EventCounts(1, ["ok"], retries=1, aborted=1 if stream else 0)
 
 
-async def test_many_calls_with_slow_hooks_do_not_hold_each_other_up() -> None:
+async def test_concurrent_calls_with_slow_hooks_do_not_block_each_other() -> None:
     async def listener(name: str, _data: dict[str, Any]) -> None:
         if name.startswith("llm:stream"):
             await asyncio.sleep(SLOW)

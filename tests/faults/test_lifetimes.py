@@ -24,7 +24,7 @@ IN_FLIGHT = {
 
 
 @pytest.mark.parametrize("reply", IN_FLIGHT.values(), ids=IN_FLIGHT)
-async def test_closing_ends_a_call_that_is_under_way_with_one_error(reply: Reply) -> None:
+async def test_closing_ends_a_running_call_with_one_error(reply: Reply) -> None:
     async with ReplayServer(reply, always=HEALTHY[True]) as server, provider_session(server) as (session, provider):
         call = asyncio.create_task(provider.complete(CITIES))
         while not server.request_bodies:  # noqa: ASYNC110 - a request that arrives tells nobody
@@ -42,7 +42,7 @@ async def test_closing_ends_a_call_that_is_under_way_with_one_error(reply: Reply
     assert_contract(session, None)
 
 
-async def test_closing_ends_a_call_that_waits_to_try_again() -> None:
+async def test_closing_ends_a_call_that_waits_for_a_retry() -> None:
     async with (
         ReplayServer(refusal(503), always=HEALTHY[True]) as server,
         provider_session(server, min_retry_delay=0.3) as (session, provider),
@@ -57,7 +57,7 @@ async def test_closing_ends_a_call_that_waits_to_try_again() -> None:
     assert (len(server.request_bodies), event_counts(session).statuses) == (1, ["error"])
 
 
-async def test_closing_twice_and_at_once_is_harmless_and_the_next_call_opens_anew() -> None:
+async def test_concurrent_closes_are_harmless_and_the_next_call_reconnects() -> None:
     async with ReplayServer(always=HEALTHY[True]) as server, provider_session(server) as (_, provider):
         await provider.complete(CITIES)
         await asyncio.gather(*(provider.close() for _ in range(5)))
@@ -68,7 +68,7 @@ async def test_closing_twice_and_at_once_is_harmless_and_the_next_call_opens_ane
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-def test_one_provider_answers_in_one_event_loop_after_another(stream: bool) -> None:
+def test_a_provider_answers_in_one_event_loop_after_another(stream: bool) -> None:
     made: list[VLLMProvider] = []
 
     async def ask() -> ChatResponse:
@@ -88,7 +88,7 @@ def test_one_provider_answers_in_one_event_loop_after_another(stream: bool) -> N
     assert block_contents(first) == block_contents(second)
 
 
-async def test_many_turns_leave_no_connection_no_task_and_no_descriptor_behind() -> None:
+async def test_many_turns_leak_no_connection_task_or_descriptor() -> None:
     """Good, cut, refused and cancelled ones in turn; the long run of this is `make soak`."""
     replies = [HEALTHY[True], sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True], refusal(400)]
 

@@ -38,7 +38,7 @@ from tests.support.wire import (
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("odd", ODDITIES.values(), ids=ODDITIES)
-async def test_an_odd_reply_is_understood(odd: Reply, stream: bool) -> None:
+async def test_an_unusual_reply_is_read_correctly(odd: Reply, stream: bool) -> None:
     async with ReplayServer(odd) as server, provider_session(server, use_streaming=stream) as (session, provider):
         reply = await provider.complete(CITIES)
 
@@ -57,9 +57,7 @@ UNREAD: Mapping[str, bytes] = {
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("value", UNREAD.values(), ids=UNREAD)
-async def test_what_we_do_not_read_of_a_reply_cannot_cost_it_even_where_all_of_it_is_dumped(
-    value: bytes, stream: bool
-) -> None:
+async def test_an_invalid_value_in_an_unread_field_does_not_lose_the_reply(value: bytes, stream: bool) -> None:
     """The reply was streamed and paid for before anybody looks at `metadata`."""
     told_so = REPLY_BODY.replace(b"{", b'{"metadata": %b, ' % value, 1)
     end = b'event: response.completed\ndata: {"type": "response.completed", "response": %b}\n\n' % told_so
@@ -77,7 +75,7 @@ async def test_what_we_do_not_read_of_a_reply_cannot_cost_it_even_where_all_of_i
     assert_contract(session, reply)
 
 
-async def test_deltas_that_come_twice_or_out_of_order_are_set_right_by_the_end() -> None:
+async def test_repeated_or_reordered_deltas_are_corrected_by_the_final_item() -> None:
     shuffled = [
         *OPENING,
         *REASONING,
@@ -94,7 +92,7 @@ async def test_deltas_that_come_twice_or_out_of_order_are_set_right_by_the_end()
     assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
 
 
-async def test_items_that_end_out_of_order_keep_the_places_in_which_they_were_seen() -> None:
+async def test_items_completed_out_of_order_keep_their_streamed_positions() -> None:
     events = [*OPENING, *REASONING, *MESSAGE]
     ended = event("response.completed", response=response(message_item(), reasoning_item()))
 
@@ -106,7 +104,7 @@ async def test_items_that_end_out_of_order_keep_the_places_in_which_they_were_se
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_a_reply_of_100_megabytes(stream: bool) -> None:
+async def test_a_reply_of_100_megabytes_is_read(stream: bool) -> None:
     text = ONE_MB * (50 if stream else 100)
     deltas = [text_delta(ONE_MB, 0) for _ in range(50)] if stream else []
     end = response(message_item(text))
@@ -127,7 +125,7 @@ async def test_a_reply_of_100_megabytes(stream: bool) -> None:
     [{"drip": b"", "piece": 64}, {"drip": b"", "piece": 400}],
     ids=["a little of an event at a time", "an event at a time"],
 )
-async def test_a_stream_that_keeps_saying_something_is_waited_for(shape: dict[str, Any]) -> None:
+async def test_a_slow_stream_does_not_time_out_while_bytes_arrive(shape: dict[str, Any]) -> None:
     slow = replace(HEALTHY[True], **shape, delay_between_pieces=0.03)
 
     async with (
@@ -141,7 +139,7 @@ async def test_a_stream_that_keeps_saying_something_is_waited_for(shape: dict[st
     assert_contract(session, reply)
 
 
-async def test_a_server_that_is_stopped_politely_cuts_an_answer_that_nobody_can_know_is_cut() -> None:
+async def test_an_answer_truncated_by_a_graceful_shutdown_looks_complete() -> None:
     """vLLM 0.32, told by SIGTERM to end, calls the reply that it cuts off "completed", with no word of the cut.
 
     Nothing in the stream tells it from an answer that ended there, so it is handed on as one. What a session can do is
@@ -158,6 +156,6 @@ async def test_a_server_that_is_stopped_politely_cuts_an_answer_that_nobody_can_
     assert_contract(session, reply)
 
 
-def test_the_broken_replies_are_cut_from_one_that_is_whole() -> None:
+def test_the_reply_used_for_faults_is_complete() -> None:
     assert HEALTHY[True] == Reply(200, SSE, BODY)
     assert reasoning_item()["content"][0]["text"] == REASONING_TEXT

@@ -21,7 +21,7 @@ CUT = sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut")
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
-async def test_every_attempt_of_a_stream_begins_anew() -> None:
+async def test_every_attempt_of_a_stream_starts_from_the_beginning() -> None:
     """Once cut late, once early, once before anything was seen, and then whole."""
     cuts = [CUT, sse_reply(*EVENTS, cut_at=STALL_OFFSET // 2, ending="cut"), BUSY]
 
@@ -37,7 +37,7 @@ async def test_every_attempt_of_a_stream_begins_anew() -> None:
 
 
 @both_ways
-async def test_the_retries_are_counted_and_told(stream: bool) -> None:
+async def test_retries_are_counted_and_emitted(stream: bool) -> None:
     async with (
         ReplayServer(BUSY, BUSY, HEALTHY[stream]) as server,
         provider_session(server, use_streaming=stream) as (session, p),
@@ -54,7 +54,7 @@ async def test_the_retries_are_counted_and_told(stream: bool) -> None:
 
 @both_ways
 @pytest.mark.parametrize("name", [name for name, fault in STATUSES.items() if fault.retries == 0])
-async def test_what_cannot_pass_is_not_tried_again(name: str, stream: bool) -> None:
+async def test_permanent_errors_are_not_retried(name: str, stream: bool) -> None:
     fault = STATUSES[name]
 
     async with (
@@ -82,7 +82,7 @@ async def test_what_cannot_pass_is_not_tried_again(name: str, stream: bool) -> N
     ],
     ids=["busy", "cut", "a long wait asked for", "stall", "endless", "no headers", "starting"],
 )
-async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str, Any], place: str) -> None:
+async def test_the_callers_timeout_bounds_all_attempts(always: Reply, config: dict[str, Any], place: str) -> None:
     timeout = 0.5
     config |= {"timeout": timeout} if place == "config" else {}
     request = CITIES.model_copy(update={"timeout": timeout}) if place == "request" else CITIES
@@ -104,7 +104,7 @@ async def test_the_callers_timeout_bounds_it_all(always: Reply, config: dict[str
     assert_contract(session, None)
 
 
-async def test_without_a_timeout_of_the_caller_a_stream_may_take_any_time() -> None:
+async def test_without_a_timeout_a_stream_may_take_any_time() -> None:
     slow = sse_reply(*EVENTS, piece=250, delay_between_pieces=0.05)
 
     async with ReplayServer(slow) as server, provider_session(server, stream_idle_timeout=5) as (_, provider):
@@ -114,7 +114,7 @@ async def test_without_a_timeout_of_the_caller_a_stream_may_take_any_time() -> N
 
 
 @pytest.mark.parametrize("jitter", [True, False], ids=["with jitter", "without"])
-async def test_a_busy_engine_is_given_twice_the_time_after_each_refusal(jitter: bool) -> None:
+async def test_the_retry_delay_doubles_after_each_refusal(jitter: bool) -> None:
     steps: dict[str, Any] = {"min_retry_delay": 0.02, "max_retry_delay": 0.1, "max_retries": 4, "retry_jitter": jitter}
 
     async with ReplayServer(always=BUSY) as server, provider_session(server, **steps) as (session, provider):
@@ -128,7 +128,7 @@ async def test_a_busy_engine_is_given_twice_the_time_after_each_refusal(jitter: 
     assert (len(set(delays)) > len(set(planned))) == jitter
 
 
-async def test_the_wait_that_a_server_asks_for_is_the_least() -> None:
+async def test_retry_after_is_the_minimum_delay() -> None:
     async with (
         ReplayServer(refusal(503, retry_after="0.4"), HEALTHY[True]) as server,
         provider_session(server) as (session, p),
@@ -143,7 +143,7 @@ async def test_the_wait_that_a_server_asks_for_is_the_least() -> None:
 
 
 @both_ways
-async def test_a_kept_connection_that_the_server_dropped_after_a_500_costs_one_retry(stream: bool) -> None:
+async def test_a_connection_closed_after_a_500_costs_one_retry(stream: bool) -> None:
     """vLLM 0.32 does this after every 500."""
     dropped = Reply(500, {"content-type": "application/json"}, b'{"error": {"message": "oh"}}', ending="close")
 
@@ -157,7 +157,7 @@ async def test_a_kept_connection_that_the_server_dropped_after_a_500_costs_one_r
     assert event_counts(session) == EventCounts(1, ["ok"], retries=1, aborted=0)
 
 
-async def test_no_retry_leaves_an_error_as_it_was() -> None:
+async def test_without_retries_the_error_stays_retryable() -> None:
     async with ReplayServer(always=BUSY) as server, provider_session(server, max_retries=0) as (session, provider):
         with pytest.raises(LLMError) as raised:
             await provider.complete(CITIES)

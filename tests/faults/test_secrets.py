@@ -59,7 +59,7 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("place", ["config", "environment", "url"])
-async def test_no_key_comes_out_of_any_path(
+async def test_no_secret_leaks_on_any_path(
     path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config: dict[str, Any] = {**IMPATIENT, **TELLING, "extra_headers": {"X-Api-Key": HEADER}}
@@ -100,7 +100,7 @@ async def test_no_key_comes_out_of_any_path(
     ],
     ids=str,
 )
-def test_a_config_that_cannot_be_meant_does_not_show_its_secrets(config: dict[str, Any]) -> None:
+def test_the_error_for_an_invalid_config_hides_its_secrets(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as raised:
         VLLMProvider(**{"base_url": "http://127.0.0.1:1", "config": config} | _url_in(config))
 
@@ -121,21 +121,21 @@ def test_a_config_that_cannot_be_meant_does_not_show_its_secrets(config: dict[st
         f"{USER}:{PASSWORD}@",
     ],
 )
-def test_a_url_that_is_none_does_not_show_its_password(url: str) -> None:
+def test_the_error_for_an_invalid_url_hides_its_password(url: str) -> None:
     with pytest.raises(ValueError, match="base_url") as raised:
         VLLMProvider(url)
 
     assert _leaks(traceback.format_exception(raised.value)) == []
 
 
-async def test_a_key_from_a_file_may_end_with_its_line() -> None:
+async def test_a_trailing_newline_of_a_key_is_removed() -> None:
     async with ReplayServer(HEALTHY[True]) as server, provider_session(server, api_key=f"{KEY}\n") as (_, provider):
         await provider.complete(CITIES)
 
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {KEY}"}
 
 
-async def test_a_url_with_a_password_is_asked_with_it() -> None:
+async def test_the_password_of_the_url_is_sent_as_basic_auth() -> None:
     async with ReplayServer(HEALTHY[True]) as server:
         server.base_url = server.base_url.replace("//", "//me%40here:p%3Aq@")
         async with provider_session(server) as (_, provider):
@@ -147,7 +147,7 @@ async def test_a_url_with_a_password_is_asked_with_it() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_a_redirect_to_another_host_carries_nothing_there(status: int, stream: bool) -> None:
+async def test_a_redirect_to_another_host_receives_no_secret(status: int, stream: bool) -> None:
     async with ReplayServer(always=HEALTHY[stream]) as elsewhere:
         # Another port is another host, to HTTP and to whoever listens there.
         onward = Reply(status, {"location": f"{elsewhere.base_url}/responses"}, b"")
@@ -163,7 +163,7 @@ async def test_a_redirect_to_another_host_carries_nothing_there(status: int, str
     assert elsewhere.requests == []
 
 
-async def test_a_redirect_that_repeats_the_key_is_told_without_it() -> None:
+async def test_the_error_for_a_redirect_hides_the_key() -> None:
     onward = Reply(302, {"location": f"http://{USER}:{PASSWORD}@127.0.0.1:1/{KEY}/responses?key={KEY}"}, b"")
 
     async with ReplayServer(always=onward) as server, provider_session(server, api_key=KEY) as (session, provider):
@@ -173,7 +173,7 @@ async def test_a_redirect_that_repeats_the_key_is_told_without_it() -> None:
     assert _leaks(shown) == []
 
 
-async def test_what_a_server_says_cannot_forge_a_log_line_or_steer_a_terminal(logged: pytest.LogCaptureFixture) -> None:
+async def test_control_characters_of_a_server_message_are_removed(logged: pytest.LogCaptureFixture) -> None:
     forged = "busy\r\n2026-11-21 ERROR root: all is lost\x1b]0;title\x07\x1b[2J\u202egnp\u2028x\x85y\x00"
 
     async with (
@@ -189,7 +189,7 @@ async def test_what_a_server_says_cannot_forge_a_log_line_or_steer_a_terminal(lo
 
 
 @pytest.mark.parametrize("name", ["model\x1b[2J", "model\nERROR forged"])
-async def test_a_model_whose_name_steers_a_terminal_is_not_offered(name: str) -> None:
+async def test_a_model_name_with_control_characters_is_not_listed(name: str) -> None:
     cards = {"data": [{"id": name}, {"id": "one"}, {"id": "two"}]}
 
     async with (
@@ -202,7 +202,7 @@ async def test_a_model_whose_name_steers_a_terminal_is_not_offered(name: str) ->
     assert str(raised.value).endswith("serves several models; set `default_model` to one of: one, two")
 
 
-def test_tls_is_verified_unless_a_client_that_does_not_is_handed_over() -> None:
+def test_the_package_never_disables_tls_verification() -> None:
     switches = ("verify=False", "CERT_NONE", "check_hostname", "_create_unverified_context")
     package = Path(__file__).parents[2] / "amplifier_module_provider_vllm"
 

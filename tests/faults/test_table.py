@@ -17,7 +17,7 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 
 @both_ways
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: bool) -> None:
+async def test_a_permanent_fault_ends_in_one_typed_error(fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(always=fault.reply(stream)) as server,
         provider_session(server, use_streaming=stream, **fault.config) as (session, provider),
@@ -38,7 +38,7 @@ async def test_a_fault_that_lasts_ends_in_one_typed_error(fault: Fault, stream: 
 
 @both_ways
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-async def test_a_fault_that_passes_costs_one_retry(fault: Fault, stream: bool) -> None:
+async def test_a_temporary_fault_costs_one_retry(fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(fault.reply(stream), HEALTHY[stream]) as server,
         provider_session(server, use_streaming=stream, **fault.config) as (session, provider),

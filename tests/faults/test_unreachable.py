@@ -52,7 +52,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @both_ways
-async def test_a_refused_connection(nobody: str, stream: bool) -> None:
+async def test_a_refused_connection_is_retried_and_reported(nobody: str, stream: bool) -> None:
     failure, seen = await refused(nobody, use_streaming=stream)
 
     assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
@@ -60,7 +60,7 @@ async def test_a_refused_connection(nobody: str, stream: bool) -> None:
     assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
 
 
-async def test_a_refused_connection_before_the_model_is_known_says_how_the_call_ended(nobody: str) -> None:
+async def test_a_connection_refused_before_the_model_is_known_emits_one_response(nobody: str) -> None:
     failure, seen = await refused(nobody, default_model=None)
 
     assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
@@ -68,7 +68,7 @@ async def test_a_refused_connection_before_the_model_is_known_says_how_the_call_
 
 
 @both_ways
-async def test_a_name_that_does_not_exist(stream: bool) -> None:
+async def test_an_unknown_host_name_is_reported(stream: bool) -> None:
     failure, seen = await refused("http://nonexistent.invalid", use_streaming=stream)
 
     assert str(failure).startswith("no connection to http://nonexistent.invalid/v1 (")
@@ -76,14 +76,14 @@ async def test_a_name_that_does_not_exist(stream: bool) -> None:
 
 
 @both_ways
-async def test_a_server_that_takes_no_more_connections(deaf: str, stream: bool) -> None:
+async def test_a_full_connection_queue_is_reported(deaf: str, stream: bool) -> None:
     failure, seen = await refused(deaf, use_streaming=stream, stream_idle_timeout=0.3, max_retries=1)
 
     assert isinstance(failure, NetworkError | LLMTimeoutError)
     assert seen == EventCounts(1, ["error"], retries=1, aborted=0)
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+async def test_a_self_signed_certificate_is_rejected() -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(CERTIFICATE)
 
@@ -95,7 +95,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
     assert server.requests == []
 
 
-async def test_a_certificate_that_the_operator_trusts_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_trusted_by_the_operator_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(CERTIFICATE)
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
@@ -106,7 +106,7 @@ async def test_a_certificate_that_the_operator_trusts_is_trusted(monkeypatch: py
     assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
 
 
-async def test_a_session_that_is_older_than_its_server_waits_and_answers() -> None:
+async def test_a_session_waits_for_its_server_to_start() -> None:
     async with ReplayServer() as reserved:
         place = reserved.base_url
     config: dict[str, Any] = {

@@ -11,9 +11,9 @@ INPUTS = sorted(path.relative_to(CORPUS) for path in CORPUS.glob("*/*"))
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=str)
-def test_an_input_of_the_corpus(path: Path) -> None:
+def test_a_corpus_input_passes_its_target(path: Path) -> None:
     TARGETS[path.parent.name]((CORPUS / path).read_bytes())
 
 
-def test_every_target_has_inputs_and_every_folder_a_target() -> None:
+def test_every_target_has_a_corpus_folder_and_every_folder_a_target() -> None:
     assert {path.parent.name for path in INPUTS} == set(TARGETS)

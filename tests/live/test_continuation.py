@@ -21,7 +21,7 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 
 
 @both_ways
-async def test_a_count_that_our_cap_cut_off_is_the_count_that_it_did_not(server: LiveServer, stream: bool) -> None:
+async def test_a_continued_count_equals_the_uncut_count(server: LiveServer, stream: bool) -> None:
     async with open_provider(server.base_url, use_streaming=stream) as whole:
         uncut = await whole.complete(COUNT)
     async with open_provider(server.base_url, use_streaming=stream, max_output_tokens=CAP) as capped:
@@ -32,7 +32,7 @@ async def test_a_count_that_our_cap_cut_off_is_the_count_that_it_did_not(server:
     assert response.finish_reason == uncut.finish_reason == "stop"
 
 
-async def test_what_was_streamed_of_it_is_what_came_back(server: LiveServer) -> None:
+async def test_the_stream_of_a_continued_reply_equals_its_response(server: LiveServer) -> None:
     async with open_session(vllm(server.base_url, temperature=0, max_output_tokens=CAP)) as session:
         response: Any = await mounted_provider(session).complete(COUNT)
 
@@ -44,7 +44,7 @@ async def test_what_was_streamed_of_it_is_what_came_back(server: LiveServer) -> 
 
 
 @both_ways
-async def test_every_round_is_paid_for(server: LiveServer, stream: bool) -> None:
+async def test_usage_is_summed_over_all_rounds(server: LiveServer, stream: bool) -> None:
     config = {"max_output_tokens": CAP, "use_streaming": stream}
     async with Tap(server.base_url) as tap, open_provider(tap.base_url, **config) as provider:
         response = await provider.complete(COUNT)
@@ -62,7 +62,9 @@ async def test_every_round_is_paid_for(server: LiveServer, stream: bool) -> None
 
 @both_ways
 @pytest.mark.parametrize("capped_by", ["request", "config", "call"])
-async def test_a_cap_of_the_callers_is_the_end(server: LiveServer, capped_by: str, stream: bool) -> None:
+async def test_a_reply_cut_by_the_callers_cap_is_not_continued(
+    server: LiveServer, capped_by: str, stream: bool
+) -> None:
     config: dict[str, Any] = {"use_streaming": stream} | ({"max_tokens": CAP} if capped_by == "config" else {})
     request = COUNT.model_copy(update={"max_output_tokens": CAP}) if capped_by == "request" else COUNT
     overrides: CallKeywords = {"max_output_tokens": CAP} if capped_by == "call" else {}
@@ -77,7 +79,7 @@ async def test_a_cap_of_the_callers_is_the_end(server: LiveServer, capped_by: st
 
 @both_ways
 @pytest.mark.parametrize("cap", [12, 20, 24, 28])
-async def test_a_call_that_was_cut_off_is_never_run(provider: VLLMProvider, cap: int, stream: bool) -> None:
+async def test_a_truncated_call_is_never_run(provider: VLLMProvider, cap: int, stream: bool) -> None:
     request = WEATHER.model_copy(update={"max_output_tokens": cap, "metadata": {"stream": stream}})
 
     response = await provider.complete(request)
@@ -91,9 +93,7 @@ async def test_a_call_that_was_cut_off_is_never_run(provider: VLLMProvider, cap:
 
 @both_ways
 @pytest.mark.parametrize("cap", [6, 13, 16, 19, 25, 31])
-async def test_wherever_our_cap_cuts_a_tool_turn_it_comes_back_whole(
-    server: LiveServer, cap: int, stream: bool
-) -> None:
+async def test_a_tool_turn_is_complete_wherever_our_cap_cuts_it(server: LiveServer, cap: int, stream: bool) -> None:
     """In a thought, before a text, in it, behind it, and in the call."""
     request = user("Say what you do, then check the weather in Paris.", *(WEATHER.tools or []))
 

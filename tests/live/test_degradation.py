@@ -49,7 +49,7 @@ def formatted(schema: dict[str, Any], text: str, **fields: Any) -> ChatRequest:
     return user(text, response_format=ResponseFormatJsonSchema(type="json_schema", json_schema=schema), **fields)
 
 
-async def test_nothing_is_called_when_nothing_may_be(provider: VLLMProvider) -> None:
+async def test_no_tool_is_called_with_tool_choice_none(provider: VLLMProvider) -> None:
     response = await provider.complete(WEATHER, tool_choice="none")
 
     assert response.tool_calls is None
@@ -77,7 +77,7 @@ async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> N
 
 
 @both_ways
-async def test_a_schema_that_the_server_refuses_is_done_without(server: LiveServer, stream: bool) -> None:
+async def test_a_refused_schema_is_dropped(server: LiveServer, stream: bool) -> None:
     async with open_provider(server.base_url, use_streaming=stream, max_retries=0) as provider:
         response = await provider.complete(formatted({"type": "wat"}, "What is the capital of France?"))
 
@@ -87,7 +87,7 @@ async def test_a_schema_that_the_server_refuses_is_done_without(server: LiveServ
     assert "grammar" in response.degradation.reason.lower()
 
 
-async def test_an_image_for_a_blind_model_becomes_a_note(server: LiveServer) -> None:
+async def test_an_image_for_a_text_model_becomes_a_note(server: LiveServer) -> None:
     image = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": PNG})
     request = ChatRequest(
         messages=[Message(role="user", content=[TextBlock(text="What is the capital of France?"), image])]
@@ -132,7 +132,7 @@ async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[st
 
 
 @pytest.mark.parametrize(("effort", "taken"), [("minimal", "low"), ("xhigh", "high"), ("max", "high")])
-async def test_an_effort_that_gpt_oss_does_not_know_is_the_nearest_and_said(
+async def test_an_effort_unknown_to_gpt_oss_becomes_the_nearest_and_is_reported(
     gpt_oss: LiveServer, effort: str, taken: str
 ) -> None:
     async with open_provider(gpt_oss.base_url) as provider:
@@ -146,7 +146,7 @@ async def test_an_effort_that_gpt_oss_does_not_know_is_the_nearest_and_said(
     )
 
 
-async def test_control_tokens_in_a_tools_output_do_not_become_control_tokens(storing_server: LiveServer) -> None:
+async def test_control_tokens_in_a_tool_output_are_encoded_as_text(storing_server: LiveServer) -> None:
     wire = Wire(storing_server.base_url)
     async with wire.client:
         provider = VLLMProvider(client=wire.client, config={"temperature": 0})

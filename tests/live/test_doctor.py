@@ -58,7 +58,7 @@ def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
     return Doctor(capsys, monkeypatch, tmp_path)
 
 
-def test_a_server_with_the_right_flags_is_found_to_work(server: LiveServer, doctor: Doctor) -> None:
+def test_a_server_with_the_right_flags_passes(server: LiveServer, doctor: Doctor) -> None:
     with open_tap(server.base_url) as tap:
         doctor.ask(tap.base_url)
 
@@ -88,7 +88,9 @@ def is_a_city(text: str) -> bool:
     return isinstance(given, dict) and given.keys() == {"city", "population"}
 
 
-def test_parallel_calls_are_told_from_one_at_a_time(qwen: LiveServer, gpt_oss: LiveServer, doctor: Doctor) -> None:
+def test_parallel_calls_are_distinguished_from_sequential_ones(
+    qwen: LiveServer, gpt_oss: LiveServer, doctor: Doctor
+) -> None:
     doctor.ask(qwen.base_url)
     assert doctor.said("parallel calls") == ("ok", "2 calls in one turn")
 
@@ -129,7 +131,7 @@ def test_without_the_tool_parser_its_flags_are_named_on_tiny_qwen3(
         pytest.param("wrong", "the server rejects the key (from VLLM_API_KEY)", id="wrong"),
     ],
 )
-def test_a_key_is_asked_for_on_tiny_qwen3(
+def test_a_required_key_is_reported_on_tiny_qwen3(
     locked_and_bare: LiveServer, doctor: Doctor, key: str | None, said: str
 ) -> None:
     doctor.ask(locked_and_bare.base_url, key)
@@ -138,14 +140,14 @@ def test_a_key_is_asked_for_on_tiny_qwen3(
     assert doctor.said("key") == ("fail", said)
 
 
-def test_a_store_that_is_counted_on_must_be_there(server: LiveServer, doctor: Doctor) -> None:
+def test_a_missing_store_fails_if_the_config_needs_it(server: LiveServer, doctor: Doctor) -> None:
     doctor.ask(server.base_url, enable_state=True)
 
     assert "VLLM_ENABLE_RESPONSES_API_STORE=1" in doctor.failures["store"]
     assert doctor.status == 1
 
 
-def test_a_store_is_found(storing_server: LiveServer, doctor: Doctor) -> None:
+def test_a_store_is_detected(storing_server: LiveServer, doctor: Doctor) -> None:
     doctor.ask(storing_server.base_url, enable_state=True)
     assert doctor.failures == {}
     assert doctor.said("store")[1].startswith("on, and used")
@@ -160,14 +162,14 @@ def test_a_wrong_path_is_corrected(server: LiveServer, doctor: Doctor) -> None:
     assert doctor.failures == {"reachable": f"set `base_url` (VLLM_BASE_URL) to {server.base_url}"}
 
 
-def test_a_model_that_is_not_served_is_told(server: LiveServer, doctor: Doctor) -> None:
+def test_a_model_that_is_not_served_is_reported(server: LiveServer, doctor: Doctor) -> None:
     doctor.ask(server.base_url, default_model="llama")
 
     assert doctor.failures == {"model": "set `default_model` (here: --model) to one that the server has"}
     assert server.model in doctor.found["model"]["message"]
 
 
-def test_nothing_at_all_is_told(doctor: Doctor) -> None:
+def test_an_unreachable_server_is_reported(doctor: Doctor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 

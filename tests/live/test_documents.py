@@ -35,9 +35,7 @@ def run(command: list[str], folder: Path = ROOT, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("script", [one for file in DOCUMENTS for one in scripts(file)], ids=lambda one: one.name)
-def test_a_script_prints_what_the_document_shows_on_tiny_qwen3(
-    qwen: LiveServer, tmp_path: Path, script: Script
-) -> None:
+def test_a_script_prints_the_documented_output_on_tiny_qwen3(qwen: LiveServer, tmp_path: Path, script: Script) -> None:
     file = tmp_path / "script.py"
     file.write_text(script.code)
 
@@ -46,7 +44,7 @@ def test_a_script_prints_what_the_document_shows_on_tiny_qwen3(
     assert printed == script.output
 
 
-def test_the_doctor_in_the_readme_says_what_it_shows_on_tiny_qwen3(qwen: LiveServer) -> None:
+def test_the_doctor_prints_the_checks_of_the_readme_on_tiny_qwen3(qwen: LiveServer) -> None:
     shown = next(block for block in blocks("text", README) if block.startswith("vllm: "))
 
     said = run([word.replace("http://localhost:8000", qwen.base_url) for word in shlex.split(DOCTOR)])

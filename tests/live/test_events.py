@@ -26,7 +26,7 @@ over_every_kind_of_reply = pytest.mark.parametrize(
 
 
 @over_every_kind_of_reply
-async def test_blocks_stream_in_contract_order_at_their_place_in_the_reply(
+async def test_blocks_stream_in_contract_order_with_their_index_in_the_reply(
     session: Session, question: ChatRequest
 ) -> None:
     response = await mounted_provider(session).complete(question)
@@ -50,7 +50,7 @@ async def test_joined_deltas_are_the_text_of_their_block(session: Session, quest
     assert heard == {index: block.text for index, block in blocks if block.type.value != "tool_call"}
 
 
-async def test_every_event_of_a_call_has_its_request_id_and_the_next_call_another(session: Session) -> None:
+async def test_every_event_of_a_call_has_its_own_request_id(session: Session) -> None:
     await mounted_provider(session).complete(CAPITAL)
     first = len(session.events)
     await mounted_provider(session).complete(CAPITAL)
@@ -62,7 +62,7 @@ async def test_every_event_of_a_call_has_its_request_id_and_the_next_call_anothe
     assert set(ids).isdisjoint(later)
 
 
-async def test_a_whole_reply_has_a_request_and_a_response_but_no_stream(session: Session) -> None:
+async def test_an_unstreamed_reply_emits_a_request_and_a_response_only(session: Session) -> None:
     response = await mounted_provider(session).complete(CAPITAL.model_copy(update={"metadata": {"stream": False}}))
 
     (told,) = session.payloads("llm:response")
@@ -72,9 +72,7 @@ async def test_a_whole_reply_has_a_request_and_a_response_but_no_stream(session:
     assert told["usage"] == response.usage.model_dump(mode="json", exclude_none=True)
 
 
-async def test_two_instances_answer_from_their_own_servers_and_can_be_told_apart(
-    qwen: LiveServer, gpt_oss: LiveServer
-) -> None:
+async def test_two_instances_use_their_own_servers_and_names(qwen: LiveServer, gpt_oss: LiveServer) -> None:
     servers = {"near": qwen, "far": gpt_oss}
     plan = [vllm(server.base_url, instance_id=name, temperature=0) for name, server in servers.items()]
 

@@ -21,7 +21,7 @@ from tests.support.exchange import (
 pytestmark = pytest.mark.live
 
 
-async def test_a_plain_question_gets_reasoning_and_answer_as_blocks_of_their_own(provider: VLLMProvider) -> None:
+async def test_reasoning_and_answer_are_separate_blocks(provider: VLLMProvider) -> None:
     response = await provider.complete(CAPITAL)
 
     assert block_contents(response) == [
@@ -49,7 +49,7 @@ async def test_a_tool_call_has_the_servers_id_and_its_result_leads_to_the_answer
     ]
 
 
-async def test_parallel_calls_have_ids_of_their_own_and_both_results_are_read(qwen: LiveServer) -> None:
+async def test_parallel_calls_have_different_ids_and_both_results_are_used(qwen: LiveServer) -> None:
     async with open_provider(qwen.base_url) as provider:
         asked = await provider.complete(TWO_WEATHERS)
         response = await provider.complete(with_tool_results(TWO_WEATHERS, asked, "sunny, 21 C", "rainy, 12 C"))
@@ -88,7 +88,7 @@ async def test_a_preamble_stands_between_the_reasoning_and_the_call(provider: VL
         pytest.param(user("Count from 1 to 100.", max_output_tokens=60), id="cut-answer"),
     ],
 )
-async def test_streamed_and_whole_replies_are_equal(provider: VLLMProvider, question: ChatRequest) -> None:
+async def test_streamed_and_unstreamed_replies_are_equal(provider: VLLMProvider, question: ChatRequest) -> None:
     streamed = await provider.complete(question)
     whole = await provider.complete(question.model_copy(update={"metadata": {"stream": False}}))
 
@@ -96,7 +96,7 @@ async def test_streamed_and_whole_replies_are_equal(provider: VLLMProvider, ques
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_usage_is_what_the_server_counted(server: LiveServer, stream: bool) -> None:
+async def test_usage_equals_the_servers_counts(server: LiveServer, stream: bool) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
         response = await provider.complete(WEATHER)
 
@@ -112,7 +112,7 @@ async def test_usage_is_what_the_server_counted(server: LiveServer, stream: bool
     assert 0 not in (response.usage.input_tokens, response.usage.output_tokens, response.usage.reasoning_tokens)
 
 
-async def test_settings_reach_the_server_the_nearest_to_the_call_first(server: LiveServer) -> None:
+async def test_keyword_settings_override_the_request_and_the_config(server: LiveServer) -> None:
     config = {"temperature": 0.7, "max_tokens": 900, "extra_request_params": {"metadata": {"for": "us"}}}
     request = user("What is the capital of France?", temperature=0.5, max_output_tokens=800)
 

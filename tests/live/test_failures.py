@@ -30,7 +30,7 @@ def nobody() -> str:
         return f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
 
 
-async def test_a_server_that_is_not_running_is_named_with_what_to_check(nobody: str) -> None:
+async def test_the_error_for_a_stopped_server_names_it_and_what_to_check(nobody: str) -> None:
     async with open_session(vllm(nobody, retry_jitter=False)) as session:
         with pytest.raises(NetworkError) as failure:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -41,7 +41,7 @@ async def test_a_server_that_is_not_running_is_named_with_what_to_check(nobody: 
     assert error.endswith(f"{advice} (VLLM_BASE_URL) is right")
 
 
-async def test_an_unknown_model_is_answered_with_the_models_there_are(server: LiveServer) -> None:
+async def test_the_error_for_an_unknown_model_lists_the_served_models(server: LiveServer) -> None:
     async with open_session(vllm(server.base_url, default_model="no-such")) as session:
         with pytest.raises(NotFoundError) as failure:
             await session.ask("What is the capital of France?")
@@ -51,7 +51,9 @@ async def test_an_unknown_model_is_answered_with_the_models_there_are(server: Li
     assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", "no-such", 404, False)
 
 
-async def test_too_long_a_prompt_says_so_and_the_limits_stay_right(provider: VLLMProvider, server: LiveServer) -> None:
+async def test_a_prompt_that_is_too_long_is_reported_and_the_limits_stay_correct(
+    provider: VLLMProvider, server: LiveServer
+) -> None:
     with pytest.raises(ContextLengthError) as failure:
         await provider.complete(user("Hello. " * 5000))
 
@@ -64,7 +66,7 @@ async def test_too_long_a_prompt_says_so_and_the_limits_stay_right(provider: VLL
     assert block_contents(response)[-1] == ("text", "The capital of France is Paris.")
 
 
-async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_never_shown(
+async def test_the_right_key_works_and_a_wrong_key_is_refused_and_never_shown(
     locked_server: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -86,7 +88,7 @@ async def test_the_right_key_opens_the_server_and_a_wrong_one_is_refused_and_nev
     assert [key for key in (KEY, WRONG_KEY) if any(key in text for text in shown)] == []
 
 
-async def test_a_turn_cancelled_in_mid_stream_says_so_once_and_the_next_one_works(gpt_oss: LiveServer) -> None:
+async def test_a_turn_cancelled_in_mid_stream_emits_one_response_and_the_next_turn_works(gpt_oss: LiveServer) -> None:
     turns: list[asyncio.Task[str]] = []
 
     def cancel(name: str, _data: dict[str, object]) -> None:

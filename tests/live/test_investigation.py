@@ -40,7 +40,7 @@ def run(script: str, *arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("script", SHOWN)
-def test_a_script_shows_what_it_is_for(server: LiveServer, script: str) -> None:
+def test_a_script_prints_its_findings(server: LiveServer, script: str) -> None:
     assert SHOWN[script] in run(script, server.base_url)
 
 
@@ -50,7 +50,7 @@ def test_the_server_is_found_in_the_environment_too(server: LiveServer) -> None:
     assert "The capital of France is Paris." in said
 
 
-def test_every_script_is_told_of_and_tried() -> None:
+def test_every_script_is_documented_and_run() -> None:
     scripts = {path.name for path in FOLDER.glob("*.py")} - {"raw.py"}
 
     assert scripts == SHOWN.keys()

@@ -12,9 +12,7 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_the_weather_turn_works_although_the_call_is_in_the_text(
-    without_parsers: LiveServer, stream: bool
-) -> None:
+async def test_the_weather_turn_works_with_the_call_in_the_text(without_parsers: LiveServer, stream: bool) -> None:
     plan = vllm(without_parsers.base_url, temperature=0, use_streaming=stream)
 
     async with open_session(plan, tools=["get_weather"]) as session:
@@ -42,7 +40,7 @@ async def test_calls_in_the_text_become_calls_with_one_warning_that_names_the_fl
     assert "--tool-call-parser" in warnings[0]
 
 
-async def test_a_server_with_its_flags_is_not_warned_of(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_with_its_flags_causes_no_warning(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     async with open_provider(server.base_url) as provider:
         await provider.complete(WEATHER)
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.live
 LEAST = 0.95
 
 
-async def test_changing_reminders_leave_the_cache_as_warm_as_it_can_be(storing_server: LiveServer) -> None:
+async def test_changing_reminders_do_not_invalidate_the_prefix_cache(storing_server: LiveServer) -> None:
     steps = await measure(storing_server.base_url, attached)
 
     assert [step for step in steps if step.cached < LEAST * step.possible] == []
@@ -24,7 +24,7 @@ async def test_the_reasoning_of_the_running_tool_turn_stays_in_the_prompt(storin
     assert [n for n in range(1, STEPS) if thought(n) not in last.text] == []
 
 
-async def test_hoisted_reminders_would_leave_only_what_stands_before_them(storing_server: LiveServer) -> None:
+async def test_hoisted_reminders_would_invalidate_the_cache_from_their_position(storing_server: LiveServer) -> None:
     *_, first, last = await measure(storing_server.base_url, hoisted)
 
     assert last.cached == first.cached < 0.2 * last.prompt

@@ -41,7 +41,7 @@ def body_of(request: ChatRequest, model: str) -> dict[str, Any]:
 
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(request=chat_requests())
-def test_any_request_is_taken_or_refused_with_the_message_and_what_is_wrong_with_it(
+def test_any_request_is_accepted_by_vllm_or_refused_with_the_reason(
     protocol: Protocol, model: str, request: ChatRequest
 ) -> None:
     try:
@@ -54,7 +54,7 @@ def test_any_request_is_taken_or_refused_with_the_message_and_what_is_wrong_with
     assert protocol.objection(body) is None
 
 
-def test_every_recorded_reply_is_taken_back(protocol: Protocol, model: str) -> None:
+def test_every_recorded_reply_is_accepted_as_history(protocol: Protocol, model: str) -> None:
     objections = {}
     for group, case, recording in replies_of(model, f"{model}-store", f"{model}-bare"):
         history = stored(recording, turn_of(recording))

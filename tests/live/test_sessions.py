@@ -12,7 +12,7 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("style", ["basic", "streaming"])
-async def test_the_weather_is_looked_up_and_told(server: LiveServer, style: str) -> None:
+async def test_a_weather_question_runs_the_tool_and_is_answered(server: LiveServer, style: str) -> None:
     async with open_session(
         vllm(server.base_url, temperature=0), loop={"style": style}, tools=["get_weather"]
     ) as session:
@@ -22,7 +22,7 @@ async def test_the_weather_is_looked_up_and_told(server: LiveServer, style: str)
     assert session.coordinator.get("tools")["get_weather"].calls == [{"city": "Paris"}]
 
 
-async def test_a_chain_of_two_tools_is_walked_step_by_step(server: LiveServer) -> None:
+async def test_a_chain_of_two_tools_runs_in_order(server: LiveServer) -> None:
     async with Tap(server.base_url) as tap, open_session(vllm(tap.base_url, temperature=0)) as session:
         answer = await session.ask("What is the weather and time in Berlin?")
 
@@ -33,7 +33,7 @@ async def test_a_chain_of_two_tools_is_walked_step_by_step(server: LiveServer) -
     assert "Berlin" in answer
 
 
-async def test_a_second_turn_is_answered_on_the_replayed_history(server: LiveServer) -> None:
+async def test_a_second_turn_replays_the_history_and_is_answered(server: LiveServer) -> None:
     async with open_session(vllm(server.base_url, temperature=0), tools=["get_weather"]) as session:
         first = await session.ask("What is the weather in Paris?")
         second = await session.ask("What is the capital of Germany?")

@@ -51,7 +51,7 @@ def going_on(request: ChatRequest, by: str | ChatResponse) -> ChatRequest:
     return request.model_copy(update={"messages": [*request.messages, added]})
 
 
-async def test_a_server_that_keeps_replies_is_sent_only_what_is_new(storing_server: LiveServer) -> None:
+async def test_a_server_with_a_store_is_sent_only_new_items(storing_server: LiveServer) -> None:
     state, stateless = Conversation(storing_server), Conversation(storing_server, enable_state=False)
 
     async with state.wire.client, stateless.wire.client:
@@ -67,7 +67,7 @@ async def test_a_server_that_keeps_replies_is_sent_only_what_is_new(storing_serv
     assert all(asked["store"] is True for asked in state.wire.request_bodies)
 
 
-async def test_a_tool_turn_goes_on_from_what_the_server_kept_where_it_keeps_calls(storing_server: LiveServer) -> None:
+async def test_a_tool_turn_continues_from_the_store_if_the_server_stores_calls(storing_server: LiveServer) -> None:
     state = Conversation(storing_server)
 
     async with state.wire.client:
@@ -85,7 +85,7 @@ async def test_a_tool_turn_goes_on_from_what_the_server_kept_where_it_keeps_call
         assert state.sent == [(["message"], False), (turn, False), ([*turn, "reasoning", "message", "message"], False)]
 
 
-async def test_a_history_that_was_changed_is_sent_whole(storing_server: LiveServer) -> None:
+async def test_a_changed_history_is_sent_in_full(storing_server: LiveServer) -> None:
     state = Conversation(storing_server)
 
     async with state.wire.client:
@@ -97,7 +97,7 @@ async def test_a_history_that_was_changed_is_sent_whole(storing_server: LiveServ
     assert [goes_on for _, goes_on in state.sent] == [False, False]
 
 
-async def test_a_server_that_keeps_nothing_costs_two_misses_and_then_no_more(server: LiveServer) -> None:
+async def test_state_is_disabled_after_two_misses(server: LiveServer) -> None:
     state, stateless = Conversation(server), Conversation(server, enable_state=False)
     countries = ["France", "Germany", "England", "Japan", "France"]
 
@@ -122,7 +122,9 @@ async def test_a_server_that_keeps_nothing_costs_two_misses_and_then_no_more(ser
 @pytest.mark.parametrize(
     "server", ALL, ids=["tiny-qwen3", "tiny-gpt-oss", "tiny-qwen3-store", "tiny-gpt-oss-store"], indirect=True
 )
-async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(server: LiveServer, stream: bool) -> None:
+async def test_a_session_with_tools_gets_the_same_answers_with_and_without_state(
+    server: LiveServer, stream: bool
+) -> None:
     answers = []
     for enable_state in (True, False):
         plan = vllm(server.base_url, temperature=0, enable_state=enable_state, use_streaming=stream)
@@ -135,7 +137,7 @@ async def test_a_session_with_tools_is_answered_right_wherever_the_state_is(serv
     assert answers[0][:2] == ["The capital of France is Paris.", "It is sunny and 21 degrees in Paris."]
 
 
-async def test_a_count_that_our_cap_cut_off_can_be_gone_on_from(storing_server: LiveServer) -> None:
+async def test_a_turn_after_a_continued_count_uses_the_store(storing_server: LiveServer) -> None:
     async with (
         Tap(storing_server.base_url) as tap,
         open_session(vllm(tap.base_url, temperature=0, enable_state=True, max_output_tokens=120)) as session,

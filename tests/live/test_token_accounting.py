@@ -145,7 +145,7 @@ def assert_counted(turn: Turn, ours: TokenUsage) -> None:
 
 
 @every_request
-async def test_our_counts_are_the_servers(
+async def test_our_counts_equal_the_servers(
     gpt_oss: LiveServer, request_: ChatRequest, encoding: HarmonyEncoding
 ) -> None:
     turn, ours = await exchanged(gpt_oss, request_, encoding)
@@ -153,7 +153,7 @@ async def test_our_counts_are_the_servers(
     assert_counted(turn, ours)
 
 
-async def test_our_counts_are_the_servers_in_every_step_of_a_tool_loop(
+async def test_our_counts_equal_the_servers_in_every_step_of_a_tool_loop(
     gpt_oss: LiveServer, encoding: HarmonyEncoding
 ) -> None:
     request = user("What is the weather and time in Paris?", GET_WEATHER, GET_TIME)
@@ -171,7 +171,7 @@ async def test_our_counts_are_the_servers_in_every_step_of_a_tool_loop(
 
 
 @every_request
-async def test_the_budget_of_a_request_is_what_the_server_then_counts(
+async def test_the_budget_of_a_request_equals_the_servers_later_count(
     server: LiveServer, request_: ChatRequest
 ) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url) as provider:
@@ -185,7 +185,7 @@ async def test_the_budget_of_a_request_is_what_the_server_then_counts(
     assert budget["input_limit_tokens"] + budget["max_output_tokens"] == 4096
 
 
-def test_the_module_that_vllm_brings_needs_no_files(tmp_path: object) -> None:
+def test_the_harmony_module_of_vllm_needs_no_vocabulary_files(tmp_path: object) -> None:
     """It is called oss-harmony, and has the vocabulary in it."""
     load = (
         "import importlib.util, pathlib, sys\n"

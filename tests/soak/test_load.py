@@ -31,7 +31,7 @@ MOST_GROWTH: Final = 4 * 2**20
 """Bytes, over nine thousand turns: what Python's allocator may take and keep, and less than 0.5 kB a turn."""
 
 
-async def test_a_thousand_streams_at_once_are_all_answered() -> None:
+async def test_a_thousand_concurrent_streams_are_all_answered() -> None:
     slow = sse_reply(*EVENTS, piece=300, delay_between_pieces=0.5)
 
     async with ReplayServer(always=slow) as server, open_session(vllm(server.base_url, max_retries=0)) as session:
@@ -48,7 +48,7 @@ async def test_a_thousand_streams_at_once_are_all_answered() -> None:
         assert_contract(call, replies[0])
 
 
-async def test_ten_thousand_turns_in_a_row_do_not_grow() -> None:
+async def test_ten_thousand_turns_do_not_leak_memory() -> None:
     held: list[tuple[int, int, int]] = []
 
     async with ReplayServer(always=HEALTHY[True]) as server, open_session(vllm(server.base_url)) as session:
@@ -69,7 +69,7 @@ async def test_ten_thousand_turns_in_a_row_do_not_grow() -> None:
     assert (len(set(descriptors)), len(set(tasks))) == (1, 1)
 
 
-async def test_two_minutes_of_random_faults_account_for_every_turn() -> None:
+async def test_every_turn_ends_correctly_in_two_minutes_of_random_faults() -> None:
     chance = random.Random(5)
     config: dict[str, Any] = {
         "max_retries": 2, "min_retry_delay": 0.01, "max_retry_delay": 0.05, "stream_idle_timeout": 1.0,

@@ -25,7 +25,7 @@ SOME_DELTAS: Final = 5
 
 
 @pytest.mark.parametrize("kill", [OwnServer.kill, OwnServer.kill_engine], ids=["server", "engine"])
-async def test_a_turn_whose_server_is_killed_ends_well_once_it_is_back(kill: Callable[[OwnServer], None]) -> None:
+async def test_a_turn_completes_after_its_killed_server_restarts(kill: Callable[[OwnServer], None]) -> None:
     async with OwnServer(MODEL) as server:
         server.start()
         await server.answering()
@@ -53,7 +53,7 @@ async def test_a_turn_whose_server_is_killed_ends_well_once_it_is_back(kill: Cal
 
 
 @pytest.mark.parametrize("kill", [OwnServer.kill, OwnServer.kill_engine], ids=["server", "engine"])
-async def test_a_turn_of_tiny_qwen3_survives_a_kill_while_its_server_writes(kill: Callable[[OwnServer], None]) -> None:
+async def test_a_turn_of_tiny_qwen3_survives_a_kill_during_generation(kill: Callable[[OwnServer], None]) -> None:
     goes_on_and_on = {"max_tokens": 3000, "extra_request_params": {"ignore_eos": True}}
     async with OwnServer("tiny-qwen3") as server:
         server.start()
@@ -76,7 +76,7 @@ async def test_a_turn_of_tiny_qwen3_survives_a_kill_while_its_server_writes(kill
     assert len(session.payloads("llm:stream_aborted")) == len(attempted) - 1
 
 
-async def test_a_session_that_is_there_before_its_server_waits_for_it_and_says_so() -> None:
+async def test_a_session_started_before_its_server_waits_and_reports_it() -> None:
     async with OwnServer(MODEL) as server, patient_session(server) as session:
         turn = asyncio.create_task(session.ask("What is the capital of France?"))
         await until(lambda: len(session.payloads("provider:retry")) >= 2)

@@ -52,7 +52,7 @@ backend replicas
 pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (Debian: apt install haproxy)")
 
 
-async def test_of_two_hundred_turns_none_is_lost_when_a_replica_dies(tmp_path: Path) -> None:
+async def test_no_turn_of_two_hundred_is_lost_when_a_replica_dies(tmp_path: Path) -> None:
     async with OwnServer(MODEL) as one, OwnServer(MODEL) as two:
         one.start()
         two.start()

@@ -18,7 +18,7 @@ from tests.support.requests import options
 @pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "harmony"])
 @settings(max_examples=200)
 @given(request=chat_requests())
-def test_any_request_is_bytes_that_can_be_sent_or_a_refusal(harmony: bool, request: ChatRequest) -> None:
+def test_any_request_is_encoded_or_refused(harmony: bool, request: ChatRequest) -> None:
     before = request.model_copy(deep=True)
     repaired = repair_tool_sequence(request.messages)
 

@@ -73,18 +73,18 @@ places = st.lists(st.integers(min_value=0), max_size=12)
 
 
 @given(st.lists(chunks, max_size=12), places)
-def test_any_cut_of_a_stream_reads_the_same(body: list[bytes], cuts: list[int]) -> None:
+def test_any_split_of_a_stream_reads_the_same(body: list[bytes], cuts: list[int]) -> None:
     assert_same(cut(HEAD + b"".join(body) + LAST, cuts))
 
 
 @given(
     heads, st.lists(st.one_of(chunks, oddities), max_size=8), st.sampled_from([LAST, b"", b"0\r\nx: y\r\n\r\n"]), places
 )
-def test_whatever_a_server_sends_reads_the_same(head: bytes, body: list[bytes], end: bytes, cuts: list[int]) -> None:
+def test_any_bytes_read_the_same(head: bytes, body: list[bytes], end: bytes, cuts: list[int]) -> None:
     assert_same(cut(head + b"".join(body) + end, cuts))
 
 
-def test_a_chunk_with_a_wrong_end_is_wrong_though_its_data_was_handed_on() -> None:
+def test_a_chunk_with_a_wrong_end_is_an_error_after_its_data() -> None:
     assert_same([HEAD + b"5\r\nhello", b"AB\r\n" + chunk(b"data: {}\n\n") + LAST])
 
 
@@ -97,7 +97,7 @@ def test_byte_by_byte_reads_the_same(body: list[bytes]) -> None:
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("size", [1000, 4096, 65536])
-def test_one_read_brings_one_piece(size: int, ending: str) -> None:
+def test_one_read_yields_one_piece(size: int, ending: str) -> None:
     body = load_recording("tiny-qwen3", "r5_long_whole_stream").body.replace(b"\n", ending.encode())
     end = 2 * ending.encode()
     response = HEAD + b"".join(chunk(event + end) for event in body.split(end) if event)
@@ -109,7 +109,7 @@ def test_one_read_brings_one_piece(size: int, ending: str) -> None:
     assert len(pieces) <= len(reads)
 
 
-def test_nothing_that_is_there_is_held_back() -> None:
+def test_received_data_is_passed_on_at_once() -> None:
     """An event must not wait for the next one: a chunk's data is handed on before its end is there."""
     joiner = ChunkJoiner()
 
@@ -118,7 +118,7 @@ def test_nothing_that_is_there_is_held_back() -> None:
     assert given_out == [HEAD, b"5\r\nevent\r\n", b"2\r\n\n\n\r\n", b"1\r\n!\r\n", b"2\r\nhi\r\n"]
 
 
-def test_a_large_chunk_is_not_gathered() -> None:
+def test_a_large_chunk_is_not_buffered() -> None:
     megabyte = b"x" * 1_000_000
     joiner = ChunkJoiner()
     joiner.feed(HEAD + b"%x\r\n" % (50 * len(megabyte)))

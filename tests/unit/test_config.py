@@ -16,7 +16,7 @@ EVERY_VARIABLE = {
 }
 
 
-def test_nothing_said_is_the_default_of_every_key() -> None:
+def test_an_empty_config_has_the_default_of_every_key() -> None:
     assert read_config({}, {}) == Config()
 
 
@@ -51,13 +51,13 @@ def test_an_empty_value_means_unset(key: str, nothing: str | None) -> None:
         ("vision", "true", True),
     ],
 )
-def test_a_value_becomes_what_it_means(key: str, given: object, expected: object) -> None:
+def test_a_string_value_is_converted_to_its_type(key: str, given: object, expected: object) -> None:
     config = read_config({key: given}, {})
 
     assert config == Config().model_copy(update={key: expected})
 
 
-def test_the_environment_answers_what_the_config_does_not() -> None:
+def test_the_environment_fills_keys_that_the_config_leaves_unset() -> None:
     config = read_config({"context_window": 4096}, EVERY_VARIABLE)
 
     told = {key: getattr(config, key) for key in ENVIRONMENT}
@@ -70,7 +70,7 @@ def test_the_environment_answers_what_the_config_does_not() -> None:
     }
 
 
-def test_an_empty_variable_is_no_answer() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     assert read_config({}, dict.fromkeys(EVERY_VARIABLE, "")) == Config()
 
 
@@ -90,7 +90,7 @@ def test_an_empty_variable_is_no_answer() -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_a_value_that_cannot_be_meant_is_named(given: dict[str, Any], said: str) -> None:
+def test_an_invalid_value_is_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         read_config(given, {})
 
@@ -99,7 +99,7 @@ def test_a_value_that_cannot_be_meant_is_named(given: dict[str, Any], said: str)
     assert "secret" not in str(raised.value)
 
 
-def test_a_bad_variable_is_named_as_well() -> None:
+def test_an_invalid_variable_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"\(or VLLM_STREAM_IDLE_TIMEOUT\) is 'long': input should be a valid"):
         read_config({}, {"VLLM_STREAM_IDLE_TIMEOUT": "long"})
 
@@ -109,7 +109,7 @@ def test_config_cannot_be_changed() -> None:
         read_config({}, {}).priority = 1  # type: ignore[misc]
 
 
-def test_a_key_is_not_shown() -> None:
+def test_the_api_key_is_not_shown() -> None:
     assert "very-secret" not in repr(read_config({"api_key": "very-secret"}, {}))
 
 
@@ -126,5 +126,5 @@ def test_a_key_is_not_shown() -> None:
     ],
     ids=["known", "misspelled", "another name", "vLLM's own"],
 )
-def test_a_key_that_nothing_reads_finds_its_nearest(given: dict[str, Any], said: list[str]) -> None:
+def test_an_unknown_key_is_reported_with_the_nearest(given: dict[str, Any], said: list[str]) -> None:
     assert unknown_keys(given) == said

@@ -67,14 +67,14 @@ def test_every_event_of_the_stream_is_a_class_and_a_case() -> None:
     assert touched("an event of the server's stream") == {events, fold}
 
 
-def test_every_module_that_tells_item_kinds_apart_is_named() -> None:
+def test_every_module_that_matches_on_item_kinds_is_named() -> None:
     kinds = {kind.__name__ for kind in get_args(Item)}
     matching = {module for module, name in matched_classes() if name in kinds - {"Text"}}
 
     assert matching | {"_turn.py", "_responses/items.py"} == touched("an item kind")
 
 
-def test_error_wordings_stand_nowhere_else() -> None:
+def test_error_phrases_stand_nowhere_else() -> None:
     assigned = {
         (module, target.id)
         for module, node in nodes(ast.Assign)
@@ -92,7 +92,7 @@ def test_an_endpoint_is_a_folder_of_three_modules() -> None:
     assert "_responses" in folders
 
 
-def test_every_check_of_the_doctor_in_the_readme_is_made_in_the_modules_that_are_named() -> None:
+def test_every_doctor_check_of_the_readme_is_in_the_named_modules() -> None:
     (sample,) = [block for block in blocks("text", README) if block.startswith("vllm: ")]
     checks = {line[8:23].strip() for line in sample.splitlines() if line[2:6].strip() in ("ok", "note", "fail")}
     made = {node.value for module, node in nodes(ast.Constant) if module in touched("a doctor check")}

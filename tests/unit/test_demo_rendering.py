@@ -65,7 +65,7 @@ def test_on_a_terminal_every_kind_has_its_own_style() -> None:
     ],
     ids=["tool error", "aborted", "an event it does not show"],
 )
-def test_other_events(event: str, data: dict[str, Any], line: str) -> None:
+def test_other_events_are_rendered_as_one_line_or_not_at_all(event: str, data: dict[str, Any], line: str) -> None:
     written = StringIO()
 
     Renderer(Console(file=written, force_terminal=False))(event, data)
@@ -73,7 +73,7 @@ def test_other_events(event: str, data: dict[str, Any], line: str) -> None:
     assert written.getvalue() == line
 
 
-def test_a_stream_that_breaks_off_ends_its_line() -> None:
+def test_an_aborted_stream_ends_its_line() -> None:
     written = StringIO()
     renderer = Renderer(Console(file=written, force_terminal=False))
 

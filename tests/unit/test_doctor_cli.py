@@ -40,7 +40,7 @@ def test_the_status_of_an_unreachable_server_is_1(closed_url: str, capsys: pytes
     assert "fail  reachable" in said
 
 
-def test_the_environment_names_the_server_where_the_command_does_not(
+def test_the_server_comes_from_the_environment_if_the_command_names_none(
     closed_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VLLM_BASE_URL", closed_url)
@@ -106,7 +106,7 @@ def test_logging_is_restored(closed_url: str) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
-def test_ctrl_c_leaves_at_once_with_what_was_found(silent_port: socket.socket, as_json: bool) -> None:
+def test_ctrl_c_ends_at_once_and_shows_the_findings_so_far(silent_port: socket.socket, as_json: bool) -> None:
     url = f"http://127.0.0.1:{silent_port.getsockname()[1]}"
     command = [sys.executable, "-m", "amplifier_module_provider_vllm", "doctor", url, *["--json"] * as_json]
     with subprocess.Popen(  # noqa: S603

@@ -28,17 +28,17 @@ from amplifier_module_provider_vllm._limits import ModelCard
         ("someone/new-model", Parsers()),
     ],
 )
-def test_a_model_is_known_by_its_name(model: str, expected: Parsers) -> None:
+def test_a_model_is_recognised_by_its_name(model: str, expected: Parsers) -> None:
     assert parsers_of(model, []) == expected
 
 
-def test_a_model_served_under_another_name_is_known_by_what_it_was_loaded_from() -> None:
+def test_a_model_served_under_another_name_is_recognised_by_its_root() -> None:
     cards = [ModelCard("fast", root="/models/Qwen3-8B"), ModelCard("mine", root="/adapters/mine", parent="Qwen3-8B")]
 
     assert parsers_of("fast", cards) == parsers_of("mine", cards) == Parsers("hermes", "qwen3")
 
 
-def test_flags_are_complete_or_say_where_the_names_are_listed() -> None:
+def test_flags_are_complete_or_link_to_the_list_of_parsers() -> None:
     known, unknown = Parsers("hermes", "qwen3"), Parsers()
 
     assert tool_flags(known) == "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"

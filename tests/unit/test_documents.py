@@ -58,11 +58,11 @@ every_document = pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
 every_guide = pytest.mark.parametrize("file", [*DOCUMENTS, *FOLDERS], ids=name_of)
 
 
-def test_the_config_table_is_the_config_model() -> None:
+def test_the_config_table_equals_the_config_model() -> None:
     assert written_table(text(README)) == config_table(), "run `python -m tests.config_table`"
 
 
-def test_every_event_that_is_emitted_is_in_the_readme() -> None:
+def test_every_emitted_event_is_in_the_readme() -> None:
     constants = {node.value for node in ast.walk(_tree("_observability.py")) if isinstance(node, ast.Constant)}
     events = {one for one in constants if isinstance(one, str) and re.fullmatch(r"(llm|provider):[a-z_:]+", one)}
 
@@ -118,7 +118,7 @@ def test_every_path_and_module_that_is_named_exists(file: Path) -> None:
 
 
 @every_guide
-def test_every_command_within_a_sentence_exists(file: Path) -> None:
+def test_every_command_in_running_text_exists(file: Path) -> None:
     targets = re.findall(r"`make (\w+)`", text(file))
     modules = re.findall(r"`python -m ([\w.]+)", text(file))
 
@@ -127,7 +127,7 @@ def test_every_command_within_a_sentence_exists(file: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [block for file in DOCUMENTS for block in blocks("yaml", file)])
-def test_every_config_is_one_that_amplifier_and_the_provider_take(
+def test_every_config_is_valid_for_amplifier_and_the_provider(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LARGE_KEY", "sesame")
@@ -136,7 +136,7 @@ def test_every_config_is_one_that_amplifier_and_the_provider_take(
 
 
 @pytest.mark.parametrize("block", [block for file in DOCUMENTS for block in blocks("json", file)])
-def test_every_mount_plan_is_one_that_amplifier_and_the_provider_take(block: str, tmp_path: Path) -> None:
+def test_every_mount_plan_is_valid_for_amplifier_and_the_provider(block: str, tmp_path: Path) -> None:
     _assert_configures(tmp_path / "plan.json", block)
 
 
@@ -166,18 +166,18 @@ async def test_the_two_servers_of_the_mount_plan_are_two_providers_in_a_session(
         ("DeepSeek-R1", "deepseek-ai/DeepSeek-R1"),
     ],
 )
-def test_the_flags_are_those_that_the_doctor_names(label: str, model: str) -> None:
+def test_the_flags_equal_those_of_the_doctor(label: str, model: str) -> None:
     (flags,) = re.findall(rf"^\| {re.escape(label)} \| `(.*)` \|$", text(README), re.MULTILINE)
 
     tool_call, reasoning = re.search(r"tool-call-parser (\S+)", flags), re.search(r"reasoning-parser (\S+)", flags)
     assert Parsers(tool_call and tool_call[1], reasoning and reasoning[1]) == parsers_of(model, [])
 
 
-def test_the_flags_of_qwen3_are_those_that_the_tests_serve_it_with() -> None:
+def test_the_flags_of_qwen3_equal_those_of_the_test_server() -> None:
     assert f"| Qwen3 | `{' '.join(TINY_MODELS['tiny-qwen3'].parser_flags)}` |" in text(README)
 
 
-def test_the_vocabulary_goes_where_the_document_puts_it(tmp_path: Path) -> None:
+def test_the_documented_command_puts_the_vocabulary_where_it_is_read(tmp_path: Path) -> None:
     for name in CHECKSUMS:
         (tmp_path / name).write_text(name)
 
@@ -187,7 +187,7 @@ def test_the_vocabulary_goes_where_the_document_puts_it(tmp_path: Path) -> None:
     assert set(re.findall(r"^\| `(.*)` \| `(\w{64})` \|$", text(OFFLINE), re.MULTILINE)) == set(CHECKSUMS.items())
 
 
-def test_the_last_call_and_all_failures_are_found_in_the_order_of_time(tmp_path: Path) -> None:
+def test_the_last_call_and_all_failures_are_found_in_chronological_order(tmp_path: Path) -> None:
     """The sessions' folders come in no order of time, and a session that goes on writes to an old one."""
     logged = {
         "a": ('{"ts": "T12:00", "event": "llm:response", "status": "ok"}',),
@@ -212,7 +212,7 @@ def test_the_last_call_and_all_failures_are_found_in_the_order_of_time(tmp_path:
     assert failures == [logged["c"][0], *logged["b"][1:]]
 
 
-async def test_the_log_lines_that_are_shown_are_those_that_are_written(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_documented_log_lines_are_those_that_are_written(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="amplifier_module_provider_vllm")
     (shown,) = blocks("text", REFERENCE)
 

@@ -30,11 +30,11 @@ def system(content: Any) -> Message:
     return Message(role="system", content=content)
 
 
-def test_a_request_for_nothing_special() -> None:
+def test_a_minimal_request() -> None:
     assert encode_messages(HELLO) == BARE
 
 
-def test_everything_that_can_be_asked_for() -> None:
+def test_a_request_with_every_setting() -> None:
     overrides: dict[str, Any] = {
         "temperature": 0.0,
         "top_p": 0.9,
@@ -108,14 +108,14 @@ def test_a_request_with_nothing_to_answer_is_refused(messages: list[Message]) ->
     ],
     ids=str,
 )
-def test_which_tool_to_call(choice: str | dict[str, Any], sent: str | dict[str, Any]) -> None:
+def test_a_tool_choice_is_converted(choice: str | dict[str, Any], sent: str | dict[str, Any]) -> None:
     params = encode_messages(request={"tools": [WEATHER], "tool_choice": choice})
 
     assert params == BARE | {"tools": [SENT_WEATHER], "tool_choice": sent}
 
 
 @pytest.mark.parametrize("choice", ["none", {"type": "none"}], ids=str)
-def test_a_model_that_must_not_call_is_offered_nothing(choice: str | dict[str, Any]) -> None:
+def test_tool_choice_none_sends_no_tools(choice: str | dict[str, Any]) -> None:
     """vLLM ignores "none" on both paths: the call comes back, as a call or as its markup."""
     assert encode_messages(request={"tools": [WEATHER], "tool_choice": choice}) == BARE
 
@@ -156,13 +156,13 @@ def test_a_tool_without_a_description_has_none() -> None:
     ],
     ids=["text", "any JSON", "a schema with a title", "a schema", "OpenAI's shape"],
 )
-def test_the_format_of_the_reply(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
+def test_a_response_format_is_converted(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
     params = encode_messages(request={"response_format": asked})
 
     assert params == (BARE if sent is None else BARE | {"text": {"format": sent}})
 
 
-def test_what_gpt_oss_cannot_do_is_said() -> None:
+def test_a_setting_that_gpt_oss_does_not_support_is_a_degradation() -> None:
     ask = ask_of(overrides={"reasoning_effort": "max"}, harmony=True)
 
     assert encode(ask) == BARE | {"reasoning": {"effort": "high"}}
@@ -171,7 +171,7 @@ def test_what_gpt_oss_cannot_do_is_said() -> None:
     ]
 
 
-def test_the_same_request_is_the_same_bytes_and_the_callers_stays_as_it_is() -> None:
+def test_encoding_is_deterministic_and_does_not_modify_the_request() -> None:
     tool = WEATHER.model_copy(deep=True)
     messages = [system("Be brief."), HELLO, system("todo")]
 

@@ -22,7 +22,7 @@ from tests.support.routes import routed_client
         ("plain", "plain"),
     ],
 )
-async def test_an_error_in_another_shape_is_still_told(body: object, said: str) -> None:
+async def test_an_error_body_of_another_shape_gives_its_message(body: object, said: str) -> None:
     error = await failure(httpx.Response(503, json=body))
 
     assert (type(error), error.retryable, error.status_code) == (ProviderUnavailableError, True, 503)
@@ -30,7 +30,7 @@ async def test_an_error_in_another_shape_is_still_told(body: object, said: str) 
 
 
 @pytest.mark.parametrize(("text", "said"), [("out of order", "out of order"), ("", "status 503 without a body")])
-async def test_an_error_that_is_no_json_is_still_told(text: str, said: str) -> None:
+async def test_an_error_body_that_is_not_json_gives_its_message(text: str, said: str) -> None:
     error = await failure(httpx.Response(503, text=text))
 
     assert str(error) == said
@@ -58,7 +58,7 @@ async def test_a_web_page_is_never_the_message(status: int, page: str, expected:
     assert len(str(error)) < 200
 
 
-async def test_a_page_of_titles_that_never_end_is_read_at_once() -> None:
+async def test_a_page_of_unclosed_titles_is_parsed_in_linear_time() -> None:
     began = time.process_time()
 
     await failure(httpx.Response(503, html="<title>" * 14_000))
@@ -86,7 +86,7 @@ async def test_a_page_of_titles_that_never_end_is_read_at_once() -> None:
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )  # fmt: skip
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-async def test_a_server_may_say_when_to_come_back(
+async def test_retry_after_is_read(
     status: int, headers: dict[str, str], retry_after: float | None, retryable: bool
 ) -> None:
     error = await failure(httpx.Response(status, json=error_body("busy"), headers=headers))
@@ -94,7 +94,7 @@ async def test_a_server_may_say_when_to_come_back(
     assert (error.retry_after, error.retryable) == (retry_after, retryable)
 
 
-async def test_a_key_that_a_gateway_repeats_does_not_reach_the_message() -> None:
+async def test_a_key_echoed_by_a_gateway_is_removed_from_the_message() -> None:
     router = respx.MockRouter()
     router.get(f"{URL}/models").respond(401, json=error_body("Incorrect API key provided: sk-very-secret."))
 
@@ -104,7 +104,7 @@ async def test_a_key_that_a_gateway_repeats_does_not_reach_the_message() -> None
     assert str(raised.value).startswith("Incorrect API key provided: [REDACTED].")
 
 
-async def test_control_characters_and_floods_do_not_reach_the_terminal() -> None:
+async def test_control_characters_are_removed_and_long_messages_truncated() -> None:
     error = await failure(httpx.Response(400, json=error_body("\x1b[31mred\x1b[0m\x00\x9b " + "x" * 5000)))
 
     assert str(error).startswith("[31mred[0m x")

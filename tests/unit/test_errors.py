@@ -85,7 +85,7 @@ def facts(error: LLMError) -> tuple[type[LLMError], bool, int | None]:
     ],
     ids=lambda value: value if isinstance(value, str) and value in {case for _, case in ERRORS} else "",
 )  # fmt: skip
-async def test_what_vllm_answers(group: str, case: str, expected: type[LLMError], said: str) -> None:
+async def test_a_recorded_vllm_error_is_classified(group: str, case: str, expected: type[LLMError], said: str) -> None:
     recording = load_recording(group, case)
 
     error = await failure(http_response(recording))
@@ -97,7 +97,7 @@ async def test_what_vllm_answers(group: str, case: str, expected: type[LLMError]
 
 
 @pytest.mark.parametrize(("group", "case"), ERRORS)
-async def test_every_recorded_refusal_is_one_readable_sentence_or_list(group: str, case: str) -> None:
+async def test_every_recorded_refusal_has_a_readable_message(group: str, case: str) -> None:
     recording = load_recording(group, case)
 
     error = await failure(http_response(recording))
@@ -136,7 +136,9 @@ async def test_every_recorded_refusal_is_one_readable_sentence_or_list(group: st
         (529, "overloaded", ProviderUnavailableError),
     ],
 )
-async def test_what_other_versions_and_gateways_answer(status: int, message: str, expected: type[LLMError]) -> None:
+async def test_errors_of_other_versions_and_gateways_are_classified(
+    status: int, message: str, expected: type[LLMError]
+) -> None:
     error = await failure(httpx.Response(status, json=error_body(message)))
 
     assert facts(error) == (expected, expected in RETRYABLE, status)
@@ -154,14 +156,14 @@ async def test_what_other_versions_and_gateways_answer(status: int, message: str
     ],
     ids=["refused", "reset", "connect timeout", "read timeout", "broken"],
 )  # fmt: skip
-async def test_a_server_that_cannot_be_reached(raised: Exception, expected: type[LLMError], said: str) -> None:
+async def test_an_unreachable_server_is_classified(raised: Exception, expected: type[LLMError], said: str) -> None:
     error = await failure(raised)
 
     assert facts(error) == (expected, True, None)
     assert said in str(error)
 
 
-async def test_what_failed_at_each_address_is_told_and_not_what_the_caller_was_about() -> None:
+async def test_the_error_of_every_address_is_reported_without_the_callers_context() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://localhost:{free.getsockname()[1]}"
     provider = VLLMProvider(url)
@@ -175,18 +177,18 @@ async def test_what_failed_at_each_address_is_told_and_not_what_the_caller_was_a
     assert "(ConnectionRefusedError: " in str(raised.value)
 
 
-def test_the_first_cause_of_a_group_is_that_of_its_last_error() -> None:
+def test_the_root_cause_of_an_exception_group_is_that_of_its_last_error() -> None:
     group = ExceptionGroup("attempts", [ConnectionRefusedError("at ::1"), ConnectionRefusedError("at 127.0.0.1")])
 
     assert root_cause(OSError(group)) == "ConnectionRefusedError: at 127.0.0.1"
 
 
-def test_a_programming_error_passes_as_itself() -> None:
+def test_a_programming_error_is_not_converted() -> None:
     with pytest.raises(KeyError), failures_as_llm_errors("tiny", URL):
         raise KeyError("a bug")
 
 
-def test_a_timeout_of_our_own_is_a_timeout() -> None:
+def test_our_own_timeout_becomes_a_timeout_error() -> None:
     error = to_llm_error(TimeoutError(), "tiny", URL)
 
     assert facts(error) == (LLMTimeoutError, True, None)
@@ -208,7 +210,7 @@ def test_a_timeout_of_our_own_is_a_timeout() -> None:
     ],
     ids=["cut", "error event", "error event about the context", "failed", "failed silently"],
 )
-def test_a_reply_that_ended_badly(error: LLMError, expected: type[LLMError], said: str) -> None:
+def test_a_failed_reply_is_classified(error: LLMError, expected: type[LLMError], said: str) -> None:
     assert facts(error) == (expected, expected in RETRYABLE, None)
     assert (error.provider, error.model, str(error)) == ("vllm", "tiny", said)
 
@@ -228,7 +230,7 @@ def test_an_empty_reply_is_an_error(reason: str | None, said: str, retryable: bo
     assert (error.provider, error.model, str(error)) == ("vllm", "tiny", said)
 
 
-async def test_an_unknown_model_comes_with_the_models_that_there_are() -> None:
+async def test_the_error_for_an_unknown_model_lists_the_served_models() -> None:
     refusal = await failure(http_response(load_recording(QWEN, "unknown_model")))
     assert isinstance(refusal, NotFoundError)
 

@@ -76,7 +76,7 @@ def ended(**response: Any) -> TerminalEvent:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("named", [True, False], ids=["named by the event line", "named by its data"])
-def test_every_event_that_is_read(name: str, fields: dict[str, Any], expected: Event | None, named: bool) -> None:
+def test_every_known_event_is_decoded(name: str, fields: dict[str, Any], expected: Event | None, named: bool) -> None:
     data = wire(type=name, **fields)
 
     event = decode_event(Frame(name.encode() if named else b"", data))
@@ -84,7 +84,7 @@ def test_every_event_that_is_read(name: str, fields: dict[str, Any], expected: E
     assert event == expected
 
 
-def test_the_error_of_a_chat_endpoint_needs_no_name() -> None:
+def test_an_error_of_the_chat_endpoint_needs_no_event_name() -> None:
     event = decode_event(Frame(b"", wire(error={"message": "EngineCore encountered an issue.", "code": 500})))
 
     assert event == ErrorEvent(WireError("EngineCore encountered an issue.", 500))
@@ -108,7 +108,7 @@ def test_data_without_a_name_is_skipped(data: bytes) -> None:
         (b"", b"5"),
     ],
 )
-def test_data_that_is_no_such_event_is_a_decode_error_at_the_door(name: bytes, data: bytes) -> None:
+def test_invalid_event_data_is_a_decode_error(name: bytes, data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_event(Frame(name, data))
 
@@ -186,7 +186,7 @@ def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: lis
         ("completed", {}, Status.COMPLETED),
     ],
 )  # fmt: skip
-def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status) -> None:
+def test_the_end_of_a_reply_is_decoded(event: str, response: dict[str, Any], status: Status) -> None:
     end = decode_event(Frame(f"response.{event}".encode(), wire(type=f"response.{event}", response=response)))
 
     assert isinstance(end, TerminalEvent)
@@ -214,10 +214,8 @@ def test_how_a_reply_ended(event: str, response: dict[str, Any], status: Status)
     ],
     ids=["all", "no details", "null details", "null output", "empty", "null"],
 )  # fmt: skip
-def test_usage_is_what_the_server_said_and_nothing_where_it_said_nothing(
-    usage: dict[str, Any] | None, expected: TokenUsage | None
-) -> None:
-    assert to_turn(ended(usage=usage).response, b"").usage == expected
+def test_usage_is_read_and_missing_usage_is_none(usage: dict[str, Any] | None, expected: TokenUsage | None) -> None:
+    assert to_turn(ended(usage=usage).response, ()).usage == expected
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_usage_is_what_the_server_said_and_nothing_where_it_said_nothing(
         (WireError(), "no reason given"),
     ],
 )
-def test_an_error_in_words(error: WireError | str | None, said: str | None) -> None:
+def test_an_error_object_becomes_text(error: WireError | str | None, said: str | None) -> None:
     assert error_text(error) == said
 
 
@@ -257,12 +255,12 @@ def test_a_whole_reply_is_one_event(group: str) -> None:
     assert [item.type for item in event.output] == ["reasoning", "message"]
 
 
-def test_a_part_may_say_only_its_text() -> None:
+def test_a_part_may_have_only_its_text() -> None:
     assert to_items(WireItem(content=[WirePart(text="Hi")])) == [("content.0", Text("Hi"))]
 
 
 @pytest.mark.parametrize(("group", "case"), streams_of(*MODELS, pattern="*_stream"))
-def test_every_recorded_event_says_the_same_without_its_event_line(group: str, case: str) -> None:
+def test_every_recorded_event_decodes_the_same_without_its_event_line(group: str, case: str) -> None:
     frames = to_frames([load_recording(group, case).body])
 
     unnamed = [decode_event(Frame(b"", frame.data)) for frame in frames]

@@ -19,12 +19,12 @@ from amplifier_module_provider_vllm._limits import ModelCard, model_names
     ],
     ids=["its name", "capitals", "an underscore", "its root", "its parent", "another's root", "another model"],
 )
-def test_a_family_is_known_by_name_or_by_what_was_loaded(model: str, cards: list[ModelCard], family: Family) -> None:
+def test_a_family_is_recognised_by_model_name_or_root(model: str, cards: list[ModelCard], family: Family) -> None:
     assert family_of(*model_names(model, cards)) is family
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_every_effort_becomes_one_that_the_family_takes(family: Family) -> None:
+def test_every_effort_becomes_a_supported_one(family: Family) -> None:
     sent = {family.effort(asked) for asked in ("none", "minimal", "low", "medium", "high", "xhigh", "max")}
 
     assert family.efforts is None or sent <= set(family.efforts)

@@ -107,7 +107,7 @@ def test_a_reply_is_the_same_streamed_and_whole(group: str, case: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
-def test_the_stream_shows_the_items_of_the_turn_in_their_places(group: str, case: str) -> None:
+def test_the_stream_updates_match_the_items_of_the_turn(group: str, case: str) -> None:
     round_ = fold_events(events_of(load_recording(group, case)))
 
     assert round_.turn is not None
@@ -115,7 +115,7 @@ def test_the_stream_shows_the_items_of_the_turn_in_their_places(group: str, case
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
-def test_a_whole_reply_is_shown_as_its_stream_would_be(group: str, case: str) -> None:
+def test_an_unstreamed_reply_gives_the_updates_of_its_stream(group: str, case: str) -> None:
     *_, end = events_of(load_recording(group, case))
 
     round_ = fold_events([end])
@@ -124,7 +124,7 @@ def test_a_whole_reply_is_shown_as_its_stream_would_be(group: str, case: str) ->
     assert round_.updates == shown(round_.turn.items)
 
 
-def test_white_space_between_reasoning_and_call_is_no_block() -> None:
+def test_whitespace_between_reasoning_and_call_is_not_a_block() -> None:
     recording = load_recording("tiny-qwen3", "r2_tool_stream")
 
     round_ = fold_events(events_of(recording))
@@ -135,13 +135,13 @@ def test_white_space_between_reasoning_and_call_is_no_block() -> None:
     assert [update.index for update in round_.updates if isinstance(update, BlockStart)] == [0, 1]
 
 
-def test_a_reply_that_a_server_cut_off_says_so() -> None:
+def test_a_truncated_reply_is_incomplete() -> None:
     turn = turn_of(load_recording("tiny-qwen3", "r5_long_cut_stream"))
 
     assert (turn.status, turn.incomplete_reason) == (Status.INCOMPLETE, "max_output_tokens")
 
 
-def test_an_item_that_only_the_terminal_event_tells_is_shown_last() -> None:
+def test_an_item_that_only_the_terminal_event_contains_comes_last() -> None:
     round_ = fold_events([TextDelta("Hi", 0), ItemDone(message("Hi"), 0), ended(message("Hi"), call("get_time"))])
 
     assert round_.turn is not None
@@ -149,7 +149,7 @@ def test_an_item_that_only_the_terminal_event_tells_is_shown_last() -> None:
     assert with_deltas_joined(round_.updates) == shown(round_.turn.items)
 
 
-def test_a_call_without_events_leaves_a_gap_that_its_neighbours_survive() -> None:
+def test_a_call_without_events_does_not_shift_its_neighbours() -> None:
     """gpt-oss calling without arguments sends no event for it (vLLM 0.32)."""
     streamed: list[Event] = [ReasoningDelta("Hm", 0), ItemDone(reasoning("Hm", "rs_1"), 0)]
     after: list[Event] = [ItemAdded(call("b", "", "fc_2"), 2), ItemDone(call("b", '{"x": 1}', "fc_2"), 2)]
@@ -170,7 +170,7 @@ def test_a_call_without_events_leaves_a_gap_that_its_neighbours_survive() -> Non
     ],
     ids=["ids that differ", "no ids and no white space", "calls only", "empty ids", "nothing"],
 )
-def test_the_terminal_event_tells_no_item_twice(output: list[WireItem]) -> None:
+def test_the_terminal_event_adds_no_duplicate_items(output: list[WireItem]) -> None:
     streamed: list[Event] = [
         ReasoningDelta("Hm", 0),
         ItemDone(reasoning("Hm", "rs_1"), 0),
@@ -187,7 +187,7 @@ def test_the_terminal_event_tells_no_item_twice(output: list[WireItem]) -> None:
     assert folded_items == (Reasoning("Hm"), FunctionCall("call_a", "a", "{}"), FunctionCall("call_b", "b", "{}"))
 
 
-def test_the_terminal_copy_of_a_call_is_the_call() -> None:
+def test_the_terminal_copy_of_a_call_wins() -> None:
     added, done = ItemAdded(call("a", "", "fc_1"), 0), ItemDone(call("a", "{", "fc_1"), 0)
 
     assert items([added, done, ended(call("a", '{"x": 1}', "fc_1"))]) == (FunctionCall("call_a", "a", '{"x": 1}'),)
@@ -199,7 +199,7 @@ def test_reasoning_and_text_under_one_index_do_not_mix() -> None:
     assert [(u.index, u.text) for u in updates if isinstance(u, BlockDelta)] == [(0, "Hm"), (1, "Hi"), (0, "!")]
 
 
-def test_reasoning_that_is_done_before_its_deltas_is_shown_once() -> None:
+def test_reasoning_completed_before_its_deltas_is_shown_once() -> None:
     """Gateways that speak OpenResponses send the item's end first."""
     deltas: list[Event] = [ReasoningDelta("Hm,", 0), ReasoningDelta(" so", 0), TextDelta("Hi", 1)]
     events = [ItemDone(reasoning("Hm, so"), 0), *deltas]
@@ -230,13 +230,13 @@ def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
     ],
     ids=["delta", "new block", "item added", "item done", "error", "second end"],
 )  # fmt: skip
-def test_nothing_after_the_terminal_event_changes_the_round(late: Event) -> None:
+def test_events_after_the_terminal_event_are_ignored(late: Event) -> None:
     events: list[Event] = [TextDelta("Hi", 0), ended(message("Hi"), id="resp_1")]
 
     assert fold_events([*events, late]) == fold_events(events)
 
 
-def test_refusals_and_summaries_are_blocks_of_their_own() -> None:
+def test_refusals_and_summaries_are_separate_blocks() -> None:
     summary = WireItem("reasoning", summary=[WirePart("summary_text", "So"), WirePart("summary_text", "and so")])
     refusal = WireItem(content=[WirePart("refusal", refusal="I will not.")])
     streamed: list[Event] = [SummaryDelta("So", 0, 0), SummaryDelta("and so", 0, 1), RefusalDelta("I will not.", 1)]
@@ -262,7 +262,7 @@ def test_an_error_event_ends_the_round_without_a_turn(event: Event, said: str) -
     assert (round_.turn, round_.error) == (None, said)
 
 
-def test_a_stream_that_just_stops_has_no_turn() -> None:
+def test_a_stream_without_a_terminal_event_has_no_turn() -> None:
     *events, _end = events_of(load_recording("tiny-qwen3", "r1_answer_stream"))
 
     round_ = fold_events(events)

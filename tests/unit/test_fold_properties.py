@@ -136,7 +136,7 @@ def assert_contract(round_: FoldResult) -> None:
 
 
 @given(told_items, st.booleans(), st.booleans())
-def test_what_a_server_tells_is_what_the_turn_holds(told: list[Told], silent: bool, same_ids: bool) -> None:
+def test_the_turn_contains_the_streamed_items(told: list[Told], silent: bool, same_ids: bool) -> None:
     round_ = fold_events(stream(told, silent=silent, same_ids=same_ids))
 
     kept = tuple(one.item for one in told if isinstance(one.item, FunctionCall) or one.item.text.strip())
@@ -154,7 +154,7 @@ def test_no_delta_is_lost_or_reordered(told: list[Told], silent: bool, same_ids:
 
 
 @given(told_items, st.integers(min_value=0))
-def test_a_stream_that_is_cut_has_shown_the_beginning_of_what_the_whole_shows(told: list[Told], place: int) -> None:
+def test_the_updates_of_a_truncated_stream_are_a_prefix(told: list[Told], place: int) -> None:
     events = list(stream(told, silent=False, same_ids=True))
 
     cut = fold_events(events[: place % len(events)])
@@ -190,7 +190,7 @@ def characters(updates: list[Update]) -> list[Update | tuple[int, str]]:
 
 
 @given(st.lists(made_events, max_size=25), st.one_of(st.none(), ends), st.lists(st.integers(0, 25), max_size=4))
-def test_the_events_of_a_read_show_what_they_show_one_by_one(
+def test_merged_updates_of_a_read_equal_the_single_updates(
     events: list[Event], end: Event | None, cuts: list[int]
 ) -> None:
     events = [*events, *([] if end is None else [end])]

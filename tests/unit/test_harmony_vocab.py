@@ -84,7 +84,7 @@ def greeting(vocabulary: Vocabulary) -> list[int] | None:
     return None if encoding is None else encoding.encode("Hello")
 
 
-def test_files_that_were_fetched_are_whole_and_are_loaded(tmp_path: Path, host: Host) -> None:
+def test_downloaded_files_are_complete_and_loaded(tmp_path: Path, host: Host) -> None:
     vocabulary = Vocabulary(tmp_path / "cache" / "vocab", host.url)
 
     before = greeting(vocabulary)
@@ -94,7 +94,7 @@ def test_files_that_were_fetched_are_whole_and_are_loaded(tmp_path: Path, host: 
     assert names(tmp_path / "cache" / "vocab") == sorted(CHECKSUMS)
 
 
-def test_files_put_there_by_hand_are_found(tmp_path: Path) -> None:
+def test_manually_installed_files_are_found(tmp_path: Path) -> None:
     for name in CHECKSUMS:
         (tmp_path / name).write_bytes((vocabulary_folder() / name).read_bytes())
 
@@ -107,14 +107,14 @@ def test_the_folder_that_the_environment_names_comes_first(tmp_path: Path, monke
     assert greeting(Vocabulary(tmp_path / "empty", NOWHERE)) == GREETING
 
 
-def test_a_named_folder_without_the_files_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_folder_without_the_files_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(tmp_path))
 
     assert greeting(Vocabulary(vocabulary_folder(), NOWHERE)) == GREETING
 
 
 @pytest.mark.parametrize("named", [None, "/somewhere/else"], ids=["unset", "set"])
-def test_the_environment_is_left_as_it_was(named: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_not_modified(named: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if named is not None:
         monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", named)
     before = dict(os.environ)
@@ -124,7 +124,7 @@ def test_the_environment_is_left_as_it_was(named: str | None, monkeypatch: pytes
     assert dict(os.environ) == before
 
 
-def test_damaged_files_are_not_loaded_and_are_fetched_again(tmp_path: Path, host: Host) -> None:
+def test_damaged_files_are_downloaded_again(tmp_path: Path, host: Host) -> None:
     for name in CHECKSUMS:
         (tmp_path / name).write_bytes((vocabulary_folder() / name).read_bytes()[:-1])
     vocabulary = Vocabulary(tmp_path, host.url)
@@ -135,7 +135,7 @@ def test_damaged_files_are_not_loaded_and_are_fetched_again(tmp_path: Path, host
     assert (before, greeting(vocabulary)) == (None, GREETING)
 
 
-def test_a_download_with_the_wrong_checksum_is_thrown_away(tmp_path: Path) -> None:
+def test_a_download_with_a_wrong_checksum_is_discarded(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     for name in CHECKSUMS:
         (tmp_path / "served" / name).write_text("a page of some proxy")
@@ -146,7 +146,7 @@ def test_a_download_with_the_wrong_checksum_is_thrown_away(tmp_path: Path) -> No
     assert names(tmp_path / "vocab") == []
 
 
-def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, host: Host) -> None:
+def test_a_file_gets_its_final_name_when_it_is_complete(tmp_path: Path, host: Host) -> None:
     host.release.clear()
     fetching = threading.Thread(target=Vocabulary(tmp_path, host.url).fetch)
 
@@ -161,7 +161,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, host: Host) -
     assert names(tmp_path) == sorted(CHECKSUMS)
 
 
-def test_many_processes_fetch_once(tmp_path: Path, host: Host) -> None:
+def test_concurrent_processes_download_once(tmp_path: Path, host: Host) -> None:
     """They set out together, and the first files come only a while later."""
     code = (
         "import sys; from pathlib import Path;"
@@ -188,9 +188,7 @@ def test_many_processes_fetch_once(tmp_path: Path, host: Host) -> None:
 
 
 @pytest.mark.parametrize(("age", "fetched"), [(0, False), (3600, True)], ids=["at work", "killed"])
-def test_the_lock_of_a_process_is_respected_while_it_can_be_at_work(
-    tmp_path: Path, host: Host, age: float, fetched: bool
-) -> None:
+def test_a_lock_is_respected_until_it_expires(tmp_path: Path, host: Host, age: float, fetched: bool) -> None:
     lock = tmp_path / ".fetching"
     lock.touch()
     os.utime(lock, (time.time() - age, time.time() - age))
@@ -201,7 +199,7 @@ def test_the_lock_of_a_process_is_respected_while_it_can_be_at_work(
     assert lock.exists() is not fetched
 
 
-async def test_nobody_waits_for_a_download(
+async def test_a_reply_does_not_wait_for_a_download(
     tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -224,7 +222,7 @@ async def test_nobody_waits_for_a_download(
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
 
 
-async def test_without_a_network_there_is_one_warning_and_no_failure(
+async def test_without_a_network_there_is_one_warning_and_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -240,8 +238,8 @@ async def test_without_a_network_there_is_one_warning_and_no_failure(
     assert "TIKTOKEN_ENCODINGS_BASE" in warnings[0]
 
 
-def test_a_host_that_falls_silent_is_given_up(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary_module, "READ_TIMEOUT", 0.1)
+def test_a_stalled_host_times_out(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary_module, "PATIENCE", 0.1)
     host.release.clear()
 
     with pytest.raises(TimeoutError):
@@ -250,8 +248,8 @@ def test_a_host_that_falls_silent_is_given_up(tmp_path: Path, host: Host, monkey
     assert names(tmp_path) == []
 
 
-def test_a_host_that_trickles_is_given_up(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary_module, "FETCH_TIMEOUT", 0.0)
+def test_a_slow_host_times_out(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary_module, "LONGEST_FETCH", 0.0)
 
     with pytest.raises(TimeoutError, match="took longer"):
         Vocabulary(tmp_path, host.url).fetch()
@@ -259,7 +257,7 @@ def test_a_host_that_trickles_is_given_up(tmp_path: Path, host: Host, monkeypatc
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_read_only_folder_is_not_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     (tmp_path / "file").touch()
     vocabulary = Vocabulary(tmp_path / "file" / "vocab", NOWHERE)

@@ -129,7 +129,7 @@ def test_a_message_becomes_items(messages: list[Message], expected: list[dict[st
 
 
 @pytest.mark.parametrize("name_key", ["tool", "name"], ids=["as loops store it", "by name"])
-def test_a_call_that_a_loop_stores_beside_the_content_is_sent_once(name_key: str) -> None:
+def test_a_call_stored_in_content_and_tool_calls_is_sent_once(name_key: str) -> None:
     stored = [
         {"id": "call_1", name_key: "get_weather", "arguments": {"city": "Paris"}},
         {"id": "call_2", name_key: "get_time", "arguments": {}},
@@ -142,7 +142,7 @@ def test_a_call_that_a_loop_stores_beside_the_content_is_sent_once(name_key: str
 
 
 @pytest.mark.parametrize("stored", [None, []])
-def test_a_loop_may_store_that_there_are_no_calls(stored: object) -> None:
+def test_tool_calls_may_be_stored_as_none_or_empty(stored: object) -> None:
     assert items(HELLO, assistant(TextBlock(text="Hi"), tool_calls=stored)) == [user_item("Hello"), said("Hi", 1)]
 
 
@@ -153,7 +153,7 @@ def test_a_loop_may_store_that_there_are_no_calls(stored: object) -> None:
         ("developer", "<context_file>\nBe brief.\n</context_file>"),
     ],
 )
-def test_a_late_instruction_is_attached_to_what_it_follows(role: Any, reminder: str) -> None:
+def test_a_late_instruction_is_attached_to_the_previous_item(role: Any, reminder: str) -> None:
     late = Message(role=role, content=[TextBlock(text="Be brief.")])
 
     after_user, after_result = items(HELLO, late), items(HELLO, assistant(CALL), tool("sunny"), late)
@@ -170,11 +170,11 @@ def test_a_reminder_that_is_already_marked_is_not_marked_again() -> None:
     assert items(HELLO, Message(role="system", content=marked)) == [user_item(f"Hello\n\n{marked}")]
 
 
-def test_an_empty_reminder_is_nothing() -> None:
+def test_an_empty_reminder_is_not_sent() -> None:
     assert items(HELLO, Message(role="system", content=" \n")) == [user_item("Hello")]
 
 
-def test_a_reminder_after_images_is_a_part_of_its_own() -> None:
+def test_a_reminder_after_images_is_a_separate_part() -> None:
     pictured = Message(role="user", content=[URL_IMAGE])
 
     (sent,) = items(pictured, Message(role="system", content="Be brief."))
@@ -215,7 +215,7 @@ def test_an_image_without_a_source_is_named() -> None:
 
 
 @pytest.mark.parametrize("how", [{"harmony": True}, {"config": {"vision": False}}], ids=["gpt-oss", "as configured"])
-def test_a_model_that_cannot_see_is_told_that_there_was_an_image(how: dict[str, Any]) -> None:
+def test_a_model_without_vision_gets_a_note_instead_of_an_image(how: dict[str, Any]) -> None:
     pictured = Message(role="user", content=[TextBlock(text="See:"), URL_IMAGE])
 
     ask = ask_of(pictured, assistant(CALL), tool([URL_IMAGE]), **how)
@@ -237,7 +237,7 @@ def test_a_model_that_cannot_see_is_told_that_there_was_an_image(how: dict[str, 
     ],
     ids=["a pair", "a lone high one", "a lone low one", "none"],
 )
-def test_surrogates_that_a_server_refuses_are_paired_or_replaced(text: str, sent: str) -> None:
+def test_lone_surrogates_are_paired_or_replaced(text: str, sent: str) -> None:
     call = ToolCallBlock(id="call_1", name="f", input={"x": text})
     messages = [
         Message(role="user", content=text),

@@ -56,8 +56,8 @@ def characters(events: Sequence[Event]) -> list[object]:
     ],
     ids=["nothing", "one part", "two items", "an item that ends between", "other places", "other kinds"],
 )
-def test_deltas_of_one_part_that_follow_each_other_become_one(events: list[Event], expected: list[Event]) -> None:
-    assert list(join_deltas(events)) == expected
+def test_adjacent_deltas_of_one_part_are_joined(events: list[Event], expected: list[Event]) -> None:
+    assert list(joined(events)) == expected
 
 
 @given(events_of_a_read)
@@ -66,7 +66,7 @@ def test_nothing_is_lost_or_reordered(events: list[Event]) -> None:
 
 
 @given(events_of_a_read)
-def test_no_two_deltas_of_a_part_are_left_side_by_side(events: list[Event]) -> None:
-    neighbours = pairwise(join_deltas(events))
+def test_no_adjacent_deltas_of_one_part_remain(events: list[Event]) -> None:
+    neighbours = pairwise(joined(events))
 
     assert not any(isinstance(a, Delta) and isinstance(b, Delta) and b.continues(a) for a, b in neighbours)

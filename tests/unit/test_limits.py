@@ -27,7 +27,7 @@ URL = "http://vllm.test/v1"
 
 
 @pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss"])
-def test_the_card_of_a_real_server(group: str) -> None:
+def test_the_model_card_of_a_real_server_is_read(group: str) -> None:
     cards = read_cards(load_recording(group, "get_v1_models").body)
 
     (card,) = cards
@@ -72,7 +72,7 @@ def test_a_body_that_lists_no_models_is_a_decode_error(body: bytes) -> None:
         "an output above half the window", "a window without cards", "an output without cards", "a window of one",
     ],
 )  # fmt: skip
-def test_the_limits_to_plan_with(
+def test_the_limits_come_from_config_and_card(
     model: str | None, cards: list[ModelCard], config: dict[str, Any], expected: Limits
 ) -> None:
     assert limits_of(model, cards, read_config(config, {})) == expected
@@ -92,7 +92,7 @@ def test_the_limits_to_plan_with(
     ],
     ids=["Qwen", "gpt-oss", "output above the window", "chat", "engine", "old", "no number", "nothing"],
 )
-def test_a_refusal_that_names_the_window(said: str, window: int | None) -> None:
+def test_the_window_is_read_from_a_refusal(said: str, window: int | None) -> None:
     assert window_in_refusal(said) == window
 
 
@@ -107,7 +107,7 @@ def test_a_refusal_that_names_the_window(said: str, window: int | None) -> None:
     ],
     ids=["the one asked for", "the only one", "the only base model", "the only LoRA", "one that is listed twice"],
 )
-def test_the_model_to_ask(asked: str | None, cards: list[ModelCard], picked: str) -> None:
+def test_the_model_is_chosen(asked: str | None, cards: list[ModelCard], picked: str) -> None:
     assert pick_model(asked, cards, URL) == picked
 
 
@@ -122,7 +122,7 @@ def test_the_model_to_ask(asked: str | None, cards: list[ModelCard], picked: str
     ],
     ids=["none", "several"],
 )
-def test_a_model_that_nobody_can_guess(cards: list[ModelCard], said: str) -> None:
+def test_an_ambiguous_model_is_an_error(cards: list[ModelCard], said: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         pick_model(None, cards, URL)
 

@@ -86,9 +86,7 @@ def other_process() -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("stand_in", [STAND_IN, DEAF_STAND_IN], ids=["polite", "deaf"])
-def test_a_server_and_all_its_descendants_are_gone_when_the_block_ends(
-    stand_in: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_and_its_descendants_end_with_the_block(stand_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.rig.server.SECONDS_TO_END", 0.5)
 
     with serve_commands({LAUNCH: python(stand_in)}) as servers:
@@ -100,7 +98,7 @@ def test_a_server_and_all_its_descendants_are_gone_when_the_block_ends(
     assert Slot(LAUNCH.slot).running() is None
 
 
-def test_a_server_is_gone_when_the_block_fails() -> None:
+def test_a_server_ends_when_the_block_raises() -> None:
     pids = []
 
     def interrupted() -> None:
@@ -126,7 +124,7 @@ def test_no_server_outlives_the_process_that_started_it(ending: signal.Signals) 
     assert not runs(running.server)
 
 
-def test_a_running_server_is_shared_and_lives_as_long_as_its_last_user() -> None:
+def test_a_running_server_is_shared_until_its_last_user_ends() -> None:
     owner = other_process()
 
     with serve_commands({LAUNCH: python("raise SystemExit('a second server was started')")}) as servers:
@@ -157,7 +155,7 @@ def test_a_detached_server_outlives_its_users_until_it_is_attached_again() -> No
     assert [runs(pid) for pid in processes(found)] == [False, False]
 
 
-def test_a_server_that_serves_something_else_is_replaced() -> None:
+def test_a_server_with_another_model_is_replaced() -> None:
     with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
         slot = servers[LAUNCH].slot
         slot.detach(True)
@@ -184,7 +182,7 @@ def test_a_server_that_does_not_start_fails_with_the_end_of_its_log() -> None:
     assert not Slot(LAUNCH.slot).is_alive()
 
 
-def test_an_environment_is_not_pulled_from_under_a_running_server() -> None:
+def test_an_environment_is_not_rebuilt_under_a_running_server() -> None:
     with (
         serve_commands({LAUNCH: python(STAND_IN)}) as servers,
         pytest.raises(LiveRigError, match=f"{servers[LAUNCH].slot.name} still runs from the old"),

@@ -90,12 +90,12 @@ def running(program: str) -> Iterator[subprocess.Popen[str]]:
         pytest.param(Memory(free=9 * GIB, limit=2 * GIB, claims=[Claim(3 * GIB, 0)]), 0.0, id="over the limit"),
     ],
 )
-def test_new_servers_get_what_is_free_and_not_promised_to_running_ones(memory: Memory, expected: float) -> None:
+def test_the_room_is_free_memory_minus_the_unused_claims_of_running_servers(memory: Memory, expected: float) -> None:
     assert memory.room == expected * GIB
 
 
 @pytest.mark.parametrize(("text", "gib"), [(None, 16), ("", 16), ("6", 6), ("2.5", 2.5)])
-def test_all_servers_together_get_what_the_environment_allows(
+def test_all_servers_together_stay_within_the_configured_limit(
     text: str | None, gib: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if text is not None:
@@ -104,7 +104,7 @@ def test_all_servers_together_get_what_the_environment_allows(
     assert limit_bytes() == gib * GIB
 
 
-def test_a_limit_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_is_not_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_TEST_MEMORY", "plenty")
 
     with pytest.raises(LiveRigError, match="VLLM_TEST_MEMORY must be a number of GiB, such as 6, not 'plenty'"):
@@ -128,14 +128,14 @@ def write(folder: Path, **files: object) -> None:
         (folder / name.replace("__", ".")).write_text(f"{text}\n")
 
 
-def test_without_a_limit_the_machines_memory_is_free(tmp_path: Path) -> None:
+def test_without_a_cgroup_limit_the_memory_of_the_machine_counts(tmp_path: Path) -> None:
     root = machine(tmp_path)
     write(root / "sys/fs/cgroup", memory__max="max", memory__current=1)
 
     assert free_bytes(root) == 8000 * 1024
 
 
-def test_a_container_has_what_is_left_of_its_limit_and_what_its_files_would_give_back(tmp_path: Path) -> None:
+def test_a_container_has_the_rest_of_its_limit_plus_reclaimable_cache(tmp_path: Path) -> None:
     root = machine(tmp_path)
     write(
         root / "sys/fs/cgroup",
@@ -168,7 +168,7 @@ def test_a_cgroup_of_version_1_is_read_even_where_its_path_is_the_hosts(tmp_path
     assert free_bytes(root) == 1_070_000
 
 
-def test_more_used_than_allowed_leaves_nothing(tmp_path: Path) -> None:
+def test_usage_above_the_limit_leaves_zero(tmp_path: Path) -> None:
     root = machine(tmp_path)
     write(root / "sys/fs/cgroup", memory__max=100, memory__current=200, memory__stat="")
 
@@ -188,7 +188,7 @@ def test_of_several_memory_nodes_the_one_of_the_first_cpu_counts(tmp_path: Path,
     assert free_bytes(root) == free * 1024
 
 
-def test_this_machine_has_memory_free_and_no_more_than_it_has() -> None:
+def test_free_memory_of_this_machine_is_between_zero_and_its_total() -> None:
     name, total, unit = Path("/proc/meminfo").read_text().splitlines()[0].split()
 
     assert (name, unit) == ("MemTotal:", "kB")
@@ -196,14 +196,14 @@ def test_this_machine_has_memory_free_and_no_more_than_it_has() -> None:
 
 
 @pytest.mark.parametrize("program", [GREEDY, GREEDY_CHILD], ids=["itself", "its child"])
-def test_what_a_server_uses_is_what_it_and_its_children_hold(program: str) -> None:
+def test_the_memory_of_a_server_includes_its_children(program: str) -> None:
     with running(program) as process:
         used = used_bytes(process.pid)
 
     assert 64 * MEBIBYTE < used < 200 * MEBIBYTE
 
 
-def test_what_has_ended_uses_nothing() -> None:
+def test_an_ended_process_uses_no_memory() -> None:
     with running("print()") as process:
         pass
 
@@ -211,7 +211,7 @@ def test_what_has_ended_uses_nothing() -> None:
 
 
 @pytest.mark.usefixtures("_little_memory")
-def test_a_server_that_finds_no_memory_says_how_much_it_needs_and_what_to_do(
+def test_the_error_for_missing_memory_names_the_need_and_the_remedy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(LiveRigError) as failure, room.room_for(["tiny-qwen3", "tiny-gpt-oss"]):
@@ -228,7 +228,7 @@ def test_a_server_that_finds_no_memory_says_how_much_it_needs_and_what_to_do(
     assert f"waiting for {need:.1f} GiB of memory for tiny-qwen3 and tiny-gpt-oss … 0 s" in capsys.readouterr().err
 
 
-def test_what_no_waiting_could_help_fails_at_once(
+def test_a_need_above_the_limit_fails_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VLLM_TEST_MEMORY", "0.5")
@@ -268,7 +268,7 @@ def test_only_one_process_at_a_time_starts_servers(
     assert "waiting for 2.0 GiB of memory for tiny-qwen3 … 0 s" in capsys.readouterr().err
 
 
-def test_a_server_that_is_started_is_counted_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_started_server_is_counted_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "free_bytes", lambda: 64 * GIB)
 
     before = room.read_memory().claims

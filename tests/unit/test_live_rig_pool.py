@@ -38,7 +38,7 @@ class Machine:
             self.up.remove(launch)
 
 
-def test_servers_stay_up_until_nobody_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_run_until_no_test_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(16, monkeypatch)
 
     with Pool(machine.serve) as pool:
@@ -54,7 +54,7 @@ def test_servers_stay_up_until_nobody_needs_them(monkeypatch: pytest.MonkeyPatch
     assert model == "tiny-gpt-oss"
 
 
-def test_where_memory_is_short_servers_make_room_for_those_of_the_test_that_runs(
+def test_if_memory_is_short_idle_servers_are_stopped_for_the_current_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = Machine((QWEN.tiny.memory + GPT_OSS.tiny.memory) / GIB, monkeypatch)
@@ -70,7 +70,7 @@ def test_where_memory_is_short_servers_make_room_for_those_of_the_test_that_runs
     assert small_and_large == [QWEN, GPT_OSS]
 
 
-def test_servers_that_can_never_be_up_together_stop_none_and_fail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_that_never_fit_together_fail_at_once_and_stop_none(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(16, monkeypatch)
     monkeypatch.setenv("VLLM_TEST_MEMORY", "4")
 
@@ -83,7 +83,7 @@ def test_servers_that_can_never_be_up_together_stop_none_and_fail_at_once(monkey
     assert machine.started == [QWEN, GPT_OSS]
 
 
-def test_a_server_that_could_not_be_started_is_not_waited_for_again() -> None:
+def test_a_server_that_failed_to_start_is_not_retried() -> None:
     tries = []
 
     def failing(launches: Sequence[Launch]) -> AbstractContextManager[list[LiveServer]]:
@@ -98,7 +98,7 @@ def test_a_server_that_could_not_be_started_is_not_waited_for_again() -> None:
     assert tries == [[QWEN]]
 
 
-def test_tests_in_their_turn_have_few_servers_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sorted_tests_keep_few_servers_running(monkeypatch: pytest.MonkeyPatch) -> None:
     order = [STORING, QWEN, GPT_OSS]
     needs = [{GPT_OSS}, {QWEN}, set[Launch](), {QWEN, GPT_OSS}, {STORING}, {QWEN, STORING}]
     machine = Machine(64, monkeypatch)

@@ -58,7 +58,7 @@ def test_a_server_listens_on_the_loopback_alone_with_the_parsers_of_its_model() 
     assert "--tool-call-parser" not in Launch("tiny-gpt-oss", parsers=False).flags()
 
 
-def test_a_servers_environment_is_free_of_the_users_own_vllm_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_vllm_settings_do_not_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "meant for another server")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
 
@@ -97,9 +97,7 @@ def test_an_environment_is_built_once_for_the_same_pins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stamp", ["", "other pins"], ids=["interrupted", "pins changed"])
-def test_an_environment_that_is_not_whole_is_built_again(
-    stamp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_environment_is_built_again(stamp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / environment.STAMP).write_text(stamp)
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
@@ -124,7 +122,7 @@ def test_every_requirement_is_pinned_and_none_is_a_cuda_build() -> None:
     assert pins.keys().isdisjoint({"torchvision", "torchaudio", "torchcodec"})
 
 
-def test_a_model_folder_is_put_together_once_and_again_when_it_is_not_whole() -> None:
+def test_a_model_folder_is_built_once_and_again_if_incomplete() -> None:
     folder = ensure_model(TINY_MODELS["tiny-qwen3"], Path("no vLLM needed"))
     made = folder.stat().st_ino
     again = ensure_model(TINY_MODELS["tiny-qwen3"], Path("no vLLM needed")).stat().st_ino
@@ -156,7 +154,7 @@ def test_a_lock_is_free_shared_or_owned(tmp_path: Path) -> None:
     assert while_owned == (True, False)
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
+def test_progress_without_a_terminal_is_an_occasional_line() -> None:
     said = io.StringIO()
 
     with Progress("starting", said) as progress:
@@ -166,7 +164,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
     assert said.getvalue().splitlines() == ["starting … 0 s", "starting: done in 0.0 s"]
 
 
-def test_progress_on_a_terminal_ticks_on_one_line() -> None:
+def test_progress_on_a_terminal_updates_one_line() -> None:
     said = Terminal()
 
     with Progress("starting", said) as progress:
@@ -175,7 +173,7 @@ def test_progress_on_a_terminal_ticks_on_one_line() -> None:
     assert said.getvalue() == "\r\033[Kstarting … 0 s\r\033[Kstarting: done in 0.0 s\n"
 
 
-def test_what_is_quick_says_nothing() -> None:
+def test_a_quick_activity_prints_nothing() -> None:
     said = io.StringIO()
 
     with Progress("looking", said):
@@ -184,7 +182,7 @@ def test_what_is_quick_says_nothing() -> None:
     assert said.getvalue() == ""
 
 
-def test_the_time_is_seen_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_is_visible_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     said = Terminal()
 

@@ -54,7 +54,7 @@ def server_url() -> Iterator[str]:
         server.shutdown()
 
 
-def test_each_reply_is_kept_beside_its_request_and_nothing_else(server_url: str) -> None:
+def test_the_tap_records_each_model_request_with_its_reply(server_url: str) -> None:
     answers: list[str] = []
     streamed, whole, refused = {"model": "m", "stream": True}, {"model": "m", "stream": False}, {"stream": False}
 

@@ -32,12 +32,12 @@ def mounted(coordinator: MockCoordinator) -> dict[str, Any]:
     return providers
 
 
-def test_what_the_package_shows() -> None:
-    assert set(package.__all__) == {"CallKeywords", "VLLMProvider", "mount", "on_session_ready"}
+def test_the_public_names_of_the_package() -> None:
+    assert set(package.__all__) == {"VLLMProvider", "mount", "on_session_ready"}
     assert package.__amplifier_module_type__ == "provider"
 
 
-async def test_mounting_is_offline_and_as_vllm(coordinator: MockCoordinator) -> None:
+async def test_mounting_is_offline_and_uses_the_name_vllm(coordinator: MockCoordinator) -> None:
     cleanup = await mount(coordinator, {"base_url": CLOSED, "priority": "5"})
 
     provider = mounted(coordinator)["vllm"]
@@ -45,7 +45,7 @@ async def test_mounting_is_offline_and_as_vllm(coordinator: MockCoordinator) -> 
     assert inspect.iscoroutinefunction(cleanup)
 
 
-async def test_mounting_twice_installs_a_new_provider_and_cleans_up_any_number_of_times(
+async def test_a_second_mount_replaces_the_provider_and_cleanups_can_repeat(
     coordinator: MockCoordinator,
 ) -> None:
     first = await mount(coordinator, {"base_url": CLOSED})
@@ -68,7 +68,7 @@ async def test_mounting_twice_installs_a_new_provider_and_cleans_up_any_number_o
     ],
     ids=["nothing", "empty variable", "variable", "empty key", "key"],
 )
-async def test_which_server_is_asked(
+async def test_the_url_comes_from_the_config_then_the_environment_then_the_default(
     config: dict[str, Any] | None,
     variable: str | None,
     url: str,
@@ -84,12 +84,12 @@ async def test_which_server_is_asked(
 
 
 @pytest.mark.parametrize("given", [{}, {"api_key": "key"}, {"api_key": "", "config": {}}, {"base_url": ""}], ids=str)
-def test_a_provider_without_a_server_says_what_to_set(given: dict[str, Any]) -> None:
+def test_the_error_for_a_missing_url_names_the_setting(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"set the config key `base_url` \(or VLLM_BASE_URL\)"):
         VLLMProvider(**given)
 
 
-def test_a_provider_made_by_hand_asks_the_server_of_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_made_without_mount_reads_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BASE_URL", "http://there:9000")
 
     assert VLLMProvider().url == "http://there:9000/v1"
@@ -98,12 +98,12 @@ def test_a_provider_made_by_hand_asks_the_server_of_the_environment_too(monkeypa
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://there", "http://", "there"])
-def test_a_url_that_is_none_is_named(url: str) -> None:
+def test_an_invalid_url_is_named(url: str) -> None:
     with pytest.raises(ValueError, match="is not an http or https URL, such as"):
         VLLMProvider(url)
 
 
-async def test_a_value_that_cannot_be_meant_fails_the_mount(coordinator: MockCoordinator) -> None:
+async def test_an_invalid_value_fails_the_mount(coordinator: MockCoordinator) -> None:
     with pytest.raises(ConfigurationError, match="config key 'timeout' is 'soon'"):
         await mount(coordinator, {"timeout": "soon"})
 
@@ -120,24 +120,24 @@ async def test_a_server_without_a_key_needs_none(key: str | None) -> None:
     await provider.close()
 
 
-def test_a_placeholder_is_enough_to_ask_what_can_be_configured() -> None:
+def test_get_info_works_with_a_placeholder_url() -> None:
     provider = VLLMProvider("http://placeholder", api_key="", config={})
 
     assert provider.get_info().id == "vllm"
 
 
-def test_a_client_of_ones_own_names_the_server() -> None:
+def test_the_url_comes_from_a_given_client() -> None:
     client = openai.AsyncOpenAI(base_url="http://there:9000/v1", api_key="key")
 
     assert VLLMProvider(client=client).url == "http://there:9000/v1"
 
 
-def test_a_provider_has_no_stream_of_its_own() -> None:
+def test_the_provider_has_no_stream_method() -> None:
     """Amplifier's streaming loop takes that for a simpler protocol, and loses tool calls."""
     assert not hasattr(VLLMProvider(CLOSED), "stream")
 
 
-def test_the_protocol_that_the_kernel_checks() -> None:
+def test_the_provider_follows_the_kernels_protocol() -> None:
     provider = VLLMProvider(CLOSED)
 
     assert inspect.iscoroutinefunction(provider.complete)
@@ -146,7 +146,7 @@ def test_the_protocol_that_the_kernel_checks() -> None:
     assert (provider.get_info().display_name, provider.name) == ("vLLM", "vllm")
 
 
-def test_an_unknown_key_is_a_warning_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_key_is_logged_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         VLLMProvider(CLOSED, config={"max_token": 5})
 
@@ -164,7 +164,7 @@ async def test_no_secret_is_shown(coordinator: MockCoordinator, caplog: pytest.L
     assert not [text for text in shown if "hidden" in text]
 
 
-async def test_loggers_are_told_of_every_event_outside_the_kernels(coordinator: MockCoordinator) -> None:
+async def test_events_outside_the_kernel_are_registered_for_observability(coordinator: MockCoordinator) -> None:
     await mount(coordinator, {"base_url": CLOSED})
 
     (events,) = await coordinator.collect_contributions("observability.events")
@@ -174,13 +174,13 @@ async def test_loggers_are_told_of_every_event_outside_the_kernels(coordinator: 
     }
 
 
-async def test_costs_that_nobody_knows_are_not_zero(coordinator: MockCoordinator) -> None:
+async def test_unknown_costs_are_not_reported_as_zero(coordinator: MockCoordinator) -> None:
     await mount(coordinator, {"base_url": CLOSED})
 
     assert await coordinator.collect_contributions("session.cost") == []
 
 
-async def test_a_session_begins_without_its_server(coordinator: MockCoordinator) -> None:
+async def test_a_session_starts_without_its_server(coordinator: MockCoordinator) -> None:
     await mount(coordinator, {"base_url": CLOSED})
 
     await on_session_ready(coordinator)
@@ -189,7 +189,7 @@ async def test_a_session_begins_without_its_server(coordinator: MockCoordinator)
     assert (info.id, info.context_window, info.max_output_tokens) == ("vllm", 128_000, 32_768)
 
 
-async def test_a_session_of_other_providers_is_left_alone(coordinator: MockCoordinator) -> None:
+async def test_a_session_with_only_other_providers_is_not_changed(coordinator: MockCoordinator) -> None:
     await coordinator.mount("providers", object(), name="other")
 
     await on_session_ready(coordinator)
@@ -208,7 +208,7 @@ async def test_a_session_of_other_providers_is_left_alone(coordinator: MockCoord
         ("https://localhost.example.org", "remote"),
     ],
 )
-def test_where_the_server_is(url: str, place: str) -> None:
+def test_the_capabilities_say_local_or_remote(url: str, place: str) -> None:
     capabilities = VLLMProvider(url).get_info().capabilities
 
     assert {"local", "remote"} & set(capabilities) == {place}
@@ -216,7 +216,7 @@ def test_where_the_server_is(url: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(("vision", "seen"), [(True, True), ("true", True), (False, False), (None, False)])
-def test_a_model_sees_if_the_operator_says_so(vision: object, seen: bool) -> None:
+def test_vision_comes_from_the_config(vision: object, seen: bool) -> None:
     provider = VLLMProvider(CLOSED, config={"vision": vision, "default_model": "Qwen/Qwen3-VL"})
 
     assert ("vision" in provider.get_info().capabilities, "vision" in provider.get_model_info().capabilities) == (
@@ -225,7 +225,7 @@ def test_a_model_sees_if_the_operator_says_so(vision: object, seen: bool) -> Non
     )
 
 
-def test_what_a_set_up_wizard_asks() -> None:
+def test_the_setup_wizard_gets_its_fields() -> None:
     fields = {field.id: field for field in VLLMProvider(CLOSED).get_info().config_fields}
 
     assert (fields["base_url"].env_var, fields["api_key"].env_var) == (None, "VLLM_API_KEY")
@@ -236,7 +236,7 @@ def test_what_a_set_up_wizard_asks() -> None:
     )
 
 
-def test_prices_are_told_with_the_model() -> None:
+def test_prices_are_part_of_the_model_info() -> None:
     provider = VLLMProvider(CLOSED, config={"rates": {"input": 1, "output": 2, "cache_read": 0.5}})
 
     pricing = provider.get_model_info().model_dump().get("pricing", {})

@@ -31,7 +31,7 @@ def decided(
     )
 
 
-def test_nothing_asked_for_is_nothing_sent() -> None:
+def test_unset_options_are_not_sent() -> None:
     options = decided()
 
     assert options == CallOptions(
@@ -68,7 +68,7 @@ def test_nothing_asked_for_is_nothing_sent() -> None:
         ("parallel_tool_calls", False, True, None),
     ],
 )
-def test_kwargs_stand_above_the_request_and_the_request_above_the_config(
+def test_kwargs_override_the_request_and_the_request_overrides_the_config(
     name: str, override: object, asked: object, configured: object
 ) -> None:
     config = {} if configured is None else {name: configured}
@@ -83,7 +83,7 @@ def test_kwargs_stand_above_the_request_and_the_request_above_the_config(
 
 
 @pytest.mark.parametrize("place", ["overrides", "request", "config"])
-def test_zero_is_an_answer_wherever_it_stands(place: str) -> None:
+def test_zero_counts_as_set_everywhere(place: str) -> None:
     settings = {"request": {}, "overrides": {}, "config": {}, place: {"temperature": 0}}
 
     options = decided(settings["request"], settings["overrides"], settings["config"])
@@ -102,7 +102,7 @@ def test_zero_is_an_answer_wherever_it_stands(place: str) -> None:
     ],
     ids=["nobody", "config", "request", "kwargs", "both kwargs"],
 )
-def test_who_capped_the_reply(
+def test_the_cap_records_whether_the_caller_set_it(
     request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[int, bool]
 ) -> None:
     options = decided(request_, overrides, config, advertised=2048)
@@ -131,7 +131,7 @@ def test_who_capped_the_reply(
         "kwargs above request", "effort of the config under a summary", "effort above reasoning in kwargs", "summary",
     ],
 )  # fmt: skip
-def test_how_much_a_model_thinks(
+def test_the_reasoning_effort_is_decided(
     request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     options = decided(request_, overrides, config)
@@ -146,7 +146,7 @@ def test_how_much_a_model_thinks(
         ("xhigh", "high"), ("max", "high"), (None, None),
     ],
 )  # fmt: skip
-def test_gpt_oss_is_asked_for_an_effort_that_it_has(asked: str | None, sent: str | None) -> None:
+def test_gpt_oss_gets_a_supported_effort(asked: str | None, sent: str | None) -> None:
     options = decided({"reasoning_effort": asked}, harmony=True)
 
     degraded = [Degradation(requested=f"reasoning effort {asked}", actual=f"reasoning effort {sent}", reason=HARMONY)]
@@ -155,13 +155,13 @@ def test_gpt_oss_is_asked_for_an_effort_that_it_has(asked: str | None, sent: str
 
 
 @pytest.mark.parametrize("effort", ["none", "minimal", "xhigh", "max"])
-def test_other_models_are_asked_for_what_was_asked(effort: str) -> None:
+def test_other_models_get_the_requested_effort(effort: str) -> None:
     options = decided({"reasoning_effort": effort})
 
     assert (options.reasoning_effort, options.degradations) == (effort, [])
 
 
-def test_an_opt_out_of_thinking_that_gpt_oss_cannot_have_is_no_degradation() -> None:
+def test_disabling_thinking_on_gpt_oss_is_not_a_degradation() -> None:
     options = decided({}, {"extended_thinking": False}, harmony=True)
 
     assert (options.reasoning_effort, options.degradations) == ("low", [])
@@ -180,7 +180,7 @@ def test_an_opt_out_of_thinking_that_gpt_oss_cannot_have_is_no_degradation() -> 
         ({"stream": True}, {"use_streaming": "false"}, False),
     ],
 )
-def test_what_is_streamed(metadata: dict[str, Any] | None, config: dict[str, Any], expected: bool) -> None:
+def test_streaming_is_decided(metadata: dict[str, Any] | None, config: dict[str, Any], expected: bool) -> None:
     assert decided({"metadata": metadata}, config=config).stream is expected
 
 
@@ -188,11 +188,11 @@ def test_what_is_streamed(metadata: dict[str, Any] | None, config: dict[str, Any
     ("harmony", "configured", "expected"),
     [(False, None, True), (False, False, False), (False, True, True), (True, None, False), (True, True, False)],
 )
-def test_who_is_shown_images(harmony: bool, configured: bool | None, expected: bool) -> None:
+def test_vision_is_decided(harmony: bool, configured: bool | None, expected: bool) -> None:
     assert decided(config={"vision": configured}, harmony=harmony).vision is expected
 
 
-def test_extras_of_a_call_stand_above_those_of_the_config() -> None:
+def test_extra_fields_of_a_call_override_those_of_the_config() -> None:
     config = {"extra_request_params": {"top_k": 1, "seed": 2}, "extra_headers": {"a": "1"}}
 
     options = decided({}, {"extra_request_params": {"top_k": 5}, "extra_headers": {"b": "2"}}, config)
@@ -201,5 +201,5 @@ def test_extras_of_a_call_stand_above_those_of_the_config() -> None:
 
 
 @pytest.mark.parametrize("answer", [0, False, "", [], 0.0])
-def test_the_first_that_is_set_may_be_empty(answer: object) -> None:
+def test_first_set_returns_the_first_value_that_is_not_none(answer: object) -> None:
     assert first_set(None, answer, "later") == answer

@@ -88,7 +88,9 @@ def begins(shorter: object, longer: object) -> bool:
 
 
 @given(st.lists(turns, max_size=8), st.integers(0, 8), st.booleans())
-def test_a_longer_history_begins_with_the_shorter(history: list[list[Message]], cut: int, harmony: bool) -> None:
+def test_the_encoding_of_a_history_is_a_prefix_of_the_longer_one(
+    history: list[list[Message]], cut: int, harmony: bool
+) -> None:
     shorter, longer = items(history[:cut], harmony=harmony), items(history, harmony=harmony)
 
     assert shorter[:-1] == longer[: len(shorter) - 1]
@@ -96,12 +98,12 @@ def test_a_longer_history_begins_with_the_shorter(history: list[list[Message]], 
 
 
 @given(st.lists(turns, max_size=6), st.booleans())
-def test_the_same_history_is_the_same_bytes(history: list[list[Message]], harmony: bool) -> None:
+def test_the_same_history_is_encoded_to_the_same_bytes(history: list[list[Message]], harmony: bool) -> None:
     assert repr(items(history, harmony=harmony)) == repr(items(history, harmony=harmony))
 
 
 @given(st.lists(turns, max_size=6), texts, texts)
-def test_a_changing_reminder_changes_the_last_item_alone(history: list[list[Message]], first: str, second: str) -> None:
+def test_a_changing_reminder_changes_only_the_last_item(history: list[list[Message]], first: str, second: str) -> None:
     plain = items(history, harmony=False)
 
     reminded = [items([*history, [Message(role="system", content=text)]], harmony=False) for text in (first, second)]
@@ -137,7 +139,7 @@ def as_a_file_keeps_it(reply: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "Harmony"])
 @pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_loop_streaming_stores_it, as_a_file_keeps_it])
 @pytest.mark.parametrize(("group", "case"), REPLIES)
-def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: Any, harmony: bool) -> None:
+def test_a_stored_reply_is_sent_back_unchanged(group: str, case: str, store: Any, harmony: bool) -> None:
     turn = turn_of(load_recording(group, case))
     stored = Message(**store(response_of(turn)))
 
@@ -148,7 +150,7 @@ def test_a_stored_reply_is_sent_back_as_it_came(group: str, case: str, store: An
 
 
 @pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_a_file_keeps_it])
-def test_arguments_are_sent_back_in_the_spelling_of_the_model(store: Any) -> None:
+def test_arguments_are_sent_back_byte_for_byte(store: Any) -> None:
     turn = Turn((FunctionCall("call_1", "look", '{"where":"here",  "deep":1}'),), Status.COMPLETED)
     stored = Message(**store(response_of(turn)))
 
@@ -157,7 +159,7 @@ def test_arguments_are_sent_back_in_the_spelling_of_the_model(store: Any) -> Non
     assert call["arguments"] == '{"where":"here",  "deep":1}'
 
 
-def test_arguments_that_a_session_changed_are_sent_as_they_are_now() -> None:
+def test_arguments_changed_by_a_session_are_sent_changed() -> None:
     turn = Turn((FunctionCall("call_1", "look", '{"where":"here"}'),), Status.COMPLETED)
     stored = as_a_file_keeps_it(response_of(turn))
     stored["content"][0]["input"] = {"where": "there"}

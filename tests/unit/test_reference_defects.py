@@ -13,7 +13,7 @@ URL = "http://127.0.0.1:1/v1"
 
 
 @pytest.mark.parametrize("name", ["thinking_budget_tokens", "thinking_budget", "thinking_budget_buffer"])
-def test_a_budget_for_thinking_which_vllm_has_not_buys_no_longer_reply(name: str) -> None:
+def test_a_thinking_budget_does_not_raise_the_output_cap(name: str) -> None:
     plain = encode_messages(request={"max_output_tokens": 256}, overrides={"extended_thinking": True})
 
     budgeted = encode_messages(
@@ -36,13 +36,13 @@ def test_a_budget_for_thinking_which_vllm_has_not_buys_no_longer_reply(name: str
     ],
     ids=["nothing configured", "configured"],
 )
-def test_the_defaults_that_are_told_are_those_in_force(config: dict[str, Any], told: dict[str, Any]) -> None:
+def test_the_reported_defaults_are_the_effective_ones(config: dict[str, Any], told: dict[str, Any]) -> None:
     defaults = VLLMProvider(URL, config=config).get_info().defaults
 
     assert {key: defaults[key] for key in told} == told
 
 
-def test_the_package_is_imported_without_what_only_counts_tokens() -> None:
+def test_importing_the_package_does_not_import_the_token_counter() -> None:
     code = (
         "import sys, amplifier_module_provider_vllm; print(*sorted({'openai_harmony', 'tiktoken'} & set(sys.modules)))"
     )

@@ -53,7 +53,7 @@ def replied(*items: Item, **fields: Any) -> ChatResponse:
     return response_of(Turn(items, **({"status": Status.COMPLETED} | fields)), [LOOK])
 
 
-def test_everything_that_a_model_says_is_in_the_reply_in_its_order() -> None:
+def test_every_item_is_in_the_response_in_order() -> None:
     turn = Turn(
         (Reasoning("Hm."), Text("So: "), CALL, OtherItem("web_search_call", "[web_search_call: Paris]")),
         Status.COMPLETED,
@@ -119,7 +119,7 @@ def test_the_three_views_of_a_recorded_reply_agree(group: str, case: str) -> Non
     ],
     ids=["text", "call", "cut off", "cut off behind a call", "filtered", "refused", "reasoning alone"],
 )
-def test_why_a_reply_ended(items: list[Item], fields: dict[str, Any], reason: str) -> None:
+def test_the_finish_reason_is_decided(items: list[Item], fields: dict[str, Any], reason: str) -> None:
     assert replied(*items, **fields).finish_reason == reason
 
 
@@ -127,7 +127,7 @@ def test_a_reply_without_text_has_none() -> None:
     assert extras(replied(Reasoning("Hm")), "text") is None
 
 
-def test_metadata_says_only_what_is_known() -> None:
+def test_metadata_contains_only_known_values() -> None:
     cut = replied(Text("Hi"), status=Status.INCOMPLETE, incomplete_reason="max_output_tokens")
 
     assert replied(Text("Hi")).metadata == {}
@@ -135,7 +135,7 @@ def test_metadata_says_only_what_is_known() -> None:
 
 
 @pytest.mark.parametrize("arguments", ['{"content": "x', "", "{"], ids=["cut", "empty", "begun"])
-def test_a_call_that_was_cut_off_is_not_run(arguments: str) -> None:
+def test_a_truncated_call_is_not_run(arguments: str) -> None:
     response = replied(Text("So:"), FunctionCall("call_1", "look", arguments), status=Status.INCOMPLETE)
 
     told = TextBlock(text="[The reply was cut off in a call of look.]")
@@ -146,13 +146,13 @@ def test_a_call_that_was_cut_off_is_not_run(arguments: str) -> None:
 @pytest.mark.parametrize(
     ("group", "case"), [(group, case) for group, case in streams_of(*MODELS) if "cut_in_call" in case]
 )
-def test_no_recorded_call_that_was_cut_off_is_run(group: str, case: str) -> None:
+def test_no_recorded_truncated_call_is_run(group: str, case: str) -> None:
     response = response_of(turn_of(load_recording(group, case)))
 
     assert (response.tool_calls, response.finish_reason) == (None, "length")
 
 
-def test_a_whole_call_before_the_cut_is_run() -> None:
+def test_a_complete_call_before_the_truncation_is_run() -> None:
     cut = FunctionCall("call_2", "look", '{"content":')
 
     response = replied(CALL, cut, status=Status.INCOMPLETE)
@@ -180,7 +180,7 @@ def test_a_whole_call_before_the_cut_is_run() -> None:
         "a list in a string", "an object where a list belongs", "no JSON", "deeper", "where no type is given",
     ],
 )  # fmt: skip
-def test_strings_are_opened_only_where_the_schema_wants_what_is_in_them(written: str, opened: dict[str, Any]) -> None:
+def test_nested_json_strings_are_parsed_only_if_the_schema_requires_it(written: str, opened: dict[str, Any]) -> None:
     assert parse_arguments(FunctionCall("call_1", "look", written), SCHEMA) == opened
 
 
@@ -215,7 +215,7 @@ def test_malformed_arguments_are_never_run(arguments: str, said: str) -> None:
     ],
     ids=["none", "zeros", "counts"],
 )
-def test_usage_is_the_servers(usage: TokenUsage | None, expected: Usage | None) -> None:
+def test_usage_comes_from_the_server(usage: TokenUsage | None, expected: Usage | None) -> None:
     assert to_usage(usage, None) == expected
 
 
@@ -229,14 +229,14 @@ def test_usage_is_the_servers(usage: TokenUsage | None, expected: Usage | None) 
     ],
     ids=["input and output", "cached tokens cheaper", "written tokens dearer", "free"],
 )
-def test_what_a_reply_costs(rates: Rates, cost: str) -> None:
+def test_the_cost_of_a_reply_is_computed(rates: Rates, cost: str) -> None:
     usage = to_usage(TokenUsage(1_000, 100, cached_tokens=400, cache_write_tokens=100), rates)
 
     assert usage is not None
     assert usage.cost_usd == Decimal(cost)
 
 
-def test_what_could_not_be_done_is_told_once() -> None:
+def test_degradations_are_reported_once() -> None:
     image = Degradation(requested="image", actual="text", reason="tiny cannot see")
     effort = Degradation(requested="reasoning effort max", actual="reasoning effort high", reason="gpt-oss")
 
@@ -249,7 +249,7 @@ def test_what_could_not_be_done_is_told_once() -> None:
     )
 
 
-def test_a_call_that_was_only_announced_is_not_run() -> None:
+def test_a_call_announced_without_arguments_is_not_run() -> None:
     announced = FunctionCall("call_1", "look", "", complete=False)
 
     bad = to_response(Turn((announced,), Status.COMPLETED), [LOOK], None)

@@ -57,14 +57,14 @@ def by_the_book(body: bytes) -> list[Frame]:
 
 
 @given(bodies, st.lists(st.integers(min_value=0), max_size=8))
-def test_any_stream_in_any_pieces_gives_the_events_of_the_standard(body: bytes, places: list[int]) -> None:
+def test_any_split_of_any_stream_gives_the_events_of_the_standard(body: bytes, places: list[int]) -> None:
     frames = to_frames(cut(body, places))
 
     assert frames == by_the_book(body)
 
 
 @given(st.sampled_from(SHORT_STREAMS), st.lists(st.integers(min_value=0), max_size=40))
-def test_any_cut_of_a_recorded_stream_gives_the_same_frames(stream: tuple[str, str], places: list[int]) -> None:
+def test_any_split_of_a_recorded_stream_gives_the_same_frames(stream: tuple[str, str], places: list[int]) -> None:
     body = load_recording(*stream).body
 
     frames = to_frames(cut(body, places))
@@ -120,13 +120,13 @@ def test_every_recorded_stream_reads_the_same_in_pieces(group: str, case: str, s
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 1000], ids=["byte by byte", "whole"])
-def test_what_a_server_may_send(body: bytes, size: int, expected: list[Frame]) -> None:
+def test_every_line_format_of_the_standard_is_read(body: bytes, size: int, expected: list[Frame]) -> None:
     frames = to_frames(body[start : start + size] for start in range(0, len(body), size))
 
     assert frames == expected
 
 
-def test_a_frame_is_there_as_soon_as_its_blank_line_is() -> None:
+def test_a_frame_is_emitted_at_its_blank_line() -> None:
     framer = SSEFramer()
 
     given_out = [framer.feed(read) for read in (b"data: 1\n", b"\n", b"data: 2\n\ndata:", b" 3\n\ndata: 4\n\n")]
@@ -135,7 +135,7 @@ def test_a_frame_is_there_as_soon_as_its_blank_line_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["kill_engine", "sigkill_server", "sigterm_server"])
-def test_what_a_dying_server_left_is_read_to_its_last_event(name: str) -> None:
+def test_a_truncated_stream_is_read_to_its_last_event(name: str) -> None:
     body = load_broken_stream(name).body
 
     frames = to_frames([body])

@@ -13,7 +13,7 @@ def nested(levels: int) -> str:
 
 
 @pytest.mark.parametrize("value", [None, 0, -1.5, "Zü 🗼", [], {}, {"a": [1, {"b": None}]}, 10**300])
-def test_json_is_read(value: Any) -> None:
+def test_valid_json_is_parsed(value: Any) -> None:
     assert read_json(json.dumps(value)) == value
     assert read_json(json.dumps(value).encode()) == value
 
@@ -33,10 +33,10 @@ def test_json_is_read(value: Any) -> None:
         ("[" * 100_000, "nested too deep"),
     ],
 )  # fmt: skip
-def test_what_nobody_could_write_again_is_refused(text: str | bytes, said: str) -> None:
+def test_values_that_cannot_be_serialised_again_are_refused(text: str | bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_json(text)
 
 
-def test_as_deep_as_the_kernels_hooks_take_it() -> None:
-    assert read_json(nested(MAX_DEPTH - 1))
+def test_the_nesting_limit_is_that_of_the_kernels_hooks() -> None:
+    assert read_json(nested(DEEPEST - 1))

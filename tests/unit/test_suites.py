@@ -17,14 +17,14 @@ FILES = [
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_a_suite_imports_nothing_of_another(file: Path) -> None:
+def test_a_suite_imports_nothing_from_another(file: Path) -> None:
     own = file.parts[1] if file.parts[0] == "tests" else None
     borrowed = {name for name in imported(file) if name.startswith("tests.") and name.split(".")[1] in SUITES - {own}}
 
     assert borrowed == set()
 
 
-def test_every_suite_is_known() -> None:
+def test_every_suite_is_listed() -> None:
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
 
     assert folders == SUITES

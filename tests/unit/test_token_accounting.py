@@ -120,7 +120,7 @@ def counted(encoding: HarmonyEncoding, *items: Item, status: Status = Status.COM
 
 
 @pytest.mark.parametrize("case", comparable())
-def test_the_count_of_an_exchange_is_the_servers(encoding: HarmonyEncoding, case: str) -> None:
+def test_our_count_of_an_exchange_equals_the_servers(encoding: HarmonyEncoding, case: str) -> None:
     recording = load_recording(GPT_OSS, case)
     turn = turn_of(recording)
 
@@ -135,7 +135,7 @@ def test_enough_exchanges_are_compared() -> None:
     assert len(comparable()) > 40
 
 
-def test_what_the_encoder_makes_of_a_tool_turn_is_counted_as_the_library_renders_it(encoding: HarmonyEncoding) -> None:
+def test_an_encoded_tool_turn_is_counted_as_the_library_renders_it(encoding: HarmonyEncoding) -> None:
     call = ToolCallBlock(id="call_1", name="get_weather", input={"city": "Saint-Étienne"})
     thinking = ThinkingBlock(thinking="I should look it up.")
     ask = ask_of(
@@ -234,7 +234,7 @@ def test_half_of_a_surrogate_pair_is_counted_as_what_is_sent_for_it(encoding: Ha
         pytest.param([], Status.INCOMPLETE, "", id="nothing"),
     ],
 )
-def test_the_output_is_what_the_model_wrote(
+def test_the_output_count_is_that_of_the_models_raw_text(
     encoding: HarmonyEncoding, items: list[Item], status: Status, written: str
 ) -> None:
     usage = counted(encoding, *items, status=status)
@@ -242,7 +242,7 @@ def test_the_output_is_what_the_model_wrote(
     assert usage.output_tokens == len(encoding.encode(written, allowed_special="all"))
 
 
-def test_counts_of_ours_say_so() -> None:
+def test_our_own_counts_are_marked() -> None:
     ours, theirs = TokenUsage(10, 5, estimated=True), TokenUsage(10, 5)
 
     both = total_usage(theirs, ours)
@@ -255,7 +255,7 @@ def test_counts_of_ours_say_so() -> None:
     [(None, False), (TokenUsage(0, 0), False), (TokenUsage(9, 0), True), (TokenUsage(9, 4), True)],
     ids=["none", "zeros", "nothing written", "both"],
 )
-def test_zeros_are_no_count(usage: TokenUsage | None, is_one: bool) -> None:
+def test_zero_counts_as_missing_usage(usage: TokenUsage | None, is_one: bool) -> None:
     assert is_counted(usage) is is_one
 
 

@@ -61,7 +61,7 @@ def nothing_for(call_id: str) -> Message:
         "an id used twice",
     ],
 )  # fmt: skip
-def test_a_history_that_pairs_up_stays_as_it_is(messages: list[Message]) -> None:
+def test_a_consistent_history_is_not_changed(messages: list[Message]) -> None:
     repaired = repair_tool_sequence(messages)
 
     assert repaired.messages == messages
@@ -96,7 +96,7 @@ def test_a_history_that_pairs_up_stays_as_it_is(messages: list[Message]) -> None
         "the second call of an id", "the first call of an id",
     ],
 )  # fmt: skip
-def test_a_call_without_a_result_is_given_one(
+def test_a_call_without_a_result_gets_a_synthetic_one(
     messages: list[Message], expected: list[Message], unanswered: list[str]
 ) -> None:
     repaired = repair_tool_sequence(messages)
@@ -146,19 +146,19 @@ def test_a_result_without_a_call_becomes_a_note(
     assert (repaired.unanswered, repaired.orphaned) == ([], orphaned)
 
 
-def test_a_result_before_its_call_is_no_result_of_it() -> None:
+def test_a_result_before_its_call_is_an_orphan() -> None:
     repaired = repair_tool_sequence([result("a"), calls("a"), HELLO])
 
     assert repaired.messages == [said(f"{NOTE}\nseen"), calls("a"), nothing_for("a"), HELLO]
 
 
-def test_a_call_is_answered_before_the_note_behind_it() -> None:
+def test_a_synthetic_result_comes_before_the_following_note() -> None:
     repaired = repair_tool_sequence([calls("a"), result("b")])
 
     assert repaired.messages == [calls("a"), nothing_for("a"), said(f"{NOTE}\nseen")]
 
 
-def test_a_call_that_is_stored_twice_is_one_call() -> None:
+def test_a_call_stored_twice_is_one_call() -> None:
     stored: dict[str, Any] = {"tool_calls": [{"id": "a", "tool": "look"}, {"id": "b", "tool": "look"}]}
 
     repaired = repair_tool_sequence([Message(role="assistant", content=calls("a").content, **stored)])
@@ -167,7 +167,7 @@ def test_a_call_that_is_stored_twice_is_one_call() -> None:
 
 
 @pytest.mark.parametrize("stored", [None, []])
-def test_a_loop_that_stores_no_calls_may_say_so(stored: object) -> None:
+def test_an_empty_tool_calls_field_is_allowed(stored: object) -> None:
     extra: dict[str, Any] = {"tool_calls": stored}
 
     history = [Message(role="assistant", content="Hi", **extra)]
@@ -189,7 +189,7 @@ histories = st.lists(
 
 
 @given(histories)
-def test_any_history_pairs_up_and_the_callers_is_not_touched(messages: list[Message]) -> None:
+def test_any_history_becomes_consistent_and_the_callers_is_not_modified(messages: list[Message]) -> None:
     before = [message.model_copy(deep=True) for message in messages]
 
     repaired = repair_tool_sequence(messages)
