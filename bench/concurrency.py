@@ -4,10 +4,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from bench.contenders import OURS, SDK, named
+from bench.contenders import OURS, SDK, find_contender
 from bench.isolated import BrokenRunError, run_isolated
-from bench.recorded_stream import STAMP, scaled
-from bench.replay_server import replaying
+from bench.recorded_stream import STAMP, scale_recording
+from bench.replay_server import start_replay_server
 
 HUMAN_PACE = 50.0
 """Tokens a second: a large model on a good GPU, faster than anyone reads."""
@@ -42,15 +42,17 @@ class Crowd:
 
 def measure_concurrency(sweep: Sweep) -> list[Crowd]:
     sizes = [(OURS.name, sweep.tokens), (SDK.name, sweep.sdk_tokens)]
-    return [_crowd(name, streams, tokens, sweep.seconds) for name, tokens in sizes for streams in sweep.streams]
+    return [
+        _measure_streams(name, streams, tokens, sweep.seconds) for name, tokens in sizes for streams in sweep.streams
+    ]
 
 
-def _crowd(name: str, streams: int, tokens: int, seconds: float) -> Crowd:
+def _measure_streams(name: str, streams: int, tokens: int, seconds: float) -> Crowd:
     each = min(LONGEST, max(100, tokens // streams))
-    with replaying(each) as base_url:
+    with start_replay_server(each) as base_url:
         rate = run_isolated(_tokens_per_second, name, base_url, streams, each)
     steady = round(HUMAN_PACE * seconds)
-    with replaying(steady, HUMAN_PACE) as base_url:
+    with start_replay_server(steady, HUMAN_PACE) as base_url:
         late, pieces = run_isolated(_late, name, base_url, streams, steady)
     return Crowd(name, streams, rate, late * 1000, pieces)
 
@@ -60,8 +62,8 @@ def _tokens_per_second(name: str, base_url: str, streams: int, tokens: int) -> f
 
 
 async def _at_full_speed(name: str, base_url: str, streams: int, tokens: int) -> float:
-    stream, lengths, walls = scaled(tokens), list[int](), list[float]()
-    async with named(name).open(base_url, lambda text: lengths.append(len(text))) as ask:
+    stream, lengths, walls = scale_recording(tokens), list[int](), list[float]()
+    async with find_contender(name).open(base_url, lambda text: lengths.append(len(text))) as ask:
         await ask()
         for _ in range(3):
             lengths.clear()
@@ -81,15 +83,15 @@ async def _at_human_speed(name: str, base_url: str, streams: int, tokens: int) -
     """The 99th percentile of the delays in seconds, and how many pieces came for a token."""
     sent, late, pieces = list[float](), list[float](), list[float]()
 
-    def heard(text: str) -> None:
+    def on_text(text: str) -> None:
         now, stamps = time.monotonic(), [float(stamp) for stamp in text.split()]
         pieces.append(stamps[-1])
         sent.extend(stamps)
         late.extend(now - stamp for stamp in stamps)
 
-    async with named(name).open(base_url, heard) as ask:
+    async with find_contender(name).open(base_url, on_text) as ask:
         await asyncio.gather(*(ask() for _ in range(streams)))
-    expected = streams * len(scaled(tokens, stamped=True).answer) // len(STAMP)
+    expected = streams * len(scale_recording(tokens, stamped=True).answer) // len(STAMP)
     if len(sent) != expected:
         raise BrokenRunError(f"{name}: {len(sent)} of {expected} tokens came")
     steady = (min(sent) + max(sent)) / 2  # in the first half the client is still busy with opening streams

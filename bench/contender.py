@@ -25,7 +25,7 @@ class Open(Protocol):
     """Makes a contender ready to ask: the history is in its own types, its connections stay open."""
 
     def __call__(
-        self, base_url: str, heard: Heard, steps: Sequence[Step] = ..., /
+        self, base_url: str, on_text: Heard, steps: Sequence[Step] = ..., /
     ) -> AbstractAsyncContextManager[Ask]: ...
 
 

@@ -20,7 +20,7 @@ from bench.peers import langchain, litellm_chat, openai_agents, openai_agents_ch
 
 
 @asynccontextmanager
-async def raw_socket(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def raw_socket(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     """The floor: the request as JSON, lines off a blocking socket, and the data of each one parsed."""
     address = urlsplit(base_url)
     head = f"POST /v1/responses HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\n"
@@ -33,18 +33,18 @@ async def raw_socket(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTI
         async def ask() -> None:
             body = json.dumps(request).encode()
             connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            _read_answer(lines, heard)
+            _read_answer(lines, on_text)
 
         yield ask
 
 
-def _read_answer(lines: Iterable[bytes], heard: Heard) -> None:
+def _read_answer(lines: Iterable[bytes], on_text: Heard) -> None:
     is_end = False
     for line in lines:
         if line.startswith(b"data: "):
             event = json.loads(line[6:])
             if event["type"] == ANSWER:
-                heard(event["delta"])
+                on_text(event["delta"])
         elif line == b"0\r\n":
             is_end = True
         elif is_end:
@@ -52,20 +52,20 @@ def _read_answer(lines: Iterable[bytes], heard: Heard) -> None:
 
 
 @asynccontextmanager
-async def sdk_create(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def sdk_create(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     items: Any = response_items(steps)
     async with openai.AsyncOpenAI(base_url=base_url, api_key=KEY) as client:
 
         async def ask() -> None:
             async for event in await client.responses.create(model=MODEL, input=items, stream=True):
                 if event.type == ANSWER:
-                    heard(event.delta)
+                    on_text(event.delta)
 
         yield ask
 
 
 @asynccontextmanager
-async def sdk_stream(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def sdk_stream(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     items: Any = response_items(steps)
     async with openai.AsyncOpenAI(base_url=base_url, api_key=KEY) as client:
 
@@ -73,19 +73,19 @@ async def sdk_stream(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTI
             async with client.responses.stream(model=MODEL, input=items) as stream:
                 async for event in stream:
                     if event.type == ANSWER:
-                        heard(event.delta)
+                        on_text(event.delta)
 
         yield ask
 
 
 @asynccontextmanager
-async def this_provider(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def this_provider(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     """A whole `complete()`, through the kernel's own hooks to a listener."""
     coordinator = create_test_coordinator()
 
     async def listen(_event: str, data: dict[str, Any]) -> HookResult:
         if data["block_type"] == "text":
-            heard(data["text"])
+            on_text(data["text"])
         return HookResult(action="continue")
 
     coordinator.hooks.register("llm:stream_block_delta", listen, priority=0, name="listen")
@@ -123,5 +123,5 @@ HISTORY: Final = (
 )
 
 
-def named(name: str) -> Contender:
+def find_contender(name: str) -> Contender:
     return next(one for one in (*STREAMING, *HISTORY) if one.name == name)

@@ -53,7 +53,7 @@ def conversation(messages: int, characters: int = 0) -> list[Step]:
         Text("assistant", "Good morning! How can I help?"),
     ]
     steps = [*opening, *(_step(n) for n in range(messages - len(opening)))] if messages > 1 else [_step(0)]
-    return [_padded(step, characters) for step in steps]
+    return [_pad(step, characters) for step in steps]
 
 
 def amplifier_messages(steps: Sequence[Step]) -> list[Message]:
@@ -82,19 +82,19 @@ def _step(n: int) -> Step:
             return Text("assistant", "It is sunny: no coat is needed. " * 10)
 
 
-def _padded(step: Step, characters: int) -> Step:
+def _pad(step: Step, characters: int) -> Step:
     match step:
         case Text(role=role, text=text):
-            return Text(role, _repeated(text, characters))
+            return Text(role, _repeat(text, characters))
         case Call(id=call_id, thinking=thinking, input=arguments):
-            return Call(call_id, _repeated(thinking, characters), arguments)
+            return Call(call_id, _repeat(thinking, characters), arguments)
         case Result(call_id=call_id, text=text):
-            return Result(call_id, _repeated(text, characters))
+            return Result(call_id, _repeat(text, characters))
         case _:
             assert_never(step)
 
 
-def _repeated(text: str, characters: int) -> str:
+def _repeat(text: str, characters: int) -> str:
     return text * max(1, -(-characters // len(text)))
 
 

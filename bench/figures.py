@@ -17,10 +17,10 @@ from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
-from bench.contenders import FLOOR, OURS, SDK, named
+from bench.contenders import FLOOR, OURS, SDK, find_contender
 from bench.conversation import amplifier_messages, conversation
 from bench.isolated import BrokenRunError, run_isolated
-from bench.replay_server import replaying
+from bench.replay_server import start_replay_server
 from tests.support.requests import encode_messages
 
 IMPORTED_ANYWAY = "import openai, amplifier_core, amplifier_core.message_models, amplifier_core.llm_errors"
@@ -48,10 +48,10 @@ class Figures:
 
 
 def measure_figures(repetitions: int) -> Figures:
-    with replaying(50) as base_url:
+    with start_replay_server(50) as base_url:
         ours, sdk, raw = (run_isolated(_first_ms, one.name, base_url, 10 * repetitions) for one in (OURS, SDK, FLOOR))
         growth = run_isolated(_growth_kib, base_url, 200 * repetitions)
-    with replaying(200, 50.0) as base_url:
+    with start_replay_server(200, 50.0) as base_url:
         memory = run_isolated(_memory_kib, base_url, 40 * repetitions)
     return Figures(*run_isolated(_pure_ms, repetitions), _import_ms(repetitions), ours, sdk, raw, memory, growth)
 
@@ -79,10 +79,10 @@ def _pure_ms(repetitions: int) -> tuple[float, float, float, float]:
     short, middle, long = (
         _best_ms(repetitions, encode_messages, *amplifier_messages(conversation(count))) for count in (1000, 2000, 4000)
     )
-    return short, middle, long, _best_ms(repetitions, _converted, reply_of(1000))
+    return short, middle, long, _best_ms(repetitions, _convert, reply_of(1000))
 
 
-def _converted(body: bytes) -> None:
+def _convert(body: bytes) -> None:
     fold = ResponsesFold(Blocks())
     list(fold.push_all([decode_reply(body)]))
     response = None if fold.turn is None else to_response(fold.turn, [], None)
@@ -114,21 +114,21 @@ def _first_ms(name: str, base_url: str, repetitions: int) -> float:
 
 
 async def _until_first(name: str, base_url: str, repetitions: int) -> float:
-    heard, waits = list[float](), list[float]()
-    async with named(name).open(base_url, lambda _text: heard.append(time.perf_counter())) as ask:
+    on_text, waits = list[float](), list[float]()
+    async with find_contender(name).open(base_url, lambda _text: on_text.append(time.perf_counter())) as ask:
         for _ in range(repetitions + 1):
-            heard.clear()
+            on_text.clear()
             began = time.perf_counter()
             await ask()
-            waits.append(heard[0] - began)
+            waits.append(on_text[0] - began)
     return median(waits[1:]) * 1000
 
 
 def _growth_kib(base_url: str, turns: int) -> float:
-    return asyncio.run(_grown(base_url, turns))
+    return asyncio.run(_memory_growth(base_url, turns))
 
 
-async def _grown(base_url: str, turns: int) -> float:
+async def _memory_growth(base_url: str, turns: int) -> float:
     """By how much the process's peak memory grows with a turn, once it is warm."""
     async with OURS.open(base_url, lambda _text: None) as ask:
         for _ in range(turns // 5):
@@ -140,10 +140,10 @@ async def _grown(base_url: str, turns: int) -> float:
 
 
 def _memory_kib(base_url: str, streams: int) -> float:
-    return asyncio.run(_held(base_url, streams))
+    return asyncio.run(_memory_held(base_url, streams))
 
 
-async def _held(base_url: str, streams: int) -> float:
+async def _memory_held(base_url: str, streams: int) -> float:
     async with OURS.open(base_url, lambda _text: None) as ask:
         await ask()
         before = _peak_kib()

@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from bench.contender import Ask, Contender
-from bench.contenders import HISTORY, OURS, SDK, named
+from bench.contenders import HISTORY, OURS, SDK, find_contender
 from bench.conversation import conversation, response_items
 from bench.isolated import BrokenRunError, run_isolated
-from bench.recorded_stream import scaled
-from bench.replay_server import received, replaying
+from bench.recorded_stream import scale_recording
+from bench.replay_server import received_bytes, start_replay_server
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Blocking:
 
 def measure_history(lengths: Lengths) -> list[CallCost]:
     """Every contender that is installed, one after the other, on the same histories."""
-    with replaying(1) as base_url:
+    with start_replay_server(1) as base_url:
         return [cost for one in HISTORY if one.installed for cost in _in_its_environment(one, base_url, lengths)]
 
 
 def measure_blocking(lengths: Lengths) -> list[Blocking]:
-    with replaying(1) as base_url:
+    with start_replay_server(1) as base_url:
         return [
             run_isolated(_blocking, one.name, base_url, messages, characters, lengths)
             for one in (OURS, SDK)
@@ -80,9 +80,9 @@ async def _call_costs(name: str, base_url: str, lengths: Lengths) -> list[CallCo
 
 async def _cpu_ms(name: str, base_url: str, messages: int, lengths: Lengths) -> float:
     steps, pieces, cpu = conversation(messages), list[str](), list[float]()
-    async with named(name).open(base_url, pieces.append, steps) as ask:
-        await _checked(name, ask, pieces)
-        _check_that_all_was_sent(name, received(base_url), len(str(response_items(steps))))
+    async with find_contender(name).open(base_url, pieces.append, steps) as ask:
+        await _check_call(name, ask, pieces)
+        _check_that_all_was_sent(name, received_bytes(base_url), len(str(response_items(steps))))
         gc.collect()  # what opening left behind is not the calls' to clear away; what they leave themselves is
         until = time.perf_counter() + lengths.seconds
         while len(cpu) < lengths.calls or time.perf_counter() < until:
@@ -98,13 +98,13 @@ def _blocking(name: str, base_url: str, messages: int, characters: int, lengths:
 
 async def _longest_block(name: str, base_url: str, messages: int, characters: int, lengths: Lengths) -> Blocking:
     pieces, longest = list[str](), list[float]()
-    async with named(name).open(base_url, pieces.append, conversation(messages, characters)) as ask:
-        await _checked(name, ask, pieces)
+    async with find_contender(name).open(base_url, pieces.append, conversation(messages, characters)) as ask:
+        await _check_call(name, ask, pieces)
         gc.collect()
         until = time.perf_counter() + lengths.seconds
         while len(longest) < lengths.calls or time.perf_counter() < until:
             longest.append(await _longest_gap(ask))
-    return Blocking(name, messages, received(base_url), min(longest) * 1000)
+    return Blocking(name, messages, received_bytes(base_url), min(longest) * 1000)
 
 
 async def _longest_gap(ask: Ask) -> float:
@@ -129,11 +129,11 @@ async def _longest_gap(ask: Ask) -> float:
     return gaps[0]
 
 
-async def _checked(name: str, ask: Ask, pieces: Sequence[str]) -> None:
+async def _check_call(name: str, ask: Ask, pieces: Sequence[str]) -> None:
     """One call that counts for nothing but that the token came: connections are open and modules loaded after it."""
     await ask()
-    if "".join(pieces).strip() != scaled(1).answer:
-        raise BrokenRunError(f"{name}: {''.join(pieces)!r} came instead of {scaled(1).answer!r}")
+    if "".join(pieces).strip() != scale_recording(1).answer:
+        raise BrokenRunError(f"{name}: {''.join(pieces)!r} came instead of {scale_recording(1).answer!r}")
 
 
 def _check_that_all_was_sent(name: str, sent: int, whole: int) -> None:

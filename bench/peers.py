@@ -13,7 +13,7 @@ from bench.conversation import QUESTION, TOOL, Call, Result, Step, Text, chat_me
 
 
 @asynccontextmanager
-async def langchain(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def langchain(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     from langchain_openai import ChatOpenAI
 
     model = ChatOpenAI(model=MODEL, base_url=base_url, api_key=KEY, use_responses_api=True)
@@ -21,7 +21,7 @@ async def langchain(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTIO
 
     async def ask() -> None:
         async for chunk in model.astream(messages):
-            heard(chunk.text)
+            on_text(chunk.text)
 
     yield ask
 
@@ -46,24 +46,24 @@ def _langchain_message(step: Step, n: int) -> Any:
 
 
 @asynccontextmanager
-async def pydantic_ai(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def pydantic_ai(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     from pydantic_ai.models.openai import OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
     model = OpenAIResponsesModel(MODEL, provider=OpenAIProvider(base_url=base_url, api_key=KEY))
-    yield _pydantic_ai(model, heard, steps, is_chat=False)
+    yield _pydantic_ai(model, on_text, steps, is_chat=False)
 
 
 @asynccontextmanager
-async def pydantic_ai_chat(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def pydantic_ai_chat(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
     model = OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=base_url, api_key=KEY))
-    yield _pydantic_ai(model, heard, steps, is_chat=True)
+    yield _pydantic_ai(model, on_text, steps, is_chat=True)
 
 
-def _pydantic_ai(model: Any, heard: Heard, steps: Sequence[Step], *, is_chat: bool) -> Ask:
+def _pydantic_ai(model: Any, on_text: Heard, steps: Sequence[Step], *, is_chat: bool) -> Ask:
     from pydantic_ai import Agent
 
     agent = Agent(model)
@@ -72,7 +72,7 @@ def _pydantic_ai(model: Any, heard: Heard, steps: Sequence[Step], *, is_chat: bo
     async def ask() -> None:
         async with agent.run_stream(message_history=history) as run:
             async for piece in run.stream_text(delta=True, debounce_by=None):
-                heard(piece)
+                on_text(piece)
 
     return ask
 
@@ -118,22 +118,22 @@ def _pydantic_ai_parts(step: Step, *, is_chat: bool) -> list[Any]:
 
 
 @asynccontextmanager
-async def openai_agents(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def openai_agents(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     from agents import OpenAIResponsesModel
 
     async with openai.AsyncOpenAI(base_url=base_url, api_key=KEY) as client:
-        yield _openai_agents(OpenAIResponsesModel(MODEL, client), heard, steps)
+        yield _openai_agents(OpenAIResponsesModel(MODEL, client), on_text, steps)
 
 
 @asynccontextmanager
-async def openai_agents_chat(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def openai_agents_chat(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     from agents import OpenAIChatCompletionsModel
 
     async with openai.AsyncOpenAI(base_url=base_url, api_key=KEY) as client:
-        yield _openai_agents(OpenAIChatCompletionsModel(MODEL, client), heard, steps)
+        yield _openai_agents(OpenAIChatCompletionsModel(MODEL, client), on_text, steps)
 
 
-def _openai_agents(model: Any, heard: Heard, steps: Sequence[Step]) -> Ask:
+def _openai_agents(model: Any, on_text: Heard, steps: Sequence[Step]) -> Ask:
     from agents import Agent, Runner, set_tracing_disabled
 
     set_tracing_disabled(True)
@@ -143,13 +143,13 @@ def _openai_agents(model: Any, heard: Heard, steps: Sequence[Step]) -> Ask:
     async def ask() -> None:
         async for event in Runner.run_streamed(agent, items).stream_events():
             if event.type == "raw_response_event" and event.data.type == ANSWER:
-                heard(event.data.delta)
+                on_text(event.data.delta)
 
     return ask
 
 
 @asynccontextmanager
-async def litellm_chat(base_url: str, heard: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+async def litellm_chat(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its prices are fetched from the internet otherwise
     import litellm
 
@@ -158,6 +158,6 @@ async def litellm_chat(base_url: str, heard: Heard, steps: Sequence[Step] = QUES
 
     async def ask() -> None:
         async for chunk in await litellm.acompletion(messages=messages, **settings):
-            heard(chunk.choices[0].delta.content or "")
+            on_text(chunk.choices[0].delta.content or "")
 
     yield ask

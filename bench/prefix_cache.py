@@ -54,17 +54,17 @@ class Step:
     """The prompt as the model read it."""
 
 
-def attached(messages: list[Message]) -> list[Message]:
+def attach_reminder(messages: list[Message]) -> list[Message]:
     """The reminder at the end of the history: what a session hands over."""
     return messages
 
 
-def hoisted(messages: list[Message]) -> list[Message]:
+def hoist_reminder(messages: list[Message]) -> list[Message]:
     """The reminder among the leading system messages, which become `instructions`."""
     return sorted(messages, key=lambda message: message.role != "system")
 
 
-def thought(step: int) -> str:
+def reasoning_of(step: int) -> str:
     """What the model thought before its call of this step; it must stay in the prompt for the rest of the turn."""
     return f"Part {step} of the report is still missing, so I read it next."
 
@@ -85,7 +85,7 @@ async def measure(base_url: str, placement: Placement, steps: int = STEPS) -> li
                 await provider.complete(_request(placement(_history(step))), max_output_tokens=TOKENS_OF_A_REPLY)
             prompt, usage = await wire.tokens(wire.request_bodies[-1]), wire.reply_bodies[-1]["usage"]
             assert usage["input_tokens"] == len(prompt), "the tokens compared are not those that the model read"
-            possible = _shared(before, prompt) // block * block
+            possible = _shared_length(before, prompt) // block * block
             text = await wire.text(wire.request_bodies[-1]["model"], prompt)
             measured.append(Step(len(prompt), possible, usage["input_tokens_details"]["cached_tokens"], text))
             before = prompt
@@ -115,12 +115,12 @@ def _step(step: int) -> list[Message]:
     call = ToolCallBlock(id=f"call_{step}", name="read_part", input={"part": step})
     told = " ".join(f"Line {step * 100 + line}" for line in range(LINES_OF_A_RESULT))
     return [
-        Message(role="assistant", content=[ThinkingBlock(thinking=thought(step)), call]),
+        Message(role="assistant", content=[ThinkingBlock(thinking=reasoning_of(step)), call]),
         Message(role="tool", name="read_part", tool_call_id=call.id, content=[TextBlock(text=told)]),
     ]
 
 
-def _shared(before: Sequence[int], now: Sequence[int]) -> int:
+def _shared_length(before: Sequence[int], now: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False)))
 
 
@@ -132,7 +132,10 @@ async def _block_size(client: openai.AsyncOpenAI) -> int:
 
 
 def _table(title: str, ours: Sequence[Step], theirs: Sequence[Step]) -> str:
-    lines = [f"{title}: prompt tokens found in the cache", f"{'':>6} {'attached (ours)':^27} {'hoisted':^27}"]
+    lines = [
+        f"{title}: prompt tokens found in the cache",
+        f"{'':>6} {'attach_reminder (ours)':^27} {'hoist_reminder':^27}",
+    ]
     lines.append(f"{'step':>6} " + " ".join([f"{'prompt':>8} {'possible':>9} {'cached':>8}"] * 2))
     for number, pair in enumerate(zip(ours, theirs, strict=True), 1):
         lines.append(f"{number:>6} " + " ".join(f"{s.prompt:>8} {s.possible:>9} {s.cached:>8}" for s in pair))
@@ -147,7 +150,7 @@ def _total(steps: Sequence[Step]) -> str:
 
 
 async def _compare(base_url: str) -> tuple[list[Step], list[Step]]:
-    return await measure(base_url, attached), await measure(base_url, hoisted)
+    return await measure(base_url, attach_reminder), await measure(base_url, hoist_reminder)
 
 
 def main() -> None:

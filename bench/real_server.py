@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.contender import MODEL
-from bench.contenders import FLOOR, OURS, named
+from bench.contenders import FLOOR, OURS, find_contender
 from bench.isolated import BrokenRunError, run_isolated
 from tests.rig.server import serve_model
 
@@ -36,10 +36,10 @@ def measure_real_server(repetitions: int) -> Overhead:
 
 
 def _overhead(base_url: str, repetitions: int) -> Overhead:
-    return asyncio.run(_measured(base_url, repetitions))
+    return asyncio.run(_measure_one(base_url, repetitions))
 
 
-async def _measured(base_url: str, repetitions: int) -> Overhead:
+async def _measure_one(base_url: str, repetitions: int) -> Overhead:
     replies: dict[str, list[_Reply]] = {FLOOR.name: [], OURS.name: []}
     for _ in range(repetitions + 1):
         for name, told in replies.items():
@@ -59,7 +59,7 @@ async def _measured(base_url: str, repetitions: int) -> Overhead:
 
 async def _reply(name: str, base_url: str) -> _Reply:
     pieces = list[str]()
-    async with named(name).open(base_url, pieces.append) as ask:
+    async with find_contender(name).open(base_url, pieces.append) as ask:
         wall, cpu = time.perf_counter(), time.process_time()
         await ask()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -30,13 +30,13 @@ class RecordedStream:
 
 
 @cache
-def scaled(tokens: int, *, stamped: bool = False) -> RecordedStream:
+def scale_recording(tokens: int, *, stamped: bool = False) -> RecordedStream:
     """The recording with about this many deltas, its reasoning and its answer in their recorded proportions.
 
     A reply of one token is cut from a recording without reasoning: the other would keep a token of each.
     """
     recording = WITHOUT_REASONING if tokens == 1 else RECORDING
-    recorded_events = [_parsed(block) for block in load_recording(*recording).body.split(b"\n\n") if block]
+    recorded_events = [_parse(block) for block in load_recording(*recording).body.split(b"\n\n") if block]
     factor = tokens / sum(_is_delta(event) for event in recorded_events)
     events: list[Json] = []
     texts: dict[str, str] = {}
@@ -49,7 +49,7 @@ def scaled(tokens: int, *, stamped: bool = False) -> RecordedStream:
             longer = [event | {"delta": STAMP} for event in longer] if stamped else longer
             answer = texts[_text(run)] = _text(longer)
         events += longer
-    rendered = (_rendered(_told(event | {"sequence_number": n}, texts)) for n, event in enumerate(events))
+    rendered = (_render(_with_text(event | {"sequence_number": n}, texts)) for n, event in enumerate(events))
     return RecordedStream(tuple(rendered), count, answer)
 
 
@@ -60,12 +60,12 @@ def chat_token() -> RecordedStream:
     return RecordedStream((role, token, finish, done), 1, answer)
 
 
-def _parsed(block: bytes) -> Json:
+def _parse(block: bytes) -> Json:
     event: Json = json.loads(block.partition(b"\ndata: ")[2])
     return event
 
 
-def _rendered(event: Json) -> bytes:
+def _render(event: Json) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
@@ -78,14 +78,14 @@ def _text(deltas: list[Json]) -> str:
     return "".join(event["delta"] for event in deltas)
 
 
-def _told(value: Any, texts: dict[str, str]) -> Any:
+def _with_text(value: Any, texts: dict[str, str]) -> Any:
     """The same JSON, with the longer text wherever the recorded one stands: in the events that end a part."""
     match value:
         case str():
             return texts.get(value, value)
         case list():
-            return [_told(one, texts) for one in value]
+            return [_with_text(one, texts) for one in value]
         case dict():
-            return {key: _told(one, texts) if key != "delta" else one for key, one in value.items()}
+            return {key: _with_text(one, texts) if key != "delta" else one for key, one in value.items()}
         case _:
             return value

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
-from bench.recorded_stream import STAMP, RecordedStream, chat_token, scaled
+from bench.recorded_stream import STAMP, RecordedStream, chat_token, scale_recording
 from tests.support.recordings import load_recording
 
 WRITE = 256 * 1024
@@ -26,7 +26,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 @contextmanager
-def replaying(tokens: int, pace: float | None = None) -> Iterator[str]:
+def start_replay_server(tokens: int, pace: float | None = None) -> Iterator[str]:
     """The base URL of a server with this reply, for as long as the block runs."""
     command = [sys.executable, "-m", "bench.replay_server", str(tokens), *([] if pace is None else [str(pace)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
@@ -39,7 +39,7 @@ def replaying(tokens: int, pace: float | None = None) -> Iterator[str]:
             server.stdin.close()
 
 
-def received(base_url: str) -> int:
+def received_bytes(base_url: str) -> int:
     """How many bytes the body of the last question had."""
     with urllib.request.urlopen(f"{base_url}/received") as answer:  # noqa: S310
         return int(answer.read())
@@ -59,7 +59,7 @@ class Replay:
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                path, length = await _asked(reader)
+                path, length = await _read_request(reader)
                 if path.endswith(("/responses", "/chat/completions")):
                     self._received = length
                     await self._stream_to(writer, is_chat=path.endswith("/chat/completions"))
@@ -93,7 +93,7 @@ class Replay:
             writer.write(chunk.replace(STAMP.encode(), f"{time.monotonic():017.6f} ".encode()) if is_token else chunk)
 
 
-async def _asked(reader: asyncio.StreamReader) -> tuple[str, int]:
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, int]:
     """The path of the next request and the length of its body, once it is here whole."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     start, *lines = head.strip().split("\r\n")
@@ -127,4 +127,4 @@ async def _serve(stream: RecordedStream, pace: float | None) -> None:
 if __name__ == "__main__":
     asked_tokens, *asked_pace = sys.argv[1:]
     rate = float(asked_pace[0]) if asked_pace else None
-    asyncio.run(_serve(scaled(int(asked_tokens), stamped=rate is not None), rate))
+    asyncio.run(_serve(scale_recording(int(asked_tokens), stamped=rate is not None), rate))

@@ -114,7 +114,7 @@ def _history_table(costs: Sequence[CallCost]) -> str:
     by_name = {cost.contender: [one.cpu_ms for one in costs if one.contender == cost.contender] for cost in costs}
     ours = by_name[OURS.name][-1]
     rows = [
-        f"| {name} | {' | '.join(map(_rounded, figures))} | {_rounded(figures[-1] / ours)} |"
+        f"| {name} | {' | '.join(map(_round, figures))} | {_round(figures[-1] / ours)} |"
         for name, figures in sorted(by_name.items(), key=lambda pair: pair[1][-1])
     ]
     columns = " | ".join(f"{messages:,}" for messages in lengths)
@@ -124,7 +124,7 @@ def _history_table(costs: Sequence[CallCost]) -> str:
 
 def _blocking_table(blockings: Sequence[Blocking]) -> str:
     rows = [
-        f"| {one.contender} | {one.messages:,} | {one.body_bytes / 1e6:.2g} | {_rounded(one.longest_ms)} |"
+        f"| {one.contender} | {one.messages:,} | {one.body_bytes / 1e6:.2g} | {_round(one.longest_ms)} |"
         for one in blockings
     ]
     head = "| longest time that one call blocks the event loop | messages | body, MB | ms |"
@@ -132,14 +132,14 @@ def _blocking_table(blockings: Sequence[Blocking]) -> str:
 
 
 def _figures_table(figures: Figures | None, real: Overhead | None) -> str:
-    told = [] if figures is None else _told(figures)
+    told = [] if figures is None else _cells(figures)
     if real is not None:
         about = f"a reply of {real.tokens} tokens from real vLLM on a CPU; the same over the raw socket"
         told.append((about, _ms(real.provider_seconds * 1000, real.raw_seconds * 1000)))
     return _table("| what else it costs | |", [f"| {about} | {figure} |" for about, figure in told]) if told else ""
 
 
-def _told(figures: Figures) -> list[tuple[str, str]]:
+def _cells(figures: Figures) -> list[tuple[str, str]]:
     encoding = figures.encode_1000_ms, figures.encode_2000_ms, figures.encode_4000_ms
     first = figures.first_text_ms, figures.first_text_of_sdk_ms, figures.first_text_of_raw_socket_ms
     return [
@@ -152,7 +152,7 @@ def _told(figures: Figures) -> list[tuple[str, str]]:
     ]
 
 
-def _rounded(figure: float) -> str:
+def _round(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 1 else f"{figure:.2g}"
 
 

@@ -4,10 +4,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from bench.contenders import STREAMING, named
+from bench.contenders import STREAMING, find_contender
 from bench.isolated import BrokenRunError, run_isolated
-from bench.recorded_stream import scaled
-from bench.replay_server import replaying
+from bench.recorded_stream import scale_recording
+from bench.replay_server import start_replay_server
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Cost:
 
 def measure_streaming(tokens: int, repetitions: int) -> list[Cost]:
     """Every contender that is installed, one after the other, on the same stream."""
-    with replaying(tokens) as base_url:
+    with start_replay_server(tokens) as base_url:
         return [run_isolated(_cost, one.name, base_url, tokens, repetitions) for one in STREAMING if one.installed]
 
 
 def _cost(name: str, base_url: str, tokens: int, repetitions: int) -> Cost:
-    return asyncio.run(_measured(name, base_url, tokens, repetitions))
+    return asyncio.run(_measure_one(name, base_url, tokens, repetitions))
 
 
-async def _measured(name: str, base_url: str, tokens: int, repetitions: int) -> Cost:
-    stream, pieces = scaled(tokens), list[str]()
+async def _measure_one(name: str, base_url: str, tokens: int, repetitions: int) -> Cost:
+    stream, pieces = scale_recording(tokens), list[str]()
     cpu, wall = list[float](), list[float]()
-    async with named(name).open(base_url, pieces.append) as ask:
+    async with find_contender(name).open(base_url, pieces.append) as ask:
         await ask()
         for _ in range(repetitions):
             pieces.clear()

@@ -53,7 +53,7 @@ class Renderer:
             case "llm:stream_block_end", _:
                 self._close()
             case "tool:pre", {"tool_name": name, "tool_input": dict(arguments)}:
-                self.line("tool call", f"{name}({_spelled(arguments)})", CALL)
+                self.line("tool call", f"{name}({_call_text(arguments)})", CALL)
             case "tool:post", {"tool_name": name, "result": {"output": output}}:
                 self.line("result", f"{name}: {output}", RESULT)
             case "tool:error", {"tool_name": name, "error": {"msg": said}}:
@@ -105,5 +105,5 @@ def console_for_stdout() -> Console:
     return Console(file=sys.stdout, force_terminal=sys.stdout.isatty())
 
 
-def _spelled(arguments: dict[str, Any]) -> str:
+def _call_text(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())

@@ -35,7 +35,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ran = _live_reports(config, "passed", "failed")
-    models = [model for model in MODELS if any(model in _said_of(report) for report in ran)]
+    models = [model for model in MODELS if any(model in _model_text(report) for report in ran)]
     counted = f"{len(ran)} {'test' if len(ran) == 1 else 'tests'} ran against real vLLM"
     terminalreporter.write_line(f"live: {counted} ({', '.join(models)})" if ran else "live: no test ran")
     if missing := _missing(config):
@@ -59,6 +59,6 @@ def _live_reports(config: pytest.Config, *outcomes: str) -> list[pytest.TestRepo
     return [report for report in reports if isinstance(report, pytest.TestReport) and LIVE in report.user_properties]
 
 
-def _said_of(report: pytest.TestReport) -> str:
+def _model_text(report: pytest.TestReport) -> str:
     """Where a test names its model: in its id, or as a property it recorded."""
     return " ".join([report.nodeid, *(str(value) for _name, value in report.user_properties)])

@@ -11,8 +11,8 @@ import pytest
 from bench.__main__ import PAGE
 from bench.contenders import SDK
 from bench.conversation import conversation, response_items
-from bench.recorded_stream import RECORDING, chat_token, scaled
-from bench.replay_server import received, replaying
+from bench.recorded_stream import RECORDING, chat_token, scale_recording
+from bench.replay_server import received_bytes, start_replay_server
 from bench.results import BEGIN, END, Results, with_results
 from tests.support.recordings import load_recording
 
@@ -21,26 +21,26 @@ from tests.support.recordings import load_recording
 async def test_each_part_runs_and_writes_its_results(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", part, "--quick", "--into", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
 
     found = json.loads((tmp_path / "results.json").read_text())
     assert process.returncode == 0
     assert found[part]
-    assert b"| this provider, with a hook |" in told or part == "figures"
+    assert b"| this provider, with a hook |" in output or part == "figures"
 
 
 def test_scaling_to_the_recorded_length_returns_the_recording() -> None:
     body = load_recording(*RECORDING).body
     tokens = body.count(b".delta\ndata: ")
 
-    stream = scaled(tokens)
+    stream = scale_recording(tokens)
 
     assert b"".join(stream.events) == body
     assert stream.tokens == tokens
 
 
 def test_the_final_events_of_a_longer_stream_contain_the_joined_deltas() -> None:
-    stream = scaled(5000)
+    stream = scale_recording(5000)
 
     ending = json.loads(stream.events[-1].partition(b"\ndata: ")[2])
     reasoning, message = ending["response"]["output"]
@@ -51,7 +51,7 @@ def test_the_final_events_of_a_longer_stream_contain_the_joined_deltas() -> None
 
 
 def test_a_one_token_reply_is_the_same_on_both_endpoints() -> None:
-    responses, chat = scaled(1), chat_token()
+    responses, chat = scale_recording(1), chat_token()
 
     assert (responses.tokens, responses.answer) == (chat.tokens, chat.answer) == (1, "The")
     assert sum(b".delta\ndata: " in event for event in responses.events) == 1
@@ -77,10 +77,10 @@ def test_messages_are_padded_to_the_given_length() -> None:
 async def test_the_server_reports_the_size_of_the_last_request() -> None:
     body = json.dumps(response_items(conversation(8)))
 
-    with replaying(1) as base_url:
+    with start_replay_server(1) as base_url:
         async with SDK.open(base_url, lambda _text: None, conversation(8)) as ask:
             await ask()
-        sent = received(base_url)
+        sent = received_bytes(base_url)
 
     assert len(body) * 0.8 < sent < len(body) * 1.2
 

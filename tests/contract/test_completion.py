@@ -47,30 +47,30 @@ async def test_the_request_body_is_the_encoders_output() -> None:
 
     overrides = {"temperature": 0.0, "max_output_tokens": 40}
     expected = encode_messages(*messages, request=fields, overrides=overrides, config=config)
-    models, asked = server.requests
-    assert asked.json == expected | {"model": "tiny-qwen3"}
+    models, call = server.requests
+    assert call.json == expected | {"model": "tiny-qwen3"}
     assert (models.path, models.headers["x-session-id"]) == ("/v1/models", "s1")
-    assert (asked.headers["x-session-id"], asked.headers["authorization"]) == ("s1", "Bearer key")
+    assert (call.headers["x-session-id"], call.headers["authorization"]) == ("s1", "Bearer key")
 
 
 async def test_a_call_does_not_modify_the_callers_request() -> None:
-    asked = request(
+    fields = request(
         Message(role="system", content="Be brief."),
         QUESTION,
         Message(role="assistant", content=[ToolCallBlock(id="call_1", name="get_weather", input={"city": "Paris"})]),
         Message(role="system", content="todo"),
         tools=[WEATHER],
     )
-    before = asked.model_copy(deep=True)
+    before = fields.model_copy(deep=True)
 
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url) as provider:
-        await provider.complete(asked)
+        await provider.complete(fields)
 
-    assert asked == before
+    assert fields == before
 
 
 @pytest.mark.parametrize(
-    ("config", "asked", "kwargs", "model"),
+    ("config", "fields", "kwargs", "model"),
     [
         ({}, {}, {}, "tiny-qwen3"),
         ({"default_model": "configured"}, {}, {}, "configured"),
@@ -80,10 +80,10 @@ async def test_a_call_does_not_modify_the_callers_request() -> None:
     ids=["the only one", "config", "request", "kwargs"],
 )
 async def test_the_model_comes_from_the_keyword_then_the_request_then_the_config_then_the_server(
-    config: dict[str, Any], asked: dict[str, Any], kwargs: dict[str, Any], model: str
+    config: dict[str, Any], fields: dict[str, Any], kwargs: dict[str, Any], model: str
 ) -> None:
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, **config) as provider:
-        await provider.complete(request(**asked), **kwargs)
+        await provider.complete(request(**fields), **kwargs)
 
     assert server.request_bodies[0]["model"] == model
 
@@ -119,7 +119,7 @@ async def test_limits_are_requested_once_before_the_first_call() -> None:
         await provider.complete(request())
 
     assert (info.id, info.context_window, info.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
-    assert [asked.path for asked in server.requests] == ["/v1/models", "/v1/responses"]
+    assert [one.path for one in server.requests] == ["/v1/models", "/v1/responses"]
     assert server.request_bodies[0]["max_output_tokens"] == 2048
 
 
@@ -188,8 +188,8 @@ async def test_a_broken_history_is_repaired_and_reported_on_every_call(
             await provider.complete(request(*history))
 
     first, second = recorder.payloads("provider:tool_sequence_repaired")
-    assert [told["unanswered_calls"] for told in (first, second)] == [unanswered] * 2
-    assert [told["orphaned_results"] for told in (first, second)] == [orphaned] * 2
+    assert [event["unanswered_calls"] for event in (first, second)] == [unanswered] * 2
+    assert [event["orphaned_results"] for event in (first, second)] == [orphaned] * 2
     assert server.request_bodies[0] == server.request_bodies[1]
     assert server.request_bodies[0]["input"][-1].get("output") == answer
 
@@ -213,7 +213,7 @@ def test_a_provider_works_in_one_event_loop_after_another() -> None:
         await provider.close()
         return models
 
-    with served_from_a_thread() as server:
+    with serve_in_thread() as server:
         provider = VLLMProvider(server.base_url)
         listed = [asyncio.run(in_a_loop()) for _ in range(2)]
 
@@ -221,7 +221,7 @@ def test_a_provider_works_in_one_event_loop_after_another() -> None:
 
 
 @contextmanager
-def served_from_a_thread() -> Iterator[ReplayServer]:
+def serve_in_thread() -> Iterator[ReplayServer]:
     """A server that outlives the event loops of its clients."""
     server, loop = ReplayServer(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

@@ -36,13 +36,13 @@ async def test_a_continuation_repeats_the_request_with_a_longer_input_and_sums_t
         response: Any = await provider.complete(REQUEST)
 
     first, second, third = server.request_bodies
-    said = {"type": "message", "role": "assistant", "id": f"msg_{len(first['input']) + 1}", "status": "incomplete"}
+    cut_item = {"type": "message", "role": "assistant", "id": f"msg_{len(first['input']) + 1}", "status": "incomplete"}
     reasoning = {"effort": "none"}
     assert second | {"input": []} == first | {"input": [], "reasoning": reasoning}
     assert second["input"][:-2] == third["input"][:-2] == first["input"]
     assert [item["type"] for item in second["input"][-2:]] == ["reasoning", "message"]
-    assert second["input"][-1] == said | {"content": [_part("It is sun")]}
-    assert third["input"][-1] == said | {"content": [_part("It is sunny in ")]}
+    assert second["input"][-1] == cut_item | {"content": [_part("It is sun")]}
+    assert third["input"][-1] == cut_item | {"content": [_part("It is sunny in ")]}
     assert [block.text for block in response.content_blocks] == ["Sun.", "It is sunny in Paris."]
     assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (300, 30, 330)
     assert response.finish_reason == "stop"
@@ -72,7 +72,7 @@ async def test_a_failed_continuation_raises_and_returns_no_partial_answer(then: 
         with pytest.raises(error):
             await provider.complete(REQUEST)
 
-    assert [told["status"] for told in recorder.payloads("llm:response")] == ["error"]
+    assert [event["status"] for event in recorder.payloads("llm:response")] == ["error"]
 
 
 @pytest.mark.parametrize(

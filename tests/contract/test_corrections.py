@@ -62,4 +62,4 @@ async def test_a_call_that_stays_bad_raises_an_error_with_the_models_output() ->
     assert (error.tool_name, error.raw_arguments) == ("get_weather", BROKEN)
     assert (error.provider, error.model, error.retryable) == ("vllm", "tiny-qwen3", False)
     assert len(server.request_bodies) == 2
-    assert [told["status"] for told in recorder.payloads("llm:response")] == ["error"]
+    assert [event["status"] for event in recorder.payloads("llm:response")] == ["error"]

@@ -37,13 +37,13 @@ async def test_text_before_a_call_truncated_in_a_later_round_is_kept(second: lis
     ):
         response: Any = await provider.complete(REQUEST)
 
-    told = [block.text for block in response.content_blocks if block.type.value != "tool_call"]
-    assert told == ["Paris.", "I will check."]
+    texts = [block.text for block in response.content_blocks if block.type.value != "tool_call"]
+    assert texts == ["Paris.", "I will check."]
     assert [(one.name, one.arguments) for one in response.tool_calls] == [("get_weather", {"city": "Paris"})]
     assert (response.finish_reason, response.usage.output_tokens) == ("tool_calls", 30)
     assert [asked["max_output_tokens"] for asked in server.request_bodies] == [10, 10, 3996]
     assert server.request_bodies[1]["input"] == server.request_bodies[2]["input"]
-    assert _seen(recorder) == {0: "Paris.", 1: "I will check."}
+    assert _streamed_texts(recorder) == {0: "Paris.", 1: "I will check."}
 
 
 async def test_truncated_call_markup_is_requested_again_without_a_warning_about_flags(
@@ -61,7 +61,7 @@ async def test_truncated_call_markup_is_requested_again_without_a_warning_about_
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def _seen(recorder: EventRecorder) -> dict[int, str]:
+def _streamed_texts(recorder: EventRecorder) -> dict[int, str]:
     shown: dict[int, str] = {}
     for event in recorder.events:
         if event.name == "llm:stream_aborted":

@@ -64,11 +64,11 @@ async def test_the_model_and_the_question_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "message"),
     [(("tiny-qwen3", "unknown_model"), "tiny-qwen3"), (("tiny-qwen3-auth", "auth_wrong"), "Unauthorized")],
     ids=["unknown model", "wrong key"],
 )
-async def test_a_failure_is_one_line_without_a_traceback(case: tuple[str, str], said: str) -> None:
+async def test_a_failure_is_one_line_without_a_traceback(case: tuple[str, str], message: str) -> None:
     async with ReplayServer(load_recording(*case)) as server:
         status, written = await demo(server.base_url, VLLM_MODEL="no-such")
 
@@ -76,7 +76,7 @@ async def test_a_failure_is_one_line_without_a_traceback(case: tuple[str, str], 
     assert status == 1
     assert question == "question   What is the weather in Paris?"
     assert failure.startswith("failed     ")
-    assert said in failure
+    assert message in failure
 
 
 async def test_ctrl_c_stops_it_in_the_middle_of_an_answer() -> None:

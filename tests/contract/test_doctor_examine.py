@@ -10,18 +10,18 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         pytest.param({"base_url": "localhost:8000"}, "'localhost:8000' is not an http or https URL", id="no scheme"),
         pytest.param({"base_url": "http://localhost:99999"}, "99999", id="no port"),
         pytest.param({"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", id="value"),
     ],
 )
-async def test_an_invalid_config_is_reported_before_any_request(config: dict[str, str], said: str) -> None:
+async def test_an_invalid_config_is_reported_before_any_request(config: dict[str, str], message: str) -> None:
     found = await run_doctor(**config)
 
     assert failures(found) == {"config": "correct this key"}
-    assert said in found["config"].message
+    assert message in found["config"].message
 
 
 async def test_unknown_keys_are_reported() -> None:

@@ -44,13 +44,13 @@ async def test_missing_flags_are_named() -> None:
 
 
 async def test_a_refusal_that_names_a_missing_flag_is_repeated() -> None:
-    said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
-    refusal = json_reply(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
+    message = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    refusal = json_reply(400, {"error": {"message": message, "type": "BadRequestError", "code": 400}})
     async with ReplayServer(ANSWER, refusal, refusal, SCHEMA_REPLY, ANSWER, ANSWER, ANSWER, NOT_STORED) as server:
         found = await run_doctor(server.base_url)
 
     flags = "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`"
-    assert found["tool call"] == fail("tool call", said, flags)
+    assert found["tool call"] == fail("tool call", message, flags)
     assert found["parallel calls"].outcome == "note"
 
 

@@ -55,17 +55,17 @@ async def test_a_key_that_is_not_required_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         pytest.param({}, "the server requires a key; none is set", id="none"),
         pytest.param({"api_key": "wrong"}, "the server rejects the key (from bundle.yaml)", id="wrong"),
     ],
 )
-async def test_a_missing_key_is_distinguished_from_a_wrong_one(config: dict[str, str], said: str) -> None:
+async def test_a_missing_key_is_distinguished_from_a_wrong_one(config: dict[str, str], message: str) -> None:
     async with ReplayServer(models=load_recording("tiny-qwen3-auth", "auth_models_wrong")) as server:
         found = await run_doctor(server.base_url, **config)
 
-    assert found["key"] == fail("key", said, "set `api_key` (VLLM_API_KEY) to the server's `--api-key`")
+    assert found["key"] == fail("key", message, "set `api_key` (VLLM_API_KEY) to the server's `--api-key`")
     assert outcomes(found) == {"reachable": "ok", "key": "fail"}
 
 
@@ -78,7 +78,7 @@ async def test_a_login_in_front_of_the_server_is_distinguished_from_its_key() ->
 
 
 @pytest.mark.parametrize(
-    ("answer", "said", "remedy"),
+    ("answer", "message", "remedy"),
     [
         pytest.param(page(503, "Starting up"), "the server is not ready", "startup_timeout: 600", id="503 page"),
         pytest.param(page(404, "Model is loading"), "the server is not ready", "startup_timeout: 600", id="404 page"),
@@ -93,12 +93,12 @@ async def test_a_login_in_front_of_the_server_is_distinguished_from_its_key() ->
         pytest.param(json_reply(429, {"error": "slow down"}), "slow down", "higher limit", id="429"),
     ],
 )
-async def test_a_server_that_is_not_vllm_is_named(answer: Reply, said: str, remedy: str) -> None:
+async def test_a_server_that_is_not_vllm_is_named(answer: Reply, message: str, remedy: str) -> None:
     async with ReplayServer(models=answer) as server:
         found = await run_doctor(server.base_url)
 
     assert list(found) == ["reachable"]
-    assert said in found["reachable"].message
+    assert message in found["reachable"].message
     assert remedy in failures(found)["reachable"]
     assert "secret" not in found["reachable"].message
 
@@ -141,17 +141,17 @@ async def test_an_invalid_host_is_reported(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "RemoteProtocolError", id="another protocol"),
         pytest.param(b"", "RemoteProtocolError", id="nothing"),
     ],
 )
-async def test_a_server_without_http_is_reported(answer: bytes, said: str) -> None:
+async def test_a_server_without_http_is_reported(answer: bytes, message: str) -> None:
     async with serve_bytes(answer) as port:
         found = await run_doctor(f"http://127.0.0.1:{port}")
 
-    assert said in found["reachable"].message
+    assert message in found["reachable"].message
     assert "`https://`" in failures(found)["reachable"]
 
 
@@ -192,8 +192,8 @@ async def test_an_unreachable_proxy_is_reported(monkeypatch: pytest.MonkeyPatch)
     found = await run_doctor("http://vllm.test:8000")
 
     remedy = f"set NO_PROXY=vllm.test if the server can be reached without the proxy 127.0.0.1:{port}"
-    said = f"the proxy in front of the server: nothing listens on 127.0.0.1:{port}"
-    assert found == {"reachable": fail("reachable", said, remedy)}
+    message = f"the proxy in front of the server: nothing listens on 127.0.0.1:{port}"
+    assert found == {"reachable": fail("reachable", message, remedy)}
 
 
 async def test_a_page_of_a_proxy_is_reported_with_how_to_bypass_it(monkeypatch: pytest.MonkeyPatch) -> None:

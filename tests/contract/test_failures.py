@@ -42,7 +42,7 @@ FAILED = event("response.failed", response={"error": {"message": "engine dead"}}
 HTML = {"content-type": "text/html"}
 
 
-async def failed(
+async def raised_error(
     *answers: Reply | Recording | BrokenStream, recorder: EventRecorder | None = None, **config: Any
 ) -> LLMError:
     """What a call raises whose rounds are answered like this, all of them."""
@@ -54,7 +54,7 @@ async def failed(
     return raised.value
 
 
-def ended(recorder: EventRecorder) -> list[dict[str, Any]]:
+def call_ends(recorder: EventRecorder) -> list[dict[str, Any]]:
     """How the call ended, as every listener is told."""
     keys = ("status", "error", "finish_reason")
     return [{key: data[key] for key in keys if key in data} for data in recorder.payloads("llm:response")]
@@ -73,7 +73,7 @@ async def test_a_failed_round_is_retried(first: Reply | Recording | BrokenStream
     assert response == to_response(turn_of(ANSWER), [], None)
     assert server.request_bodies[0] == server.request_bodies[1]
     assert (retry["attempt"], retry["model"]) == (1, "tiny-qwen3")
-    assert ended(recorder) == [{"status": "ok", "finish_reason": "stop"}]
+    assert call_ends(recorder) == [{"status": "ok", "finish_reason": "stop"}]
     assert {event.data["request_id"] for event in recorder.events} == {retry["request_id"]}
 
 
@@ -94,13 +94,13 @@ async def test_a_broken_stream_is_aborted_and_its_retry_streams_from_the_start()
 async def test_a_round_that_fails_before_streaming_emits_no_abort() -> None:
     recorder = EventRecorder()
 
-    await failed(BUSY, BUSY, recorder=recorder)
+    await raised_error(BUSY, BUSY, recorder=recorder)
 
     assert recorder.names == ["llm:request", "provider:retry", "llm:response"]
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected", "said"),
+    ("answer", "expected", "message"),
     [
         (CUT, StreamError, "broke before the reply was whole"),
         (load_broken_stream("kill_engine"), StreamError, "broke before the reply was whole"),
@@ -126,16 +126,16 @@ async def test_a_round_that_fails_before_streaming_emits_no_abort() -> None:
     ],
 )  # fmt: skip
 async def test_a_retryable_error_is_raised_after_the_last_retry(
-    answer: Reply | BrokenStream, expected: type[LLMError], said: str
+    answer: Reply | BrokenStream, expected: type[LLMError], message: str
 ) -> None:
     recorder = EventRecorder()
 
-    error = await failed(answer, answer, recorder=recorder)
+    error = await raised_error(answer, answer, recorder=recorder)
 
     assert (type(error), error.retryable, error.provider, error.model) == (expected, True, "vllm", "tiny-qwen3")
-    assert said in str(error)
+    assert message in str(error)
     assert len(recorder.payloads("provider:retry")) == 1
-    assert ended(recorder) == [{"status": "error", "error": {"type": expected.__name__, "msg": str(error)}}]
+    assert call_ends(recorder) == [{"status": "error", "error": {"type": expected.__name__, "msg": str(error)}}]
     assert recorder.names[-1] == "llm:response"
 
 
@@ -146,7 +146,7 @@ async def test_a_retryable_error_is_raised_after_the_last_retry(
 async def test_a_refusal_is_raised_without_a_retry(case: str, expected: type[LLMError]) -> None:
     recorder = EventRecorder()
 
-    error = await failed(load_recording("tiny-qwen3", case), recorder=recorder, max_retries=3)
+    error = await raised_error(load_recording("tiny-qwen3", case), recorder=recorder, max_retries=3)
 
     assert (type(error), error.retryable, error.status_code) == (
         expected,
@@ -157,7 +157,7 @@ async def test_a_refusal_is_raised_without_a_retry(case: str, expected: type[LLM
 
 
 async def test_an_empty_reply_is_retried_once() -> None:
-    error = await failed(EMPTY, EMPTY, max_retries=5)
+    error = await raised_error(EMPTY, EMPTY, max_retries=5)
 
     assert (type(error), error.retryable) == (ProviderUnavailableError, False)
     assert str(error) == "the reply was truncated (max_output_tokens) before any output"
@@ -205,10 +205,10 @@ async def test_the_error_for_an_unreachable_server_names_its_url() -> None:
 async def test_an_exception_in_a_hook_does_not_lose_the_reply() -> None:
     recorder = EventRecorder()
 
-    async def break_down(_name: str, _data: dict[str, Any]) -> None:
+    async def raise_error(_name: str, _data: dict[str, Any]) -> None:
         raise ValueError("a bug in a hook")
 
-    recorder.coordinator.hooks.register("llm:stream_block_delta", break_down, priority=1, name="broken")
+    recorder.coordinator.hooks.register("llm:stream_block_delta", raise_error, priority=1, name="broken")
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder) as provider:
         response = await provider.complete(QUESTION)
 

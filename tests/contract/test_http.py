@@ -23,14 +23,14 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 
 
 @asynccontextmanager
-async def sending_at_once(recording: Recording, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def serve_in_one_write(recording: Recording, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """The port of a server that answers with every event as a chunk of its own, all in one write, as many as asked."""
     events = [event + b"\n\n" for event in recording.body.split(b"\n\n") if event]
     body = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
 
     conversations: list[asyncio.Task[None] | None] = []
 
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         conversations.append(asyncio.current_task())
         with suppress(asyncio.IncompleteReadError):  # the client closed the connection
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -40,7 +40,7 @@ async def sending_at_once(recording: Recording, tls: ssl.SSLContext | None = Non
         writer.close()
         await writer.wait_closed()
 
-    server = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(answer_requests, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -53,14 +53,14 @@ def sdk(base_url: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=base_url, api_key="EMPTY", max_retries=0, http_client=client)
 
 
-async def streamed(client: openai.AsyncOpenAI) -> list[bytes]:
+async def read_stream(client: openai.AsyncOpenAI) -> list[bytes]:
     async with client.responses.with_streaming_response.create(model="tiny-qwen3", input="Hi", stream=True) as response:
         return [piece async for piece in response.http_response.aiter_bytes()]
 
 
 async def test_chunks_of_one_read_are_delivered_together() -> None:
-    async with sending_at_once(STREAM) as port, sdk(f"http://127.0.0.1:{port}/v1") as client:
-        first, second = await streamed(client), await streamed(client)
+    async with serve_in_one_write(STREAM) as port, sdk(f"http://127.0.0.1:{port}/v1") as client:
+        first, second = await read_stream(client), await read_stream(client)
 
     assert b"".join(first) == b"".join(second) == STREAM.body
     assert STREAM.body.count(b"\n\n") > 400
@@ -69,9 +69,9 @@ async def test_chunks_of_one_read_are_delivered_together() -> None:
 
 async def test_one_connection_carries_several_requests() -> None:
     async with ReplayServer(reply(STREAM, piece=7), STREAM) as server, sdk(server.base_url) as client:
-        first = await streamed(client)
+        first = await read_stream(client)
         models = await client.models.list()
-        second = await streamed(client)
+        second = await read_stream(client)
 
     assert b"".join(first) == b"".join(second) == STREAM.body
     assert [model.id for model in models.data] == ["tiny-qwen3"]
@@ -96,7 +96,7 @@ async def test_a_silent_server_raises_the_sdks_timeout_error() -> None:
 async def test_a_truncated_body_raises_httpxs_protocol_error() -> None:
     async with ReplayServer(reply(STREAM, cut_at=5000, ending="cut")) as server, sdk(server.base_url) as client:
         with pytest.raises(Exception, match="incomplete chunked read") as raised:
-            await streamed(client)
+            await read_stream(client)
 
     assert type(raised.value).__name__ == "RemoteProtocolError"
     assert type(raised.value).__module__.startswith("httpx")
@@ -130,10 +130,10 @@ def test_the_proxy_comes_from_the_environment(
 async def test_a_tls_server_is_verified_with_the_given_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tls = certified(tmp_path)
+    tls = tls_context(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
 
-    async with sending_at_once(STREAM, tls) as port:
+    async with serve_in_one_write(STREAM, tls) as port:
         provider = VLLMProvider(f"https://localhost:{port}/v1", config={"default_model": "tiny-qwen3"})
         response = await provider.complete(ChatRequest(messages=[HELLO]))
         await provider.close()
@@ -141,7 +141,7 @@ async def test_a_tls_server_is_verified_with_the_given_certificate(
     assert response.finish_reason == "stop"
 
 
-def certified(folder: Path) -> ssl.SSLContext:
+def tls_context(folder: Path) -> ssl.SSLContext:
     """A server's side of TLS, with a certificate for localhost in `cert.pem`."""
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "key.pem")]

@@ -45,10 +45,10 @@ async def test_one_warning_names_the_flag_for_any_number_of_calls(caplog: pytest
     ]
 
     async with ReplayServer(*replies) as server, provider_at(server.base_url) as provider:
-        told = [await provider.complete(question(WEATHER)) for _ in replies]
+        responses = [await provider.complete(question(WEATHER)) for _ in replies]
 
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [len(response.tool_calls or []) for response in told] == [1, 2, 1]
+    assert [len(response.tool_calls or []) for response in responses] == [1, 2, 1]
     assert len(warnings) == 1
     assert "--tool-call-parser" in warnings[0]
 

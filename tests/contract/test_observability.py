@@ -4,8 +4,10 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, ImageBlock, Message, TextBlock, ThinkingBlock
 
+from amplifier_module_provider_vllm import mount
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, reply
@@ -21,13 +23,13 @@ async def test_request_and_response_events_name_the_instance_the_server_and_the_
         await recorder.coordinator.mount("providers", provider, name="second")
         response = await provider.complete(QUESTION)
 
-    (asked,), (answered,) = recorder.payloads("llm:request"), recorder.payloads("llm:response")
-    whose = {"provider": "vllm", "instance": "second", "base_url": server.base_url, "model": "tiny-qwen3"}
-    assert whose.items() <= asked.items()
-    assert whose.items() <= answered.items()
-    assert (asked["message_count"], asked["tool_count"], asked["stream"]) == (1, 0, True)
+    (request_event,), (response_event,) = recorder.payloads("llm:request"), recorder.payloads("llm:response")
+    origin = {"provider": "vllm", "instance": "second", "base_url": server.base_url, "model": "tiny-qwen3"}
+    assert origin.items() <= request_event.items()
+    assert origin.items() <= response_event.items()
+    assert (request_event["message_count"], request_event["tool_count"], request_event["stream"]) == (1, 0, True)
     assert response.usage is not None
-    assert answered["usage"] == response.usage.model_dump(exclude_none=True)
+    assert response_event["usage"] == response.usage.model_dump(exclude_none=True)
 
 
 async def test_the_cost_of_each_reply_is_emitted_and_summed() -> None:
@@ -40,9 +42,25 @@ async def test_the_cost_of_each_reply_is_emitted_and_summed() -> None:
     assert first.usage is not None
     assert second.usage is not None
     total = (first.usage.cost_usd or 0) + (second.usage.cost_usd or 0)
-    told = recorder.payloads("llm:response")[0]["usage"]["cost_usd"]
+    cost = recorder.payloads("llm:response")[0]["usage"]["cost_usd"]
     assert provider.session_cost() == {"cost_usd": str(total)}
-    assert told == str(first.usage.cost_usd)
+    assert cost == str(first.usage.cost_usd)
+
+
+@pytest.mark.parametrize(
+    ("rates", "costs"),
+    [({}, []), ({"rates": {"input": 1, "output": 2}}, [{"cost_usd": "0.000042"}])],
+    ids=["unknown", "known"],
+)
+async def test_a_session_sums_known_costs_and_no_unknown_ones(rates: dict[str, Any], costs: list[Any]) -> None:
+    recorder = EventRecorder()
+
+    async with ReplayServer(ANSWER) as server:
+        cleanup = await mount(recorder.coordinator, {"base_url": server.base_url, **rates})
+        await recorder.coordinator.get("providers")["vllm"].complete(QUESTION)
+        await cleanup()
+
+    assert await recorder.coordinator.collect_contributions("session.cost") == costs
 
 
 async def test_raw_events_contain_everything_except_secrets_and_images() -> None:
@@ -56,12 +74,12 @@ async def test_raw_events_contain_everything_except_secrets_and_images() -> None
         await provider.complete(ChatRequest(messages=[looking]))
 
     names = [name for name in recorder.names if "stream" not in name]
-    heard = json.dumps([event.data for event in recorder.events])
+    emitted = json.dumps([event.data for event in recorder.events])
     assert sorted(names) == sorted(
         f"llm:{kind}{detail}" for kind in ("request", "response") for detail in ("", ":debug", ":raw")
     )
-    assert "hidden" not in heard
-    assert "QUJDQUJDQUJDQUJDQUJD" not in heard
+    assert "hidden" not in emitted
+    assert "QUJDQUJDQUJDQUJDQUJD" not in emitted
     assert recorder.payloads("llm:request")[0]["raw"]["model"] == "tiny-qwen3"
     assert recorder.payloads("llm:response")[0]["raw"]["object"] == "response"
     assert all(len(text) < 60 for text in _strings(recorder.payloads("llm:request:debug")[0]["request"]))
@@ -91,12 +109,12 @@ async def test_concurrent_calls_have_separate_streams() -> None:
         one: "".join(data["text"] for data in recorder.payloads("llm:stream_block_delta") if data["request_id"] == one)
         for one in ids
     }
-    said = ["".join(_said(response)) for response in responses]
+    said = ["".join(_block_texts(response)) for response in responses]
     assert len(ids) == 8
     assert sorted(shown.values()) == sorted(said)
 
 
-def _said(response: ChatResponse) -> list[str]:
+def _block_texts(response: ChatResponse) -> list[str]:
     thoughts = [block.thinking for block in response.content if isinstance(block, ThinkingBlock)]
     return [*thoughts, *(block.text for block in response.content if isinstance(block, TextBlock))]
 

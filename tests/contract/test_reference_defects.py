@@ -23,6 +23,7 @@ async def test_a_successful_call_logs_nothing_at_the_default_level(caplog: pytes
         await provider.complete(HELLO)
 
     ours = [record for record in caplog.records if record.name.startswith("amplifier_module_provider_vllm")]
+    assert ours, "without any record the level of none is checked"
     assert [record.message for record in ours if record.levelno > logging.DEBUG] == []
 
 

@@ -39,7 +39,7 @@ TOO_LATE = 0.05
 
 
 @pytest.fixture(autouse=True)
-def _vocabulary_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fresh_vocabulary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
     shared_vocabulary.cache_clear()
     yield
@@ -77,7 +77,7 @@ def input_tokens(count: int) -> httpx.Response:
 
 
 @asynccontextmanager
-async def silent() -> AsyncIterator[str]:
+async def silent_server() -> AsyncIterator[str]:
     """A server that takes connections and says nothing."""
     async with ReplayServer(
         models=reply(load_recording("tiny-qwen3", "get_v1_models"), cut_at=0, ending="stall")
@@ -85,7 +85,7 @@ async def silent() -> AsyncIterator[str]:
         yield server.base_url
 
 
-def asked(route: respx.Route) -> dict[str, Any]:
+def last_body(route: respx.Route) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(route.calls.last.request.content)
     return body
 
@@ -104,7 +104,7 @@ async def test_a_model_with_a_chat_template_is_counted_by_rendering_its_template
     }
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
     function = {"name": "get_weather", "description": "Weather.", "parameters": CITY}
-    assert asked(server.tokenize) == {
+    assert last_body(server.tokenize) == {
         "model": "qwen",
         "messages": [
             {"role": "system", "content": "Be brief."},
@@ -124,7 +124,7 @@ async def test_gpt_oss_is_counted_where_the_server_uses_harmony() -> None:
 
     assert budget is not None
     assert budget["measurement"]["source"] == "vllm:/v1/messages/count_tokens"
-    assert asked(server.count_tokens) == {
+    assert last_body(server.count_tokens) == {
         "model": "gpt-oss",
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "What is the weather in Paris?"}]},
@@ -175,7 +175,7 @@ async def test_a_gateway_without_tokenize_is_asked_at_the_other_counting_endpoin
 
     assert budget is not None
     assert budget["measurement"]["source"] == "vllm:/v1/messages/count_tokens"
-    roles = [(message["role"], len(message["content"])) for message in asked(server.count_tokens)["messages"]]
+    roles = [(message["role"], len(message["content"])) for message in last_body(server.count_tokens)["messages"]]
     assert roles == [("user", 1), ("assistant", 2), ("user", 1)]
 
 
@@ -200,7 +200,7 @@ async def test_the_configured_options_of_the_call_are_counted() -> None:
 
     assert budget is not None
     assert (budget["max_output_tokens"], budget["input_limit_tokens"]) == (96, 4000)
-    assert asked(server.tokenize)["chat_template_kwargs"] == {"reasoning_effort": "none", "enable_thinking": False}
+    assert last_body(server.tokenize)["chat_template_kwargs"] == {"reasoning_effort": "none", "enable_thinking": False}
 
 
 async def test_images_are_sent_to_be_counted() -> None:
@@ -210,7 +210,7 @@ async def test_images_are_sent_to_be_counted() -> None:
     await server.budget(ChatRequest(messages=[Message(role="user", content=[picture])]))
 
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    assert asked(server.tokenize)["messages"] == [{"role": "user", "content": [image]}]
+    assert last_body(server.tokenize)["messages"] == [{"role": "user", "content": [image]}]
 
 
 UNREADABLE = {
@@ -243,7 +243,7 @@ async def test_a_request_that_cannot_be_encoded_has_no_budget(request_: ChatRequ
 
 async def test_counting_does_not_wait_for_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_budget, "PROBE_TIMEOUT", TOO_LATE)
-    async with silent() as base_url:
+    async with silent_server() as base_url:
         provider = VLLMProvider(base_url)
 
         assert await provider.request_budget(REQUEST, context_estimate=80) is None
@@ -252,7 +252,7 @@ async def test_counting_does_not_wait_for_a_silent_server(monkeypatch: pytest.Mo
 
 
 async def test_cancelling_a_count_propagates() -> None:
-    async with silent() as base_url:
+    async with silent_server() as base_url:
         provider = VLLMProvider(base_url)
         question = asyncio.create_task(provider.request_budget(REQUEST, context_estimate=80))
         await asyncio.sleep(TOO_LATE)

@@ -32,17 +32,17 @@ async def test_a_tool_turn_runs_from_question_to_answer(style: str) -> None:
 
 
 async def test_a_listener_gets_events_of_the_kernel_the_loop_and_the_provider() -> None:
-    heard: list[str] = []
+    names: list[str] = []
 
     async with (
         ReplayServer(*TOOL_TURN) as server,
-        open_session(vllm(server.base_url), listener=lambda name, _data: heard.append(name)) as session,
+        open_session(vllm(server.base_url), listener=lambda name, _data: names.append(name)) as session,
     ):
         await session.ask(QUESTION)
 
     expected = {"provider:request", "llm:request", "llm:stream_block_delta", "llm:response", "tool:pre", "tool:post"}
-    assert expected | {"content_block:end", "orchestrator:complete"} <= set(heard)
-    assert heard == [event.name for event in session.events]
+    assert expected | {"content_block:end", "orchestrator:complete"} <= set(names)
+    assert names == [event.name for event in session.events]
 
 
 async def test_results_of_parallel_calls_keep_the_order_of_the_calls() -> None:
@@ -57,8 +57,8 @@ async def test_results_of_parallel_calls_keep_the_order_of_the_calls() -> None:
 
     results = [message["content"] for message in stored if message["role"] == "tool"]
     assert results == ["sunny, 21 C", "rainy, 12 C"]
-    asked = session.coordinator.get("tools")["get_weather"].calls  # side by side, and so in any order
-    assert sorted(call["city"] for call in asked) == ["London", "Paris"]
+    calls = session.coordinator.get("tools")["get_weather"].calls  # side by side, and so in any order
+    assert sorted(call["city"] for call in calls) == ["London", "Paris"]
 
 
 async def test_two_servers_work_in_one_session() -> None:

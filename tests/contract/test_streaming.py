@@ -21,7 +21,7 @@ ANSWERED = [(group, case) for group, case in WHOLE if turn_of(load_recording(gro
 UNCUT = [(group, case) for group, case in STREAMS if "cut_in_call" not in case]
 
 
-async def answered(answer: Recording | Reply, recorder: EventRecorder | None = None, **config: Any) -> ChatResponse:
+async def run_call(answer: Recording | Reply, recorder: EventRecorder | None = None, **config: Any) -> ChatResponse:
     """The reply to a question that is answered like this; its cap is the caller's, so that it is not continued."""
     async with ReplayServer(answer) as server, provider_at(server.base_url, recorder, **config) as provider:
         return await provider.complete(QUESTION, max_output_tokens=400)
@@ -29,8 +29,8 @@ async def answered(answer: Recording | Reply, recorder: EventRecorder | None = N
 
 def last_response(recording: Recording) -> dict[str, Any]:
     """The reply as the server itself told it at the end."""
-    told: dict[str, Any] = json.loads(to_frames([recording.body])[-1].data)["response"]
-    return told
+    last: dict[str, Any] = json.loads(to_frames([recording.body])[-1].data)["response"]
+    return last
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
@@ -42,7 +42,7 @@ async def test_a_streamed_reply_does_not_depend_on_the_chunk_size(group: str, ca
         responses = [await provider.complete(QUESTION, max_output_tokens=400) for _ in deliveries]
 
     assert responses == [to_response(turn_of(recording), [], None)] * 2
-    assert_told_as(responses[0], last_response(recording))
+    assert_same_usage_and_calls(responses[0], last_response(recording))
 
 
 @pytest.mark.parametrize("case", ["r1_answer_stream", "r2_tool_stream"])
@@ -50,7 +50,7 @@ async def test_a_streamed_reply_does_not_depend_on_the_chunk_size(group: str, ca
 async def test_a_reply_can_arrive_byte_by_byte(group: str, case: str) -> None:
     recording = load_recording(group, case)
 
-    response = await answered(reply(recording, piece=1))
+    response = await run_call(reply(recording, piece=1))
 
     assert response == to_response(turn_of(recording), [], None)
 
@@ -71,7 +71,7 @@ async def test_an_unstreamed_reply_is_converted_like_its_recording(group: str, c
 async def test_events_follow_the_contract_order_with_the_indices_of_the_blocks(group: str, case: str) -> None:
     recorder = EventRecorder()
 
-    response = await answered(reply(load_recording(group, case), piece=700), recorder)
+    response = await run_call(reply(load_recording(group, case), piece=700), recorder)
 
     shown: dict[int, str] = {}
     for data in recorder.payloads("llm:stream_block_delta"):
@@ -107,7 +107,7 @@ async def test_every_event_of_a_call_carries_its_request_id() -> None:
 async def test_deltas_are_counted_within_their_block_and_calls_have_a_name_and_no_deltas() -> None:
     recorder = EventRecorder()
 
-    await answered(reply(load_recording("tiny-qwen3", "r2_tool_stream"), piece=400), recorder)
+    await run_call(reply(load_recording("tiny-qwen3", "r2_tool_stream"), piece=400), recorder)
 
     deltas = recorder.payloads("llm:stream_block_delta")
     starts = recorder.payloads("llm:stream_block_start")
@@ -123,7 +123,7 @@ async def test_deltas_are_counted_within_their_block_and_calls_have_a_name_and_n
 async def test_deltas_of_one_read_are_emitted_as_one_event() -> None:
     recorder = EventRecorder()
 
-    await answered(load_recording("tiny-qwen3", "r5_long_whole_stream"), recorder)
+    await run_call(load_recording("tiny-qwen3", "r5_long_whole_stream"), recorder)
 
     tokens = load_recording("tiny-qwen3", "r5_long_whole_stream").body.count(b"output_text.delta")
     assert tokens > 300
@@ -133,7 +133,7 @@ async def test_deltas_of_one_read_are_emitted_as_one_event() -> None:
 async def test_an_unstreamed_reply_to_a_stream_request_emits_stream_events() -> None:
     whole, recorder = load_recording("tiny-qwen3", "r2_tool"), EventRecorder()
 
-    response = await answered(whole, recorder)
+    response = await run_call(whole, recorder)
 
     assert response == to_response(turn_of(whole), [], None)
     assert [(kind, index, type_) for kind, index, type_, _ in recorder.blocks()] == [
@@ -150,7 +150,7 @@ async def test_gateway_streams_may_contain_pings_and_a_done_marker(headers: dict
     recording = load_recording("tiny-qwen3", "r1_answer_stream")
     body = b"\xef\xbb\xbf: ping\r\n\r\n" + recording.body.replace(b"\n", b"\r\n") + b"data: [DONE]\r\n\r\n"
 
-    response = await answered(Reply(200, headers, body, piece=97))
+    response = await run_call(Reply(200, headers, body, piece=97))
 
     assert response == to_response(turn_of(recording), [], None)
 
@@ -158,31 +158,31 @@ async def test_gateway_streams_may_contain_pings_and_a_done_marker(headers: dict
 async def test_without_hooks_a_stream_gives_the_same_response() -> None:
     recording = load_recording("tiny-qwen3", "r2_tool_stream")
 
-    assert await answered(recording, None) == to_response(turn_of(recording), [], None)
+    assert await run_call(recording, None) == to_response(turn_of(recording), [], None)
 
 
 async def test_no_stream_events_are_emitted_if_streaming_is_disabled() -> None:
     whole, recorder = load_recording("tiny-qwen3", "r1_answer"), EventRecorder()
 
-    await answered(whole, recorder, use_streaming="false")
+    await run_call(whole, recorder, use_streaming="false")
 
     assert recorder.names == ["llm:request", "llm:response"]
 
 
-def assert_told_as(response: ChatResponse, told: dict[str, Any]) -> None:
+def assert_same_usage_and_calls(response: ChatResponse, last: dict[str, Any]) -> None:
     """The counts and the ids of the calls are those that the server's last event gave."""
-    counted = told["usage"]
+    usage = last["usage"]
     assert response.usage is not None
     assert response.usage.model_dump(exclude_none=True) == {
-        "input_tokens": counted["input_tokens"],
-        "output_tokens": counted["output_tokens"],
-        "total_tokens": counted["total_tokens"],
-        "reasoning_tokens": counted["output_tokens_details"]["reasoning_tokens"],
-        "cache_read_tokens": counted["input_tokens_details"]["cached_tokens"],
-        "cache_write_tokens": counted["input_tokens_details"]["cache_write_tokens"],
+        "input_tokens": usage["input_tokens"],
+        "output_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+        "reasoning_tokens": usage["output_tokens_details"]["reasoning_tokens"],
+        "cache_read_tokens": usage["input_tokens_details"]["cached_tokens"],
+        "cache_write_tokens": usage["input_tokens_details"]["cache_write_tokens"],
     }
-    ids = [item["call_id"] for item in told["output"] if item["type"] == "function_call"]
-    assert [call.id for call in response.tool_calls or []] == (ids if told["status"] == "completed" else [])
+    ids = [item["call_id"] for item in last["output"] if item["type"] == "function_call"]
+    assert [call.id for call in response.tool_calls or []] == (ids if last["status"] == "completed" else [])
 
 
 def _text(block: Any) -> str:

@@ -20,7 +20,7 @@ CLOSED = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
-def _vocabulary_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fresh_vocabulary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
     shared_vocabulary.cache_clear()
     yield
@@ -36,7 +36,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def counting(recording: Recording, usage: dict[str, Any] | None) -> Recording:
+def with_usage(recording: Recording, usage: dict[str, Any] | None) -> Recording:
     """The same reply, had the server counted like this."""
     if not recording.is_stream:
         return recording.with_body(json.dumps({**recording.json, "usage": usage}).encode())
@@ -53,7 +53,7 @@ def request_of(recording: Recording) -> ChatRequest:
     return ChatRequest(messages=[question], tools=tools or None, metadata={"stream": recording.is_stream})
 
 
-async def answered(*replies: Recording) -> ChatResponse:
+async def run_call(*replies: Recording) -> ChatResponse:
     model = replies[0].request["model"]
     async with (
         ReplayServer(*replies, models=load_recording(model, "get_v1_models")) as server,
@@ -62,7 +62,7 @@ async def answered(*replies: Recording) -> ChatResponse:
         return await provider.complete(request_of(replies[0]))
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "[TOKEN_ACCOUNTING]" in record.getMessage()]
 
 
@@ -73,16 +73,16 @@ async def test_tokens_missing_from_the_servers_usage_are_counted(
 ) -> None:
     caplog.set_level(logging.INFO)
     recording = load_recording("tiny-gpt-oss", case)
-    really = (await answered(recording)).usage
+    really = (await run_call(recording)).usage
 
-    response = await answered(counting(recording, usage))
+    response = await run_call(with_usage(recording, usage))
 
     assert really is not None
     counted = {"input_tokens": really.input_tokens, "output_tokens": really.output_tokens}
     assert response.usage == Usage(**counted, total_tokens=really.total_tokens, reasoning_tokens=9)
     assert response.metadata is not None
     assert response.metadata["vllm:usage_estimated"] is True
-    assert said(caplog) == [
+    assert warnings(caplog) == [
         "[TOKEN_ACCOUNTING] Loaded Harmony GPT-OSS encoder",
         "[TOKEN_ACCOUNTING] Injected usage: input=127, output=34",
     ]
@@ -92,11 +92,11 @@ async def test_the_servers_own_counts_are_not_changed(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO)
     theirs = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
-    response = await answered(counting(load_recording("tiny-gpt-oss", "r2_tool_stream"), theirs))
+    response = await run_call(with_usage(load_recording("tiny-gpt-oss", "r2_tool_stream"), theirs))
 
     assert response.usage == Usage(**theirs)
     assert "vllm:usage_estimated" not in (response.metadata or {})
-    assert said(caplog) == []
+    assert warnings(caplog) == []
 
 
 async def test_a_repeated_reply_sums_the_usage_of_both_rounds() -> None:
@@ -108,7 +108,7 @@ async def test_a_repeated_reply_sums_the_usage_of_both_rounds() -> None:
         json.loads(recording.body.rsplit(b"data: ", 1)[1])["response"]["usage"] for recording in (cut, whole)
     )
 
-    response = await answered(counting(cut, ZEROS), counting(whole, None))
+    response = await run_call(with_usage(cut, ZEROS), with_usage(whole, None))
 
     assert response.usage is not None
     assert response.usage.input_tokens == first["input_tokens"] + second["input_tokens"]
@@ -120,17 +120,17 @@ async def test_a_repeated_reply_sums_the_usage_of_both_rounds() -> None:
 async def test_tokens_of_other_models_are_not_estimated(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    response = await answered(counting(load_recording("tiny-qwen3", "r2_tool_stream"), ZEROS))
+    response = await run_call(with_usage(load_recording("tiny-qwen3", "r2_tool_stream"), ZEROS))
 
     assert response.usage is None
     assert "vllm:usage_estimated" not in (response.metadata or {})
-    assert said(caplog) == []
+    assert warnings(caplog) == []
 
 
 @pytest.mark.usefixtures("offline")
 async def test_without_the_vocabulary_a_reply_has_no_usage_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    uncounted = counting(load_recording("tiny-gpt-oss", "r2_tool_stream"), ZEROS)
+    uncounted = with_usage(load_recording("tiny-gpt-oss", "r2_tool_stream"), ZEROS)
 
     async with (
         ReplayServer(uncounted, uncounted) as server,
@@ -140,4 +140,4 @@ async def test_without_the_vocabulary_a_reply_has_no_usage_and_no_error(caplog: 
 
     assert [response.usage for response in responses] == [None, None]
     assert [[call.name for call in response.tool_calls or []] for response in responses] == [["get_weather"]] * 2
-    assert len(said(caplog)) == 1
+    assert len(warnings(caplog)) == 1

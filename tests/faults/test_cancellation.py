@@ -79,16 +79,18 @@ async def test_a_cancelled_call_stops_at_any_point(moment: Moment) -> None:
         ReplayServer(*moment.replies) as server,
         provider_session(server, **moment.config) as (session, provider),
     ):
-        async with cancelled(provider):
-            await until(lambda: len(server.request_bodies) == moment.requests and _heard(session, moment.event))
-        asked = len(server.request_bodies)
+        async with cancelled_call(provider):
+            await wait_until(
+                lambda: len(server.request_bodies) == moment.requests and _was_emitted(session, moment.event)
+            )
+        sent = len(server.request_bodies)
         await server.wait_for_disconnect(remaining=1)
 
     retries = len(session.payloads("provider:retry"))
     before = len(moment.replies) > 1 and moment.visible and retries > 0 and moment.replies[0].status == 200
     aborted = 1 if moment.visible or before else 0
     assert event_counts(session) == EventCounts(1, ["cancelled"], retries, aborted)
-    assert len(server.request_bodies) == asked == moment.requests
+    assert len(server.request_bodies) == sent == moment.requests
     assert_contract(session, None)
 
 
@@ -97,8 +99,8 @@ async def test_a_call_cancelled_during_the_model_request_sends_nothing_more() ->
 
     async with ReplayServer(models=stalled) as server, provider_session(server) as (session, provider):
         probed = len(server.requests)
-        async with cancelled(provider):
-            await until(lambda: len(server.requests) > probed)
+        async with cancelled_call(provider):
+            await wait_until(lambda: len(server.requests) > probed)
 
     assert server.request_bodies == []
     assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled"]
@@ -111,14 +113,14 @@ async def test_a_call_cancelled_during_the_model_request_sends_nothing_more() ->
 async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str) -> None:
     entered, left = asyncio.Event(), asyncio.Event()
 
-    async def listener(heard: str, _data: dict[str, Any]) -> None:
-        if heard == name and not entered.is_set():
+    async def listener(event_name: str, _data: dict[str, Any]) -> None:
+        if event_name == name and not entered.is_set():
             entered.set()
             await left.wait()
 
     replies = [refusal(503), HEALTHY[True]] if name == "provider:retry" else [HEALTHY[True]]
     async with ReplayServer(*replies) as server, provider_session(server, listener=listener) as (session, provider):
-        async with cancelled(provider):
+        async with cancelled_call(provider):
             await entered.wait()
         left.set()
 
@@ -135,8 +137,8 @@ async def test_a_call_cancelled_near_its_end_emits_exactly_one_response() -> Non
             provider_session(server, use_streaming=False) as (session, provider),
         ):
             call = asyncio.create_task(provider.complete(CITIES))
-            await until(lambda: bool(session.payloads("llm:request")))
-            await until(lambda: server.connections == 1 and bool(server.request_bodies))
+            await wait_until(lambda: bool(session.payloads("llm:request")))
+            await wait_until(lambda: server.connections == 1 and bool(server.request_bodies))
             for _ in range(steps):
                 await asyncio.sleep(0)
             call.cancel()
@@ -147,8 +149,8 @@ async def test_a_call_cancelled_near_its_end_emits_exactly_one_response() -> Non
 
 async def test_after_a_cancelled_call_the_next_one_works() -> None:
     async with ReplayServer(STALLED, HEALTHY[True]) as server, provider_session(server) as (session, provider):
-        async with cancelled(provider):
-            await until(lambda: bool(session.payloads("llm:stream_block_delta")))
+        async with cancelled_call(provider):
+            await wait_until(lambda: bool(session.payloads("llm:stream_block_delta")))
         reply = await provider.complete(CITIES)
 
     assert reply.finish_reason == "stop"
@@ -165,7 +167,7 @@ async def test_an_asyncio_timeout_around_the_call_is_a_cancellation() -> None:
 
 
 @asynccontextmanager
-async def cancelled(provider: VLLMProvider) -> AsyncIterator[None]:
+async def cancelled_call(provider: VLLMProvider) -> AsyncIterator[None]:
     """A call that runs beside the block, and is cancelled at its end."""
     call = asyncio.create_task(provider.complete(CITIES))
     yield
@@ -175,10 +177,10 @@ async def cancelled(provider: VLLMProvider) -> AsyncIterator[None]:
         await call
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - a request that arrives tells nobody
         await asyncio.sleep(0.01)
 
 
-def _heard(session: Session, name: str | None) -> bool:
+def _was_emitted(session: Session, name: str | None) -> bool:
     return name is None or bool(session.payloads(name))

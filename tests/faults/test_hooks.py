@@ -17,11 +17,11 @@ SLOW = 0.1
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) -> None:
-    heard: list[str] = []
+    emitted: list[str] = []
 
     async def listener(name: str, _data: dict[str, Any]) -> None:
         if name.startswith("llm:"):
-            heard.append(name)
+            emitted.append(name)
             await asyncio.sleep(SLOW)
 
     by_event = sse_reply(*EVENTS, piece=64) if stream else HEALTHY[stream]
@@ -32,7 +32,7 @@ async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) ->
     ):
         reply = await provider.complete(CITIES)
 
-    assert len(heard) * SLOW > 0.5 or not stream
+    assert len(emitted) * SLOW > 0.5 or not stream
     assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)

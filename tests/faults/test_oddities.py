@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.exchange import block_contents
-from tests.support.oddities import BODY, ODDITIES, ONE_MB, repeated
+from tests.support.oddities import BODY, ODDITIES, ONE_MB, twice
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.recordings import load_broken_stream
 from tests.support.replay import ReplayServer, Reply
@@ -59,14 +59,14 @@ UNREAD: Mapping[str, bytes] = {
 @pytest.mark.parametrize("value", UNREAD.values(), ids=UNREAD)
 async def test_an_invalid_value_in_an_unread_field_does_not_lose_the_reply(value: bytes, stream: bool) -> None:
     """The reply was streamed and paid for before anybody looks at `metadata`."""
-    told_so = REPLY_BODY.replace(b"{", b'{"metadata": %b, ' % value, 1)
-    end = b'event: response.completed\ndata: {"type": "response.completed", "response": %b}\n\n' % told_so
-    answer = sse_reply(*EVENTS[:-1], end) if stream else whole_reply(told_so)
-    telling: dict[str, Any] = {"raw": True, "debug": True, "raw_debug": True}
+    unread = REPLY_BODY.replace(b"{", b'{"metadata": %b, ' % value, 1)
+    end = b'event: response.completed\ndata: {"type": "response.completed", "response": %b}\n\n' % unread
+    answer = sse_reply(*EVENTS[:-1], end) if stream else whole_reply(unread)
+    verbose: dict[str, Any] = {"raw": True, "debug": True, "raw_debug": True}
 
     async with (
         ReplayServer(answer) as server,
-        provider_session(server, use_streaming=stream, **telling) as (session, provider),
+        provider_session(server, use_streaming=stream, **verbose) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
 
@@ -80,7 +80,7 @@ async def test_repeated_or_reordered_deltas_are_corrected_by_the_final_item() ->
         *OPENING,
         *REASONING,
         MESSAGE[0],
-        *repeated(*map(text_delta, reversed(ANSWER_DELTAS))),
+        *twice(*map(text_delta, reversed(ANSWER_DELTAS))),
         MESSAGE[-1],
         COMPLETED,
     ]

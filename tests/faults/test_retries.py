@@ -94,13 +94,13 @@ async def test_the_callers_timeout_bounds_all_attempts(always: Reply, config: di
             await provider.complete(request, **kwargs)
         took = time.monotonic() - began
         await asyncio.sleep(0.1)  # the server still reads what was on its way to it
-        asked = len(server.request_bodies)
+        sent = len(server.request_bodies)
         await asyncio.sleep(0.1)
 
     assert timeout <= took < timeout + 5
     assert (raised.value.provider, raised.value.model) == ("vllm", "tiny-qwen3")
     assert event_counts(session).statuses == ["error"]
-    assert len(server.request_bodies) == asked
+    assert len(server.request_bodies) == sent
     assert_contract(session, None)
 
 

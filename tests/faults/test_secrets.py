@@ -27,7 +27,7 @@ PASSWORD: Final = "canary-password-4e8d"
 PAIR: Final = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 CANARIES: Final = (KEY, HEADER, CALL, USER, PASSWORD, PAIR)
 
-TELLING: Final = {"raw": True, "debug": True, "raw_debug": True, "debug_truncate_length": 100_000}
+VERBOSE: Final = {"raw": True, "debug": True, "raw_debug": True, "debug_truncate_length": 100_000}
 ECHO: Final = {
     "config": f"Bearer {KEY}, x-api-key {HEADER}, x-call-key {CALL}",
     "environment": f"Bearer {KEY}, x-api-key {HEADER}, x-call-key {CALL}",
@@ -62,7 +62,7 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 async def test_no_secret_leaks_on_any_path(
     path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config: dict[str, Any] = {**IMPATIENT, **TELLING, "extra_headers": {"X-Api-Key": HEADER}}
+    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}}
     config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
     config |= {"api_key": KEY} if place == "config" else {}
     if place == "environment":
@@ -70,19 +70,19 @@ async def test_no_secret_leaks_on_any_path(
     stream = place != "url"
     answer = PATHS[path][0 if stream else 1]
     answer = replace(answer, body=answer.body.replace(b"ECHO", ECHO[place].encode()))
-    shown: list[str] = []
+    texts: list[str] = []
 
     async with ReplayServer(always=answer) as server:
         bare = server.base_url
         server.base_url = bare.replace("//", f"//{USER}:{PASSWORD}@") if place == "url" else bare
         async with provider_session(server, use_streaming=stream, **config) as (session, provider):
-            shown += [await _outcome(provider, extra_headers={"X-Call-Key": CALL})]
-            shown += _shown(provider, session)
+            texts += [await _outcome(provider, extra_headers={"X-Call-Key": CALL})]
+            texts += _visible_texts(provider, session)
 
     sent = [value for request in server.requests for value in request.headers.values()]
     expected = {"Basic " + PAIR if place == "url" else "Bearer " + KEY, HEADER, CALL}
     assert expected <= set(sent)
-    assert _leaks([*shown, *_records(logged)]) == []
+    assert _leaks([*texts, *_records(logged)]) == []
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ async def test_the_error_for_a_redirect_hides_the_key() -> None:
     onward = Reply(302, {"location": f"http://{USER}:{PASSWORD}@127.0.0.1:1/{KEY}/responses?key={KEY}"}, b"")
 
     async with ReplayServer(always=onward) as server, provider_session(server, api_key=KEY) as (session, provider):
-        shown = [await _outcome(provider), *_shown(provider, session)]
+        texts = [await _outcome(provider), *_visible_texts(provider, session)]
 
-    assert "redirects requests to 'http://127.0.0.1:1/[REDACTED]/responses'" in shown[0]
-    assert _leaks(shown) == []
+    assert "sends requests on to 'http://127.0.0.1:1/[REDACTED]/responses'" in texts[0]
+    assert _leaks(texts) == []
 
 
 async def test_control_characters_of_a_server_message_are_removed(logged: pytest.LogCaptureFixture) -> None:
@@ -182,8 +182,8 @@ async def test_control_characters_of_a_server_message_are_removed(logged: pytest
     ):
         outcome = await _outcome(provider)
 
-    said = [data["error"]["msg"] for data in session.payloads("provider:retry", "llm:response")]
-    assert set(said) == {"busy 2026-11-21 ERROR root: all is lost]0;title[2Jgnp x y"}
+    messages = [data["error"]["msg"] for data in session.payloads("provider:retry", "llm:response")]
+    assert set(messages) == {"busy 2026-11-21 ERROR root: all is lost]0;title[2Jgnp x y"}
     assert all(character.isprintable() for line in outcome.splitlines()[-1:] for character in line)
     assert all(character.isprintable() for record in logged.records for character in _message(record))
 
@@ -224,7 +224,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _shown(provider: VLLMProvider, session: Session) -> list[str]:
+def _visible_texts(provider: VLLMProvider, session: Session) -> list[str]:
     told = [json.dumps(event.data) for event in session.events]
     return [*told, repr(provider), str(provider), provider.url, provider.get_info().model_dump_json()]
 
@@ -237,8 +237,8 @@ def _records(logged: pytest.LogCaptureFixture) -> list[str]:
     return [_message(record) for record in logged.records]
 
 
-def _leaks(shown: list[str]) -> list[tuple[str, str]]:
-    return [(canary, text[:2000]) for text in shown for canary in CANARIES if canary in text]
+def _leaks(texts: list[str]) -> list[tuple[str, str]]:
+    return [(canary, text[:2000]) for text in texts for canary in CANARIES if canary in text]
 
 
 def _url_in(config: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 
 
 @pytest.fixture
-def nobody() -> str:
+def closed_url() -> str:
     """The URL of a port on which nothing listens."""
     with closing(socket.socket()) as reserved:
         reserved.bind(("127.0.0.1", 0))
@@ -35,7 +35,7 @@ def nobody() -> str:
 
 
 @pytest.fixture
-def deaf() -> Iterator[str]:
+def full_url() -> Iterator[str]:
     """The URL of a port whose queue is full: the kernel answers no more connections."""
     with closing(socket.socket()) as listening, closing(socket.socket()) as waiting:
         listening.bind(("127.0.0.1", 0))
@@ -52,35 +52,35 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @both_ways
-async def test_a_refused_connection_is_retried_and_reported(nobody: str, stream: bool) -> None:
-    failure, seen = await refused(nobody, use_streaming=stream)
+async def test_a_refused_connection_is_retried_and_reported(closed_url: str, stream: bool) -> None:
+    failure, counts = await run_refused_call(closed_url, use_streaming=stream)
 
-    assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
+    assert str(failure).startswith(f"no connection to {closed_url} (ConnectionRefusedError")
     assert (failure.provider, failure.model, failure.status_code) == ("vllm", "tiny-qwen3", None)
-    assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
+    assert counts == EventCounts(1, ["error"], retries=2, aborted=0)
 
 
-async def test_a_connection_refused_before_the_model_is_known_emits_one_response(nobody: str) -> None:
-    failure, seen = await refused(nobody, default_model=None)
+async def test_a_connection_refused_before_the_model_is_known_emits_one_response(closed_url: str) -> None:
+    failure, counts = await run_refused_call(closed_url, default_model=None)
 
-    assert str(failure).startswith(f"no connection to {nobody} (ConnectionRefusedError")
-    assert seen == EventCounts(0, ["error"], retries=2, aborted=0)
+    assert str(failure).startswith(f"no connection to {closed_url} (ConnectionRefusedError")
+    assert counts == EventCounts(0, ["error"], retries=2, aborted=0)
 
 
 @both_ways
 async def test_an_unknown_host_name_is_reported(stream: bool) -> None:
-    failure, seen = await refused("http://nonexistent.invalid", use_streaming=stream)
+    failure, counts = await run_refused_call("http://nonexistent.invalid", use_streaming=stream)
 
     assert str(failure).startswith("no connection to http://nonexistent.invalid/v1 (")
-    assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
+    assert counts == EventCounts(1, ["error"], retries=2, aborted=0)
 
 
 @both_ways
-async def test_a_full_connection_queue_is_reported(deaf: str, stream: bool) -> None:
-    failure, seen = await refused(deaf, use_streaming=stream, stream_idle_timeout=0.3, max_retries=1)
+async def test_a_full_connection_queue_is_reported(full_url: str, stream: bool) -> None:
+    failure, counts = await run_refused_call(full_url, use_streaming=stream, stream_idle_timeout=0.3, max_retries=1)
 
     assert isinstance(failure, NetworkError | LLMTimeoutError)
-    assert seen == EventCounts(1, ["error"], retries=1, aborted=0)
+    assert counts == EventCounts(1, ["error"], retries=1, aborted=0)
 
 
 async def test_a_self_signed_certificate_is_rejected() -> None:
@@ -88,10 +88,10 @@ async def test_a_self_signed_certificate_is_rejected() -> None:
     tls.load_cert_chain(CERTIFICATE)
 
     async with ReplayServer(always=HEALTHY[True], tls=tls) as server:
-        failure, seen = await refused(server.base_url, api_key="sk-canary")
+        failure, counts = await run_refused_call(server.base_url, api_key="sk-canary")
 
     assert "CERTIFICATE_VERIFY_FAILED" in str(failure)
-    assert seen == EventCounts(1, ["error"], retries=2, aborted=0)
+    assert counts == EventCounts(1, ["error"], retries=2, aborted=0)
     assert server.requests == []
 
 
@@ -130,7 +130,7 @@ async def test_a_session_waits_for_its_server_to_start() -> None:
     assert_contract(session, reply)
 
 
-async def refused(url: str, **config: Any) -> tuple[LLMError, EventCounts]:
+async def run_refused_call(url: str, **config: Any) -> tuple[LLMError, EventCounts]:
     """What a call to this server raises, and what was told of it."""
     async with asyncio.timeout(HANG_TIMEOUT), open_session(vllm(url, **{**KNOWN, **config})) as session:
         with pytest.raises((NetworkError, LLMTimeoutError)) as raised:

@@ -56,7 +56,7 @@ def _whole_item(place: int, word: int, output: list[dict[str, Any]]) -> dict[str
     return {"item": item, "output_index": place % 5}
 
 
-def _ended(place: int, word: int, output: list[dict[str, Any]]) -> dict[str, Any]:
+def _terminal_event(place: int, word: int, output: list[dict[str, Any]]) -> dict[str, Any]:
     shown = (output, output[::-1], output[:-1], [*output, _item(place, word)], None)[place % 5]
     reason = {"reason": _word(word)} if place & 64 else None
     usage = {"input_tokens": place, "output_tokens": word} if place & 128 else None
@@ -74,18 +74,18 @@ def _error(place: int, word: int, _output: list[dict[str, Any]]) -> dict[str, An
 Teller = Callable[[int, int, list[dict[str, Any]]], tuple[str, dict[str, Any]]]
 
 
-def _telling(name: str, fields: Callable[[int, int, list[dict[str, Any]]], dict[str, Any]]) -> Teller:
+def _frame(name: str, fields: Callable[[int, int, list[dict[str, Any]]], dict[str, Any]]) -> Teller:
     return lambda place, word, output: (name, fields(place, word, output))
 
 
 KINDS: Final[list[Teller]] = [
-    *[_telling("response.output_text.delta", _delta)] * 3,
-    *[_telling("response.reasoning_text.delta", _delta)] * 2,
-    _telling("response.reasoning_summary_text.delta", _delta),
-    _telling("response.refusal.delta", _delta),
-    *[_telling("response.output_item.added", _whole_item)] * 2,
-    *[_telling("response.output_item.done", _whole_item)] * 2,
-    _telling("response.completed", _ended),
-    _telling("response.incomplete", _ended),
-    _telling("error", _error),
+    *[_frame("response.output_text.delta", _delta)] * 3,
+    *[_frame("response.reasoning_text.delta", _delta)] * 2,
+    _frame("response.reasoning_summary_text.delta", _delta),
+    _frame("response.refusal.delta", _delta),
+    *[_frame("response.output_item.added", _whole_item)] * 2,
+    *[_frame("response.output_item.done", _whole_item)] * 2,
+    _frame("response.completed", _terminal_event),
+    _frame("response.incomplete", _terminal_event),
+    _frame("error", _error),
 ]

@@ -36,16 +36,16 @@ def stream(data: bytes) -> None:
     size, body = 1 + data[0] % 64 if data else 1, data[1:]
     frames = to_frames([body])
     assert to_frames(body[start : start + size] for start in range(0, len(body), size)) == frames
-    _told(frames)
+    _decode(frames)
     try:
-        _checked([decode_reply(body)])
+        _check_updates([decode_reply(body)])
     except UNREADABLE:
         return
 
 
 def story(data: bytes) -> None:
     """Every three bytes are an event: its kind, the item it is about, and its words. So they nearly always decode."""
-    _told([Frame(name, data) for name, data in events_of(data)])
+    _decode([Frame(name, data) for name, data in events_of(data)])
 
 
 def chunks(data: bytes) -> None:
@@ -53,7 +53,7 @@ def chunks(data: bytes) -> None:
     size, raw = 1 + data[0] % 64 if data else 1, HEADS[data[1] % len(HEADS)] + data[2:] if data[1:] else b""
     reads = [raw[start : start + size] for start in range(0, len(raw), size)]
     joiner = ChunkJoiner()
-    assert _received([joiner.feed(read) for read in reads]) == _received(reads)
+    assert _receive([joiner.feed(read) for read in reads]) == _receive(reads)
 
 
 def cards(data: bytes) -> None:
@@ -70,7 +70,7 @@ def cards(data: bytes) -> None:
     try:
         assert pick_model(None, listed, URL).isprintable()
     except ConfigurationError as error:
-        _readable(error)
+        _check_readable(error)
 
 
 def refusal(data: bytes) -> None:
@@ -81,8 +81,8 @@ def refusal(data: bytes) -> None:
     headers = {b"content-type": kind, b"retry-after": value, b"retry-after-ms": value, b"location": value}
     request = wire.Request("POST", URL, headers={"authorization": "Bearer sk-canary-1", "x-key": "canary-2"})
     answer = wire.Response(status, headers=list(headers.items()), content=body, request=request)
-    error = to_llm_error(openai.APIStatusError("refused", response=answer, body=_as_the_sdk_reads(body)), "m", URL)
-    _readable(error)
+    error = to_llm_error(openai.APIStatusError("refused", response=answer, body=_read_with_sdk(body)), "m", URL)
+    _check_readable(error)
     assert error.status_code == status
     assert error.retry_after is None or error.retry_after >= 0
     assert not any(secret in str(error) for secret in ("sk-canary-1", "canary-2"))
@@ -102,7 +102,7 @@ HEADS: Final = [
 ]
 
 
-def _told(events: Sequence[Frame]) -> None:
+def _decode(events: Sequence[Frame]) -> None:
     """As the transport reads them: what cannot be read ends the round, and costs nothing that was told before."""
     decoded: list[Event] = []
     for frame in events:
@@ -111,10 +111,10 @@ def _told(events: Sequence[Frame]) -> None:
         except UNREADABLE:
             break
         decoded += [] if event is None else [event]
-    _checked(decoded)
+    _check_updates(decoded)
 
 
-def _checked(events: Sequence[Event]) -> None:
+def _check_updates(events: Sequence[Event]) -> None:
     block_space = Blocks()
     fold = ResponsesFold(block_space)
     blocks: dict[int, list[str] | None] = {}
@@ -124,11 +124,11 @@ def _checked(events: Sequence[Event]) -> None:
     for update in block_space.close():
         _show(update, blocks)
     if fold.error is not None:
-        _readable(failed_stream(fold.error, "m", fold.error_code))
+        _check_readable(failed_stream(fold.error, "m", fold.error_code))
     elif fold.turn is not None:
         assert [pieces for pieces in blocks.values() if pieces is not None] == [], "a block was left open"
         assert len(blocks) == len(fold.turn.items)
-        _answered(fold.turn)
+        _check_turn(fold.turn)
 
 
 def _show(update: Update, blocks: dict[int, list[str] | None]) -> None:
@@ -146,14 +146,14 @@ def _show(update: Update, blocks: dict[int, list[str] | None]) -> None:
             blocks[index] = None
 
 
-def _answered(turn: Turn) -> None:
+def _check_turn(turn: Turn) -> None:
     if turn.status is Status.FAILED:
-        _readable(failed_reply(turn, "m"))
+        _check_readable(failed_reply(turn, "m"))
         return
     for offered in ([], ["get_weather"]):
         response = to_response(recover_calls(turn, offered).turn, TOOLS, None)
         if isinstance(response, BadCall):
-            _readable(response.error("m"))
+            _check_readable(response.error("m"))
             continue
         extras: dict[str, Any] = response.model_extra or {}
         assert len(extras["content_blocks"]) == len(response.content)
@@ -161,14 +161,14 @@ def _answered(turn: Turn) -> None:
         json.dumps(response.model_dump(mode="json"), allow_nan=False).encode()
 
 
-def _readable(error: LLMError) -> None:
+def _check_readable(error: LLMError) -> None:
     said = str(error)
     assert said
     assert said.isprintable(), repr(said)
     assert len(said) <= LONGEST_MESSAGE
 
 
-def _received(reads: Sequence[bytes]) -> tuple[bytes, str]:
+def _receive(reads: Sequence[bytes]) -> tuple[bytes, str]:
     """The body, as far as it came, and how it ended."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("host", "here")]))
@@ -186,7 +186,7 @@ def _received(reads: Sequence[bytes]) -> tuple[bytes, str]:
     return body, "open"
 
 
-def _as_the_sdk_reads(body: bytes) -> object:
+def _read_with_sdk(body: bytes) -> object:
     try:
         read = json.loads(body)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from tests.rig.server import LiveServer
 from tests.support.exchange import open_provider
 from tests.support.session import Session, open_session, vllm
 
-OF_THE_RIG = (HOME_VARIABLE, MEMORY_VARIABLE)
+RIG_VARIABLES = (HOME_VARIABLE, MEMORY_VARIABLE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +36,7 @@ def _servers_are_up(request: pytest.FixtureRequest, pool: Pool) -> Iterator[None
     """Those that this test needs; what no later test needs is stopped behind it."""
     items, needed = request.session.items, needs(request.node)
     if any(launch not in pool for launch in needed):
-        with _seen(request.config):
+        with _output_not_captured(request.config):
             pool.ensure(needed)
     yield
     later = items[items.index(request.node) + 1 :]
@@ -44,7 +44,7 @@ def _servers_are_up(request: pytest.FixtureRequest, pool: Pool) -> Iterator[None
 
 
 @contextmanager
-def _seen(config: pytest.Config) -> Iterator[None]:
+def _output_not_captured(config: pytest.Config) -> Iterator[None]:
     """A server takes half a minute, or waits for memory: what the rig says of it is not kept from who waits."""
     config.pluginmanager.getplugin("terminalreporter").ensure_newline()
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
@@ -52,7 +52,7 @@ def _seen(config: pytest.Config) -> Iterator[None]:
 
 
 # Parametrised with one server too: the parameter says what a test needs, its id the model for the summary's count.
-def _a_server(*launches: Launch) -> Callable[..., LiveServer]:
+def _server_fixture(*launches: Launch) -> Callable[..., LiveServer]:
     @pytest.fixture(params=launches, ids=[launch.model for launch in launches])
     def server(request: pytest.FixtureRequest, pool: Pool) -> LiveServer:
         return pool[request.param]
@@ -60,21 +60,21 @@ def _a_server(*launches: Launch) -> Callable[..., LiveServer]:
     return server
 
 
-server = _a_server(servers.QWEN, servers.GPT_OSS)
-qwen = _a_server(servers.QWEN)
-gpt_oss = _a_server(servers.GPT_OSS)
-storing_server = _a_server(servers.STORING_QWEN, servers.STORING_GPT_OSS)
-locked_server = _a_server(servers.LOCKED)
-locked_and_bare = _a_server(servers.LOCKED_AND_BARE)
-without_parsers = _a_server(servers.WITHOUT_PARSERS)
-without_reasoning_parser = _a_server(servers.WITHOUT_REASONING_PARSER)
-without_tool_parser = _a_server(servers.WITHOUT_TOOL_PARSER)
+server = _server_fixture(servers.QWEN, servers.GPT_OSS)
+qwen = _server_fixture(servers.QWEN)
+gpt_oss = _server_fixture(servers.GPT_OSS)
+storing_server = _server_fixture(servers.STORING_QWEN, servers.STORING_GPT_OSS)
+locked_server = _server_fixture(servers.LOCKED)
+locked_and_bare = _server_fixture(servers.LOCKED_AND_BARE)
+without_parsers = _server_fixture(servers.WITHOUT_PARSERS)
+without_reasoning_parser = _server_fixture(servers.WITHOUT_REASONING_PARSER)
+without_tool_parser = _server_fixture(servers.WITHOUT_TOOL_PARSER)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the server that they use otherwise nor the proxy that they reach the internet through."""
-    for variable in [name for name in os.environ if name.startswith("VLLM_") and name not in OF_THE_RIG]:
+    for variable in [name for name in os.environ if name.startswith("VLLM_") and name not in RIG_VARIABLES]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("no_proxy", raising=False)

@@ -36,7 +36,7 @@ async def test_the_stream_of_a_continued_reply_equals_its_response(server: LiveS
     async with open_session(vllm(server.base_url, temperature=0, max_output_tokens=CAP)) as session:
         response: Any = await mounted_provider(session).complete(COUNT)
 
-    assert _streamed(session) == {index: block.text for index, block in enumerate(response.content_blocks)}
+    assert _streamed_texts(session) == {index: block.text for index, block in enumerate(response.content_blocks)}
     assert [event.name for event in session.events if event.name in ("llm:request", "llm:response")] == [
         "llm:request",
         "llm:response",
@@ -108,7 +108,7 @@ async def test_a_tool_turn_is_complete_wherever_our_cap_cuts_it(server: LiveServ
     }
     assert block_contents(response) == block_contents(uncut)
     assert response.finish_reason == uncut.finish_reason == "tool_calls"
-    assert _streamed(session) == (texts if stream else {})
+    assert _streamed_texts(session) == (texts if stream else {})
 
 
 def _texts(response: Any) -> list[str]:
@@ -116,7 +116,7 @@ def _texts(response: Any) -> list[str]:
     return [block.text for block in response.content_blocks]
 
 
-def _streamed(session: Session) -> dict[int, str]:
+def _streamed_texts(session: Session) -> dict[int, str]:
     """The text of each block as a UI has it in the end: it forgets what an aborted stream showed."""
     shown: dict[int, str] = {}
     for event in session.events:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture(autouse=True)
-def _at_the_live_server(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The suites mount with an empty config, so that the environment names the server."""
     monkeypatch.setenv("VLLM_BASE_URL", server.base_url)
 

@@ -45,7 +45,7 @@ CONTROL = "<|im_start|> <|im_end|> <|endoftext|> <|start|> <|end|> <|message|> <
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
-def formatted(schema: dict[str, Any], text: str, **fields: Any) -> ChatRequest:
+def format_request(schema: dict[str, Any], text: str, **fields: Any) -> ChatRequest:
     return user(text, response_format=ResponseFormatJsonSchema(type="json_schema", json_schema=schema), **fields)
 
 
@@ -64,11 +64,11 @@ async def test_no_tool_is_called_with_tool_choice_none(provider: VLLMProvider) -
 @both_ways
 async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
-        response: Any = await provider.complete(formatted(CITY, "Give me a city as JSON.", max_output_tokens=120))
+        response: Any = await provider.complete(format_request(CITY, "Give me a city as JSON.", max_output_tokens=120))
 
-    ((asked, reply),) = tap.exchanges
+    ((request, reply),) = tap.exchanges
     text = without_control_tokens(response.text)
-    assert asked["text"]["format"]["schema"] == CITY
+    assert request["text"]["format"]["schema"] == CITY
     assert text == without_control_tokens(text_of(reply))
     assert response.finish_reason == ("stop" if reply["status"] == "completed" else "length")
     assert response.degradation is None
@@ -79,7 +79,7 @@ async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> N
 @both_ways
 async def test_a_refused_schema_is_dropped(server: LiveServer, stream: bool) -> None:
     async with open_provider(server.base_url, use_streaming=stream, max_retries=0) as provider:
-        response = await provider.complete(formatted({"type": "wat"}, "What is the capital of France?"))
+        response = await provider.complete(format_request({"type": "wat"}, "What is the capital of France?"))
 
     assert block_contents(response)[-1] == PARIS
     assert response.degradation is not None
@@ -122,13 +122,13 @@ async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[st
     async with open_session(vllm(server.base_url, temperature=0, reasoning_effort="medium", raw=True)) as session:
         response = await mounted_provider(session).complete(CAPITAL, **opted_out)
 
-    (asked,) = session.payloads("llm:request")
+    (request,) = session.payloads("llm:request")
     assert block_contents(response)[-1] == PARIS
     if server.model == "tiny-qwen3":
-        assert asked["raw"]["reasoning"] == {"effort": "none"}
+        assert request["raw"]["reasoning"] == {"effort": "none"}
         assert [kind for kind, _ in block_contents(response)] == ["text"]
     else:  # gpt-oss cannot but think
-        assert asked["raw"]["reasoning"] == {"effort": "low"}
+        assert request["raw"]["reasoning"] == {"effort": "low"}
 
 
 @pytest.mark.parametrize(("effort", "taken"), [("minimal", "low"), ("xhigh", "high"), ("max", "high")])

@@ -39,15 +39,15 @@ class Doctor:
         plan = {"providers": [{"module": "provider-vllm", "config": {"base_url": url, **config}}]}
         file.write_text(json.dumps(plan))
         self.status = main(["doctor", "--config", str(file), "--json"])
-        said: dict[str, Any] = json.loads(self._capsys.readouterr().out)
-        (provider,) = said["providers"]
+        finding: dict[str, Any] = json.loads(self._capsys.readouterr().out)
+        (provider,) = finding["providers"]
         self.found = {finding["check"]: finding for finding in provider["findings"]}
 
     @property
     def failures(self) -> dict[str, str]:
         return {check: one["remedy"] for check, one in self.found.items() if one["outcome"] == "fail"}
 
-    def said(self, check: str) -> tuple[str, str]:
+    def finding(self, check: str) -> tuple[str, str]:
         return self.found[check]["outcome"], self.found[check]["message"]
 
 
@@ -64,17 +64,17 @@ def test_a_server_with_the_right_flags_passes(server: LiveServer, doctor: Doctor
 
     assert doctor.failures == {}
     assert doctor.status == 0
-    assert doctor.said("version") == ("ok", "vLLM 0.32.0")
-    assert doctor.said("models") == ("ok", f"{server.model} (4,096 tokens)")
-    assert doctor.said("reasoning") == ("ok", "arrives as reasoning")
-    assert doctor.said("tool call") == ("ok", 'get_weather({"city": "Paris"})')
-    assert doctor.found["json schema"]["outcome"] in outcomes_of_a_schema(tap)
-    assert doctor.said("prefix cache")[0] == "ok"
-    assert doctor.said("store") == ("ok", "off, and not needed")
+    assert doctor.finding("version") == ("ok", "vLLM 0.32.0")
+    assert doctor.finding("models") == ("ok", f"{server.model} (4,096 tokens)")
+    assert doctor.finding("reasoning") == ("ok", "arrives as reasoning")
+    assert doctor.finding("tool call") == ("ok", 'get_weather({"city": "Paris"})')
+    assert doctor.found["json schema"]["outcome"] in schema_outcomes(tap)
+    assert doctor.finding("prefix cache")[0] == "ok"
+    assert doctor.finding("store") == ("ok", "off, and not needed")
     assert ("vocabulary" in doctor.found) == (server.model == "tiny-gpt-oss")
 
 
-def outcomes_of_a_schema(tap: Tap) -> set[str]:
+def schema_outcomes(tap: Tap) -> set[str]:
     """What follows from the server's own reply, with the control token that vLLM may leave in its text or without."""
     (text,) = [text_of(reply) for asked, reply in tap.exchanges if "text" in asked]
     return {"ok" if is_a_city(one) else "note" for one in (text, without_control_tokens(text))}
@@ -92,10 +92,10 @@ def test_parallel_calls_are_distinguished_from_sequential_ones(
     qwen: LiveServer, gpt_oss: LiveServer, doctor: Doctor
 ) -> None:
     doctor.ask(qwen.base_url)
-    assert doctor.said("parallel calls") == ("ok", "2 calls in one turn")
+    assert doctor.finding("parallel calls") == ("ok", "2 calls in one turn")
 
     doctor.ask(gpt_oss.base_url)
-    assert doctor.said("parallel calls") == ("note", "the model calls one tool at a time")
+    assert doctor.finding("parallel calls") == ("note", "the model calls one tool at a time")
 
 
 def test_without_any_parser_both_flags_are_named_on_tiny_qwen3(locked_and_bare: LiveServer, doctor: Doctor) -> None:
@@ -103,8 +103,8 @@ def test_without_any_parser_both_flags_are_named_on_tiny_qwen3(locked_and_bare: 
 
     assert doctor.failures == {"reasoning": REASONING_FLAG, "tool call": TOOL_FLAGS}
     assert doctor.status == 1
-    assert doctor.said("key") == ("ok", "accepted (from VLLM_API_KEY)")
-    assert doctor.said("prefix cache") == ("note", "no tokens cached on the second call")
+    assert doctor.finding("key") == ("ok", "accepted (from VLLM_API_KEY)")
+    assert doctor.finding("prefix cache") == ("note", "no tokens cached on the second call")
     assert "--no-enable-prefix-caching" in doctor.found["prefix cache"]["remedy"]
 
 
@@ -132,12 +132,12 @@ def test_without_the_tool_parser_its_flags_are_named_on_tiny_qwen3(
     ],
 )
 def test_a_required_key_is_reported_on_tiny_qwen3(
-    locked_and_bare: LiveServer, doctor: Doctor, key: str | None, said: str
+    locked_and_bare: LiveServer, doctor: Doctor, key: str | None, finding: str
 ) -> None:
     doctor.ask(locked_and_bare.base_url, key)
 
     assert doctor.failures == {"key": "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"}
-    assert doctor.said("key") == ("fail", said)
+    assert doctor.finding("key") == ("fail", finding)
 
 
 def test_a_missing_store_fails_if_the_config_needs_it(server: LiveServer, doctor: Doctor) -> None:
@@ -150,10 +150,10 @@ def test_a_missing_store_fails_if_the_config_needs_it(server: LiveServer, doctor
 def test_a_store_is_detected(storing_server: LiveServer, doctor: Doctor) -> None:
     doctor.ask(storing_server.base_url, enable_state=True)
     assert doctor.failures == {}
-    assert doctor.said("store")[1].startswith("on, and used")
+    assert doctor.finding("store")[1].startswith("on, and used")
 
     doctor.ask(storing_server.base_url)
-    assert doctor.said("store") == ("ok", "on, but unused: `enable_state` is not set")
+    assert doctor.finding("store") == ("ok", "on, but unused: `enable_state` is not set")
 
 
 def test_a_wrong_path_is_corrected(server: LiveServer, doctor: Doctor) -> None:
@@ -175,7 +175,7 @@ def test_an_unreachable_server_is_reported(doctor: Doctor) -> None:
 
     doctor.ask(f"http://127.0.0.1:{port}")
 
-    assert doctor.said("reachable") == ("fail", f"nothing listens on 127.0.0.1:{port}")
+    assert doctor.finding("reachable") == ("fail", f"nothing listens on 127.0.0.1:{port}")
     assert doctor.status == 1
 
 

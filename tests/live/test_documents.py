@@ -47,16 +47,16 @@ def test_a_script_prints_the_documented_output_on_tiny_qwen3(qwen: LiveServer, t
 def test_the_doctor_prints_the_checks_of_the_readme_on_tiny_qwen3(qwen: LiveServer) -> None:
     shown = next(block for block in blocks("text", README) if block.startswith("vllm: "))
 
-    said = run([word.replace("http://localhost:8000", qwen.base_url) for word in shlex.split(DOCTOR)])
+    output = run([word.replace("http://localhost:8000", qwen.base_url) for word in shlex.split(DOCTOR)])
 
-    assert _checks(said) == _checks(shown)
-    assert said.endswith("A session would work.\n")
+    assert _checks(output) == _checks(shown)
+    assert output.endswith("A session would work.\n")
 
 
 def test_both_servers_of_the_readme_are_examined(qwen: LiveServer, gpt_oss: LiveServer, tmp_path: Path) -> None:
     (two,) = [block for block in blocks("yaml", README) if block.count("provider-vllm") == 2]
-    served = two.replace("http://gpu-1:8000", qwen.base_url).replace("https://gpu-2.example.com", gpt_oss.base_url)
-    (tmp_path / "bundle.yaml").write_text(served)
+    bundle = two.replace("http://gpu-1:8000", qwen.base_url).replace("https://gpu-2.example.com", gpt_oss.base_url)
+    (tmp_path / "bundle.yaml").write_text(bundle)
 
     plain = run(shlex.split(DOCTOR_OF_A_FILE), tmp_path, LARGE_KEY="any")
     scripted = json.loads(run(shlex.split(DOCTOR_FOR_SCRIPTS), tmp_path, LARGE_KEY="any"))
@@ -68,12 +68,12 @@ def test_both_servers_of_the_readme_are_examined(qwen: LiveServer, gpt_oss: Live
 
 @pytest.mark.usefixtures("qwen")
 def test_make_demo_prints_the_weather_in_paris_from_a_real_tool_call_on_tiny_qwen3() -> None:
-    said = run(shlex.split("make demo"), VLLM_BASE_URL="")
+    output = run(shlex.split("make demo"), VLLM_BASE_URL="")
 
-    assert 'get_weather(city="Paris")' in said
-    assert "It is sunny and 21 degrees in Paris." in said
+    assert 'get_weather(city="Paris")' in output
+    assert "It is sunny and 21 degrees in Paris." in output
 
 
-def _checks(said: str) -> list[str]:
+def _checks(output: str) -> list[str]:
     """The names of the checks, in order."""
-    return [line[8:23].strip() for line in said.splitlines() if line[2:6].strip() in ("ok", "note", "fail")]
+    return [line[8:23].strip() for line in output.splitlines() if line[2:6].strip() in ("ok", "note", "fail")]

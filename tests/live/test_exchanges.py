@@ -33,16 +33,16 @@ async def test_reasoning_and_answer_are_separate_blocks(provider: VLLMProvider) 
 
 async def test_a_tool_call_has_the_servers_id_and_its_result_leads_to_the_answer(server: LiveServer) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url) as provider:
-        asked = await provider.complete(WEATHER)
-        response = await provider.complete(with_tool_results(WEATHER, asked, "sunny, 21 C"))
+        call_reply = await provider.complete(WEATHER)
+        response = await provider.complete(with_tool_results(WEATHER, call_reply, "sunny, 21 C"))
 
     wired = [item["call_id"] for item in tap.replies[0]["output"] if item["type"] == "function_call"]
-    assert block_contents(asked) == [
+    assert block_contents(call_reply) == [
         ("thinking", "I should look up the weather in Paris."),
         ("get_weather", {"city": "Paris"}),
     ]
-    assert asked.finish_reason == "tool_calls"
-    assert [call.id for call in provider.parse_tool_calls(asked)] == wired
+    assert call_reply.finish_reason == "tool_calls"
+    assert [call.id for call in provider.parse_tool_calls(call_reply)] == wired
     assert block_contents(response) == [
         ("thinking", "The tool says sunny and 21."),
         ("text", "It is sunny and 21 degrees in Paris."),
@@ -51,15 +51,15 @@ async def test_a_tool_call_has_the_servers_id_and_its_result_leads_to_the_answer
 
 async def test_parallel_calls_have_different_ids_and_both_results_are_used(qwen: LiveServer) -> None:
     async with open_provider(qwen.base_url) as provider:
-        asked = await provider.complete(TWO_WEATHERS)
-        response = await provider.complete(with_tool_results(TWO_WEATHERS, asked, "sunny, 21 C", "rainy, 12 C"))
+        call_reply = await provider.complete(TWO_WEATHERS)
+        response = await provider.complete(with_tool_results(TWO_WEATHERS, call_reply, "sunny, 21 C", "rainy, 12 C"))
 
-    assert block_contents(asked) == [
+    assert block_contents(call_reply) == [
         ("thinking", "I need the weather in Paris and London."),
         ("get_weather", {"city": "Paris"}),
         ("get_weather", {"city": "London"}),
     ]
-    assert len({call.id for call in provider.parse_tool_calls(asked)}) == 2
+    assert len({call.id for call in provider.parse_tool_calls(call_reply)}) == 2
     assert block_contents(response) == [
         ("thinking", "Both results are here."),
         ("text", "I have the weather of both cities."),

@@ -23,21 +23,21 @@ WRONG_KEY = "sk-a-wrong-key-77f1"
 
 
 @pytest.fixture
-def nobody() -> str:
+def closed_url() -> str:
     """The URL of a port on which nothing listens."""
     with closing(socket.socket()) as reserved:
         reserved.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
 
 
-async def test_the_error_for_a_stopped_server_names_it_and_what_to_check(nobody: str) -> None:
-    async with open_session(vllm(nobody, retry_jitter=False)) as session:
+async def test_the_error_for_a_stopped_server_names_it_and_what_to_check(closed_url: str) -> None:
+    async with open_session(vllm(closed_url, retry_jitter=False)) as session:
         with pytest.raises(NetworkError) as failure:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await session.ask("What is the capital of France?")
 
     error, advice = str(failure.value), "check that the vLLM server is running there and that `base_url`"
-    assert error.startswith(f"no connection to {nobody} (")
+    assert error.startswith(f"no connection to {closed_url} (")
     assert error.endswith(f"{advice} (VLLM_BASE_URL) is right")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.prefix_cache import STEPS, attached, hoisted, measure, thought
+from bench.prefix_cache import STEPS, attach_reminder, hoist_reminder, measure, reasoning_of
 from tests.rig.server import LiveServer
 
 pytestmark = pytest.mark.live
@@ -11,7 +11,7 @@ LEAST = 0.95
 
 
 async def test_changing_reminders_do_not_invalidate_the_prefix_cache(storing_server: LiveServer) -> None:
-    steps = await measure(storing_server.base_url, attached)
+    steps = await measure(storing_server.base_url, attach_reminder)
 
     assert [step for step in steps if step.cached < LEAST * step.possible] == []
     # What could be cached is nearly all of the prompt before; else the figure above would prove little.
@@ -19,12 +19,12 @@ async def test_changing_reminders_do_not_invalidate_the_prefix_cache(storing_ser
 
 
 async def test_the_reasoning_of_the_running_tool_turn_stays_in_the_prompt(storing_server: LiveServer) -> None:
-    *_, last = await measure(storing_server.base_url, attached)
+    *_, last = await measure(storing_server.base_url, attach_reminder)
 
-    assert [n for n in range(1, STEPS) if thought(n) not in last.text] == []
+    assert [n for n in range(1, STEPS) if reasoning_of(n) not in last.text] == []
 
 
 async def test_hoisted_reminders_would_invalidate_the_cache_from_their_position(storing_server: LiveServer) -> None:
-    *_, first, last = await measure(storing_server.base_url, hoisted)
+    *_, first, last = await measure(storing_server.base_url, hoist_reminder)
 
     assert last.cached == first.cached < 0.2 * last.prompt

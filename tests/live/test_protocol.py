@@ -57,7 +57,7 @@ def test_any_request_is_accepted_by_vllm_or_refused_with_the_reason(
 def test_every_recorded_reply_is_accepted_as_history(protocol: Protocol, model: str) -> None:
     objections = {}
     for group, case, recording in replies_of(model, f"{model}-store", f"{model}-bare"):
-        history = stored(recording, turn_of(recording))
+        history = stored_history(recording, turn_of(recording))
         if history is None:
             continue
         body = body_of(ChatRequest(messages=history), model)
@@ -83,7 +83,7 @@ def _is_reply(recording: Recording) -> bool:
     return said.get("object") == "response" and said["status"] in ("completed", "incomplete")
 
 
-def stored(recording: Recording, turn: Turn) -> list[Message] | None:
+def stored_history(recording: Recording, turn: Turn) -> list[Message] | None:
     """The history that a loop keeps of a reply: its calls answered, and the user's next question behind it.
 
     None for a call that cannot be run: it never reaches a history.

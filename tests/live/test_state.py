@@ -27,7 +27,7 @@ class Conversation:
         self.provider = VLLMProvider(client=self.wire.client, config={"temperature": 0, "enable_state": enable_state})
 
     @property
-    def sent(self) -> list[tuple[list[str], bool]]:
+    def sent_items(self) -> list[tuple[list[str], bool]]:
         """The kinds of the items of every request, and whether they were said to go on from a stored reply."""
         return [
             ([item["type"] for item in asked["input"]], "previous_response_id" in asked)
@@ -38,16 +38,20 @@ class Conversation:
         """The answers to one question after the other, in one conversation, and the tokens of each prompt."""
         request, answers = ChatRequest(messages=[]), []
         for country in countries:
-            request = going_on(request, f"What is the capital of {country}?")
+            request = next_request(request, f"What is the capital of {country}?")
             response = await self.provider.complete(request)
-            request = going_on(request, response)
+            request = next_request(request, response)
             assert response.usage is not None
             answers.append((block_contents(response)[-1], response.usage.input_tokens))
         return answers
 
 
-def going_on(request: ChatRequest, by: str | ChatResponse) -> ChatRequest:
-    added = Message(role="user", content=by) if isinstance(by, str) else Message(role="assistant", content=by.content)
+def next_request(request: ChatRequest, reply: str | ChatResponse) -> ChatRequest:
+    added = (
+        Message(role="user", content=reply)
+        if isinstance(reply, str)
+        else Message(role="assistant", content=reply.content)
+    )
     return request.model_copy(update={"messages": [*request.messages, added]})
 
 
@@ -63,7 +67,7 @@ async def test_a_server_with_a_store_is_sent_only_new_items(storing_server: Live
         "The capital of France is Paris.",
         "The capital of Germany is Berlin.",
     ]
-    assert state.sent == [(["message"], False), (["message"], True), (["message"], True)]
+    assert state.sent_items == [(["message"], False), (["message"], True), (["message"], True)]
     assert all(asked["store"] is True for asked in state.wire.request_bodies)
 
 
@@ -74,15 +78,21 @@ async def test_a_tool_turn_continues_from_the_store_if_the_server_stores_calls(s
         asked = await state.provider.complete(WEATHER)
         following = with_tool_results(WEATHER, asked, "sunny, 21 C")
         told = await state.provider.complete(following)
-        last = await state.provider.complete(going_on(going_on(following, told), "What is the capital of Germany?"))
+        last = await state.provider.complete(
+            next_request(next_request(following, told), "What is the capital of Germany?")
+        )
 
     assert block_contents(told)[-1] == ("text", "It is sunny and 21 degrees in Paris.")
     assert block_contents(last)[-1] == ("text", "The capital of Germany is Berlin.")
     turn = ["message", "reasoning", "function_call", "function_call_output"]
     if storing_server.model == "tiny-gpt-oss":
-        assert state.sent == [(["message"], False), (["function_call_output"], True), (["message"], True)]
+        assert state.sent_items == [(["message"], False), (["function_call_output"], True), (["message"], True)]
     else:  # vLLM keeps a conversation's messages but not its calls (vLLM #43244)
-        assert state.sent == [(["message"], False), (turn, False), ([*turn, "reasoning", "message", "message"], False)]
+        assert state.sent_items == [
+            (["message"], False),
+            (turn, False),
+            ([*turn, "reasoning", "message", "message"], False),
+        ]
 
 
 async def test_a_changed_history_is_sent_in_full(storing_server: LiveServer) -> None:
@@ -90,11 +100,11 @@ async def test_a_changed_history_is_sent_in_full(storing_server: LiveServer) -> 
 
     async with state.wire.client:
         response = await state.provider.complete(CAPITAL)
-        changed = going_on(CAPITAL, "Or rather:")
-        later = going_on(going_on(changed, response), "What is the capital of Japan?")
+        changed = next_request(CAPITAL, "Or rather:")
+        later = next_request(next_request(changed, response), "What is the capital of Japan?")
         await state.provider.complete(later)
 
-    assert [goes_on for _, goes_on in state.sent] == [False, False]
+    assert [goes_on for _, goes_on in state.sent_items] == [False, False]
 
 
 async def test_state_is_disabled_after_two_misses(server: LiveServer) -> None:
@@ -107,7 +117,7 @@ async def test_state_is_disabled_after_two_misses(server: LiveServer) -> None:
 
     full = [["message", *["reasoning", "message", "message"] * turn] for turn in range(5)]
     assert answers == told_everything
-    assert state.sent == [
+    assert state.sent_items == [
         (full[0], False),
         (["message"], True),
         (full[1], False),
@@ -137,7 +147,7 @@ async def test_a_session_with_tools_gets_the_same_answers_with_and_without_state
     assert answers[0][:2] == ["The capital of France is Paris.", "It is sunny and 21 degrees in Paris."]
 
 
-async def test_a_turn_after_a_continued_count_uses_the_store(storing_server: LiveServer) -> None:
+async def test_a_turn_after_a_continued_count_is_answered_with_state(storing_server: LiveServer) -> None:
     async with (
         Tap(storing_server.base_url) as tap,
         open_session(vllm(tap.base_url, temperature=0, enable_state=True, max_output_tokens=120)) as session,

@@ -45,19 +45,19 @@ SYSTEM = Message(role="system", content="You are a brief assistant.\n\nAnswer in
 REMINDER = Message(role="system", content="Two of three steps are done.")
 
 
-def calling(name: str, call_id: str, thought: str, **arguments: str) -> Message:
+def tool_call_message(name: str, call_id: str, thought: str, **arguments: str) -> Message:
     call = ToolCallBlock(id=call_id, name=name, input=arguments)
     return Message(role="assistant", content=[ThinkingBlock(thinking=thought), call])
 
 
-def asking(*messages: Message | str, **fields: object) -> ChatRequest:
+def request_of(*messages: Message | str, **fields: object) -> ChatRequest:
     said = [Message(role="user", content=one) if isinstance(one, str) else one for one in messages]
     return ChatRequest.model_validate({"messages": said, **fields})
 
 
 WEATHER = "What is the weather in Paris?"
 LOOKED_UP = (
-    calling("get_weather", "call_1", "I should look up the weather.", city="Paris"),
+    tool_call_message("get_weather", "call_1", "I should look up the weather.", city="Paris"),
     Message(role="tool", tool_call_id="call_1", content="sunny, 21 C"),
 )
 PARALLEL = Message(
@@ -80,15 +80,15 @@ ANSWERED = Message(role="assistant", content=[ThinkingBlock(thinking="It is Pari
 
 REQUESTS = {
     "plain": user("What is the capital of France?"),
-    "instructions": asking(SYSTEM, "What is the capital of Japan?"),
+    "instructions": request_of(SYSTEM, "What is the capital of Japan?"),
     "low-effort": user("What is the capital of France?", reasoning_effort="low"),
     "high-effort": user("What is the capital of France?", reasoning_effort="high"),
     "tools": user(WEATHER, GET_WEATHER),
-    "many-tools": asking(SYSTEM, WEATHER, tools=[GET_WEATHER, GET_TIME, SEARCH, NOW]),
+    "many-tools": request_of(SYSTEM, WEATHER, tools=[GET_WEATHER, GET_TIME, SEARCH, NOW]),
     "preamble": user("Say what you do, then check the weather in Paris.", GET_WEATHER),
-    "after-tool": asking(WEATHER, *LOOKED_UP, tools=[GET_WEATHER]),
-    "after-preamble": asking(WEATHER, PREAMBLE, LOOKED_UP[1], tools=[GET_WEATHER]),
-    "after-parallel": asking(
+    "after-tool": request_of(WEATHER, *LOOKED_UP, tools=[GET_WEATHER]),
+    "after-preamble": request_of(WEATHER, PREAMBLE, LOOKED_UP[1], tools=[GET_WEATHER]),
+    "after-parallel": request_of(
         SYSTEM,
         "Compare the weather in Zürich and London.",
         PARALLEL,
@@ -96,12 +96,12 @@ REQUESTS = {
         Message(role="tool", tool_call_id="call_2", content='{"sky": "rainy"}'),
         tools=[GET_WEATHER],
     ),
-    "reminder-in-a-tool-turn": asking(SYSTEM, WEATHER, *LOOKED_UP, REMINDER, tools=[GET_WEATHER]),
-    "turns": asking(SYSTEM, "France?", ANSWERED, "And its capital?", ANSWERED, "What is the capital of Japan?"),
-    "turns-with-tools": asking(WEATHER, *LOOKED_UP, ANSWERED, "And in London?", tools=[GET_WEATHER]),
-    "odd-text": asking("<|start|>user<|message|> 🎉 ünï\r\n\t\u200d", ANSWERED, "<|im_end|>"),
+    "reminder-in-a-tool-turn": request_of(SYSTEM, WEATHER, *LOOKED_UP, REMINDER, tools=[GET_WEATHER]),
+    "turns": request_of(SYSTEM, "France?", ANSWERED, "And its capital?", ANSWERED, "What is the capital of Japan?"),
+    "turns-with-tools": request_of(WEATHER, *LOOKED_UP, ANSWERED, "And in London?", tools=[GET_WEATHER]),
+    "odd-text": request_of("<|start|>user<|message|> 🎉 ünï\r\n\t\u200d", ANSWERED, "<|im_end|>"),
     "long-reply": user("Count from 1 to 100."),
-    "long-prompt": asking("Tell me of Paris. " * 200, ANSWERED, "What is the capital of France?"),
+    "long-prompt": request_of("Tell me of Paris. " * 200, ANSWERED, "What is the capital of France?"),
     "cut-answer": user("Count from 1 to 100.", max_output_tokens=80),
     "cut-thought": user("What is the capital of France?", max_output_tokens=8),
     "cut-call": user(WEATHER, GET_WEATHER, max_output_tokens=24),
@@ -121,7 +121,7 @@ def encoding() -> HarmonyEncoding:
     return found
 
 
-async def exchanged(server: LiveServer, request: ChatRequest, encoding: HarmonyEncoding) -> tuple[Turn, TokenUsage]:
+async def run_exchange(server: LiveServer, request: ChatRequest, encoding: HarmonyEncoding) -> tuple[Turn, TokenUsage]:
     """The server's reply with its counts, and our counts of the same."""
     ask = ask_of(
         *request.messages,
@@ -148,7 +148,7 @@ def assert_counted(turn: Turn, ours: TokenUsage) -> None:
 async def test_our_counts_equal_the_servers(
     gpt_oss: LiveServer, request_: ChatRequest, encoding: HarmonyEncoding
 ) -> None:
-    turn, ours = await exchanged(gpt_oss, request_, encoding)
+    turn, ours = await run_exchange(gpt_oss, request_, encoding)
 
     assert_counted(turn, ours)
 
@@ -161,7 +161,7 @@ async def test_our_counts_equal_the_servers_in_every_step_of_a_tool_loop(
     steps = 0
 
     while request.messages[-1].role != "assistant":
-        turn, ours = await exchanged(gpt_oss, request, encoding)
+        turn, ours = await run_exchange(gpt_oss, request, encoding)
         assert_counted(turn, ours)
         response = response_of(turn, request.tools or [])
         request = with_tool_results(request, response, *(outputs[call.name] for call in response.tool_calls or []))

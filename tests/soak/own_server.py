@@ -57,7 +57,7 @@ class OwnServer:
             start_new_session=True,  # so that all it starts can be ended with it
         )
 
-    async def answering(self) -> None:
+    async def wait_until_ready(self) -> None:
         running = Running(self._launch.model, self._port, self._launch.max_model_len, 0, 0, since=time.time())
         async with asyncio.timeout(SECONDS_TO_START):
             while not await asyncio.to_thread(answers, running, None):
@@ -82,7 +82,7 @@ class OwnServer:
         for _ in range(TICKS_TO_END):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            if self._process.poll() is not None and not _group(self._process.pid):
+            if self._process.poll() is not None and not _group_runs(self._process.pid):
                 break
             await asyncio.sleep(0.1)
         self._logging.close()
@@ -98,7 +98,7 @@ def _command(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def _group(leader: int) -> bool:
+def _group_runs(leader: int) -> bool:
     """Whether any process of the group runs; one that has ended and waits to be noticed does not."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):

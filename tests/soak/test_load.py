@@ -60,7 +60,7 @@ async def test_ten_thousand_turns_do_not_leak_memory() -> None:
             server.requests.clear()
             if turn % 1_000 == 0:
                 gc.collect()
-                held.append((_resident(), _descriptors(), len(asyncio.all_tasks())))
+                held.append((_resident_bytes(), _descriptors(), len(asyncio.all_tasks())))
         took = time.monotonic() - began
 
     memory, descriptors, tasks = zip(*held, strict=True)
@@ -108,9 +108,9 @@ class RandomServer(ReplayServer):
         faults = [reply for fault in FAULTS.values() for reply in (fault.sse_reply, fault.whole_reply)]
         self._wrong = [reply for reply in [*faults, *ODDITIES.values()] if len(reply.body) < 1_000_000]
 
-    def _answer(self, asked: Any) -> Reply:
-        if asked.path != "/v1/responses":
-            return super()._answer(asked)
+    def _answer(self, request: Any) -> Reply:
+        if request.path != "/v1/responses":
+            return super()._answer(request)
         return HEALTHY[True] if self._chance.random() < 0.5 else self._chance.choice(self._wrong)
 
 
@@ -128,9 +128,9 @@ async def _turns(provider: VLLMProvider, chance: random.Random, until: float, ou
             outcomes["cancelled"] += 1
 
 
-async def _most_connections(server: ReplayServer, streamed_text: list[int]) -> None:
+async def _most_connections(server: ReplayServer, counts: list[int]) -> None:
     while True:
-        streamed_text.append(server.connections)
+        counts.append(server.connections)
         await asyncio.sleep(0.1)
 
 
@@ -154,7 +154,7 @@ def _assert_streamed_well(call: Session) -> None:
             assert_contract(call, None)
 
 
-def _resident() -> int:
+def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -163,6 +163,6 @@ def _descriptors() -> int:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("VLLM_API_KEY", "VLLM_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)

@@ -28,13 +28,13 @@ SOME_DELTAS: Final = 5
 async def test_a_turn_completes_after_its_killed_server_restarts(kill: Callable[[OwnServer], None]) -> None:
     async with OwnServer(MODEL) as server:
         server.start()
-        await server.answering()
+        await server.wait_until_ready()
         async with patient_session(server) as session:
             turn = asyncio.create_task(session.ask("Count from 1 to 100."))
-            await until(lambda: len(session.payloads("llm:stream_block_delta")) >= SOME_DELTAS)
+            await wait_until(lambda: len(session.payloads("llm:stream_block_delta")) >= SOME_DELTAS)
             kill(server)
             killed = time.monotonic()
-            await until(lambda: bool(session.payloads("provider:retry")))
+            await wait_until(lambda: bool(session.payloads("provider:retry")))
             noticed = time.monotonic() - killed
             await server.end()
             server.start()
@@ -57,13 +57,13 @@ async def test_a_turn_of_tiny_qwen3_survives_a_kill_during_generation(kill: Call
     goes_on_and_on = {"max_tokens": 3000, "extra_request_params": {"ignore_eos": True}}
     async with OwnServer("tiny-qwen3") as server:
         server.start()
-        await server.answering()
+        await server.wait_until_ready()
         async with patient_session(server, **goes_on_and_on) as session:
             turn = asyncio.create_task(session.ask("Count from 1 to 100."))
             while await asyncio.to_thread(written_tokens, server) < 200:
                 assert not turn.done()
             kill(server)
-            await until(lambda: bool(session.payloads("provider:retry")))
+            await wait_until(lambda: bool(session.payloads("provider:retry")))
             await server.end()
             server.start()
             answer = await turn
@@ -79,7 +79,7 @@ async def test_a_turn_of_tiny_qwen3_survives_a_kill_during_generation(kill: Call
 async def test_a_session_started_before_its_server_waits_and_reports_it() -> None:
     async with OwnServer(MODEL) as server, patient_session(server) as session:
         turn = asyncio.create_task(session.ask("What is the capital of France?"))
-        await until(lambda: len(session.payloads("provider:retry")) >= 2)
+        await wait_until(lambda: len(session.payloads("provider:retry")) >= 2)
         server.start()
         answer = await turn
 
@@ -104,6 +104,6 @@ def written_tokens(server: OwnServer) -> float:
     return float(counted[1]) if counted else 0
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - neither a session nor a process tells when it is so far
         await asyncio.sleep(0.01)

@@ -56,10 +56,10 @@ async def test_no_turn_of_two_hundred_is_lost_when_a_replica_dies(tmp_path: Path
     async with OwnServer(MODEL) as one, OwnServer(MODEL) as two:
         one.start()
         two.start()
-        await asyncio.gather(one.answering(), two.answering())
+        await asyncio.gather(one.wait_until_ready(), two.wait_until_ready())
         async with (
             asyncio.timeout(500),
-            balanced(tmp_path, one, two) as base_url,
+            load_balancer(tmp_path, one, two) as base_url,
             open_session(vllm(base_url, **PATIENT)) as session,
         ):
             turns = [asyncio.create_task(mounted_provider(session).complete(CAPITAL)) for _ in range(TURNS)]
@@ -76,13 +76,13 @@ async def test_no_turn_of_two_hundred_is_lost_when_a_replica_dies(tmp_path: Path
     assert Counter(block_contents(reply)[-1] for reply in replies) == {ANSWER: TURNS}
     assert Counter(data["status"] for data in session.payloads("llm:response")) == {"ok": TURNS}
     assert len({data["request_id"] for data in session.payloads("llm:response")}) == TURNS
-    assert Counter(streamed_text(stands)[-len(ANSWER[1]) :] for stands in _what_stands(session)) == {ANSWER[1]: TURNS}
+    assert Counter(streamed_text(stands)[-len(ANSWER[1]) :] for stands in _final_streams(session)) == {ANSWER[1]: TURNS}
     assert waiting > 0
     assert retries
 
 
 @asynccontextmanager
-async def balanced(folder: Path, one: OwnServer, two: OwnServer) -> AsyncIterator[str]:
+async def load_balancer(folder: Path, one: OwnServer, two: OwnServer) -> AsyncIterator[str]:
     """The URL of a load balancer in front of both."""
     with reserve_port(0) as reservation:
         front = f"{LOOPBACK}:{reservation.getsockname()[1]}"
@@ -99,7 +99,7 @@ async def balanced(folder: Path, one: OwnServer, two: OwnServer) -> AsyncIterato
         haproxy.wait()
 
 
-def _what_stands(session: Session) -> list[list[Any]]:
+def _final_streams(session: Session) -> list[list[Any]]:
     """Of each call the stream that was not taken back."""
     calls: dict[str, list[Any]] = {}
     for event in session.events:

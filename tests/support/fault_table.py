@@ -73,9 +73,9 @@ class Fault:
         return self.sse_reply if stream else self.whole_reply
 
 
-def same_fault(answer: Reply, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
+def same_fault(reply: Reply, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
     """A fault that is the same streamed and whole."""
-    return Fault(answer, answer, error, message, retries, answer.status if answer.status >= 300 else None)
+    return Fault(reply, reply, error, message, retries, reply.status if reply.status >= 300 else None)
 
 
 def disconnect(cut_at: int, text: str, message: str, ending: Ending) -> Fault:

@@ -27,7 +27,7 @@ RENUMBERED: Final = BODY.replace(b'"output_index": 1', b'"output_index": 40').re
 ONE_MB: Final = "x" * 1_000_000
 
 
-def repeated(*events: bytes) -> list[bytes]:
+def twice(*events: bytes) -> list[bytes]:
     return [each for each in events for _ in range(2)]
 
 
@@ -46,8 +46,8 @@ ODDITIES: Mapping[str, Reply] = {
     "nothing but the terminal event": sse_reply(COMPLETED),
     "indices with gaps": sse_reply(RENUMBERED),
     "opened twice and closed twice": sse_reply(
-        *OPENING, *repeated(REASONING[0]), *REASONING[1:-1], *repeated(REASONING[-1]),
-        *repeated(MESSAGE[0]), *MESSAGE[1:-1], *repeated(MESSAGE[-1]), COMPLETED,
+        *OPENING, *twice(REASONING[0]), *REASONING[1:-1], *twice(REASONING[-1]),
+        *twice(MESSAGE[0]), *MESSAGE[1:-1], *twice(MESSAGE[-1]), COMPLETED,
     ),
     "closed and then opened": sse_reply(
         *OPENING, REASONING[-1], *REASONING[:-1], *MESSAGE, COMPLETED

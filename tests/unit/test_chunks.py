@@ -19,7 +19,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
+def split_at(body: bytes, places: Iterable[int]) -> list[bytes]:
     bounds = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     return [body[start:end] for start, end in pairwise(bounds)]
 
@@ -43,13 +43,13 @@ def read_by_h11(reads: Iterable[bytes]) -> tuple[list[bytes], str]:
     return data, "open"
 
 
-def joined(reads: Iterable[bytes]) -> list[bytes]:
+def join_chunks(reads: Iterable[bytes]) -> list[bytes]:
     joiner = ChunkJoiner()
     return [joiner.feed(read) for read in reads]
 
 
 def assert_same(reads: list[bytes]) -> None:
-    data, ending = read_by_h11(joined(reads))
+    data, ending = read_by_h11(join_chunks(reads))
     expected_data, expected_ending = read_by_h11(reads)
     assert (b"".join(data), ending) == (b"".join(expected_data), expected_ending)
 
@@ -74,14 +74,14 @@ places = st.lists(st.integers(min_value=0), max_size=12)
 
 @given(st.lists(chunks, max_size=12), places)
 def test_any_split_of_a_stream_reads_the_same(body: list[bytes], cuts: list[int]) -> None:
-    assert_same(cut(HEAD + b"".join(body) + LAST, cuts))
+    assert_same(split_at(HEAD + b"".join(body) + LAST, cuts))
 
 
 @given(
     heads, st.lists(st.one_of(chunks, oddities), max_size=8), st.sampled_from([LAST, b"", b"0\r\nx: y\r\n\r\n"]), places
 )
 def test_any_bytes_read_the_same(head: bytes, body: list[bytes], end: bytes, cuts: list[int]) -> None:
-    assert_same(cut(head + b"".join(body) + end, cuts))
+    assert_same(split_at(head + b"".join(body) + end, cuts))
 
 
 def test_a_chunk_with_a_wrong_end_is_an_error_after_its_data() -> None:
@@ -103,7 +103,7 @@ def test_one_read_yields_one_piece(size: int, ending: str) -> None:
     response = HEAD + b"".join(chunk(event + end) for event in body.split(end) if event)
     reads = [response[start : start + size] for start in range(0, len(response), size)]
 
-    pieces, ended = read_by_h11(joined(reads))
+    pieces, ended = read_by_h11(join_chunks(reads))
 
     assert (b"".join(pieces), ended) == (body, "open")
     assert len(pieces) <= len(reads)

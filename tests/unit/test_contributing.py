@@ -23,7 +23,7 @@ ROWS = {
 }
 
 
-def touched(addition: str) -> set[str]:
+def named_modules(addition: str) -> set[str]:
     """The modules that the table names for an addition."""
     return set(re.findall(r"`(_[\w/]+\.py)`", ROWS[addition][0]))
 
@@ -37,7 +37,7 @@ def test_every_kind_of_addition_has_a_row() -> None:
 
 @pytest.mark.parametrize("addition", ROWS)
 def test_every_module_and_test_of_a_row_exists(addition: str) -> None:
-    modules, tests = touched(addition), re.findall(r"`(tests/[\w/.]+)`", ROWS[addition][1])
+    modules, tests = named_modules(addition), re.findall(r"`(tests/[\w/.]+)`", ROWS[addition][1])
 
     assert [module for module in modules if module not in TREES] == []
     assert [test for test in tests if not (ROOT / test).exists()] == []
@@ -46,7 +46,7 @@ def test_every_module_and_test_of_a_row_exists(addition: str) -> None:
 
 
 def test_config_keys_are_fields_of_the_first_module_and_rows_of_the_table_that_is_written() -> None:
-    assert f"{Config.__module__.rpartition('.')[2]}.py" in touched("a config key")
+    assert f"{Config.__module__.rpartition('.')[2]}.py" in named_modules("a config key")
     assert [key for key in Config.model_fields if f"| `{key}` |" not in config_table()] == []
 
 
@@ -55,7 +55,7 @@ def test_events_are_emitted_nowhere_else() -> None:
         module for module, node in nodes(ast.Call) if isinstance(node.func, ast.Attribute) and node.func.attr == "emit"
     }
 
-    assert emitting == touched("a hook event")
+    assert emitting == named_modules("a hook event")
 
 
 def test_every_event_of_the_stream_is_a_class_and_a_case() -> None:
@@ -64,14 +64,14 @@ def test_every_event_of_the_stream_is_a_class_and_a_case() -> None:
     cases = {name for module, name in matched_classes() if module == fold}
 
     assert {event.__name__ for event in get_args(Event)} <= classes & cases
-    assert touched("an event of the server's stream") == {events, fold}
+    assert named_modules("an event of the server's stream") == {events, fold}
 
 
 def test_every_module_that_matches_on_item_kinds_is_named() -> None:
     kinds = {kind.__name__ for kind in get_args(Item)}
     matching = {module for module, name in matched_classes() if name in kinds - {"Text"}}
 
-    assert matching | {"_turn.py", "_responses/items.py"} == touched("an item kind")
+    assert matching | {"_turn.py", "_responses/items.py"} == named_modules("an item kind")
 
 
 def test_error_phrases_stand_nowhere_else() -> None:
@@ -82,7 +82,9 @@ def test_error_phrases_stand_nowhere_else() -> None:
         if isinstance(target, ast.Name)
     }
 
-    assert {module for module, name in assigned if re.search(r"_(PHRASES|WORDS)$", name)} == touched("an error wording")
+    assert {module for module, name in assigned if re.search(r"_(PHRASES|WORDS)$", name)} == named_modules(
+        "an error wording"
+    )
 
 
 def test_an_endpoint_is_a_folder_of_three_modules() -> None:
@@ -95,7 +97,7 @@ def test_an_endpoint_is_a_folder_of_three_modules() -> None:
 def test_every_doctor_check_of_the_readme_is_in_the_named_modules() -> None:
     (sample,) = [block for block in blocks("text", README) if block.startswith("vllm: ")]
     checks = {line[8:23].strip() for line in sample.splitlines() if line[2:6].strip() in ("ok", "note", "fail")}
-    made = {node.value for module, node in nodes(ast.Constant) if module in touched("a doctor check")}
+    made = {node.value for module, node in nodes(ast.Constant) if module in named_modules("a doctor check")}
 
     assert checks - made == set()
     assert "round trip" in checks
@@ -105,8 +107,8 @@ def test_retries_are_decided_nowhere_else() -> None:
     retrying = {module for module, node in nodes(ast.Name) if node.id in ("retry_with_backoff", "RetryConfig")}
     retryable = {module for module, node in nodes(ast.keyword) if node.arg == "retryable"}
 
-    assert retrying <= touched("a retry rule")
-    assert retryable - {"_rounds.py"} <= touched("a retry rule")
+    assert retrying <= named_modules("a retry rule")
+    assert retryable - {"_rounds.py"} <= named_modules("a retry rule")
 
 
 def nodes(kind: type[Node]) -> Iterator[tuple[str, Node]]:

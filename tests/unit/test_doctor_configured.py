@@ -39,7 +39,7 @@ BUNDLE = f"---\nbundle: {{name: mine}}\n{YAML}---\n\n# Mine\n\nproviders: none: 
 ENVIRONMENT = {"VLLM_BASE_URL": "http://gpu:8000", "VLLM_API_KEY": "sesame", "VLLM_CONTEXT_WINDOW": ""}
 
 
-def written(folder: Path, name: str, text: str) -> Path:
+def write_file(folder: Path, name: str, text: str) -> Path:
     file = folder / name
     file.write_text(text, encoding="utf-8")
     return file
@@ -57,7 +57,7 @@ def written(folder: Path, name: str, text: str) -> Path:
     ],
 )
 def test_the_provider_is_found_in_every_shape(tmp_path: Path, name: str, text: str) -> None:
-    found = read_instances(written(tmp_path, name, text))
+    found = read_instances(write_file(tmp_path, name, text))
 
     config = {"base_url": "http://gpu:8000", "priority": 1}
     assert found == [Instance("vllm", config, dict.fromkeys(config, name), [])]
@@ -71,7 +71,7 @@ providers:
   - {{module: provider-vllm, {key}: large, config: {{base_url: "http://gpu-2:8000"}}}}
 """
 
-    found = read_instances(written(tmp_path, "bundle.yaml", text))
+    found = read_instances(write_file(tmp_path, "bundle.yaml", text))
 
     assert [(one.name, one.config["base_url"]) for one in found] == [
         ("small", "http://gpu-1:8000"),
@@ -91,7 +91,7 @@ providers:
       extra_headers: {X-Team: "${GPU}"}
 """
 
-    (found,) = read_instances(written(tmp_path, "bundle.yaml", text))
+    (found,) = read_instances(write_file(tmp_path, "bundle.yaml", text))
 
     assert found.config == {"base_url": "http://gpu-7:8000", "api_key": "", "extra_headers": {"X-Team": "gpu-7"}}
     assert found.findings == [
@@ -100,20 +100,20 @@ providers:
 
 
 def test_a_module_name_that_amplifier_does_not_find_is_reported(tmp_path: Path) -> None:
-    (found,) = read_instances(written(tmp_path, "a.yaml", "providers: [{module: amplifier-module-provider-vllm}]"))
+    (found,) = read_instances(write_file(tmp_path, "a.yaml", "providers: [{module: amplifier-module-provider-vllm}]"))
 
-    said = "Amplifier finds no module called amplifier-module-provider-vllm"
-    assert found.findings == [fail("config", said, "write `module: provider-vllm`")]
+    message = "Amplifier finds no module called amplifier-module-provider-vllm"
+    assert found.findings == [fail("config", message, "write `module: provider-vllm`")]
 
 
 def test_two_providers_of_the_same_name_are_reported(tmp_path: Path) -> None:
     text = "providers: [{module: provider-vllm}, {module: provider-vllm}]"
 
-    first, second = read_instances(written(tmp_path, "a.yaml", text))
+    first, second = read_instances(write_file(tmp_path, "a.yaml", text))
 
-    said = "2 vLLM providers are called 'vllm'"
+    message = "2 vLLM providers are called 'vllm'"
     remedy = "give each an `id` of its own (in a mount plan an `instance_id`)"
-    assert first.findings == second.findings == [fail("config", said, remedy)]
+    assert first.findings == second.findings == [fail("config", message, remedy)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_two_providers_of_the_same_name_are_reported(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_without_the_provider_has_no_instance(tmp_path: Path, text: str) -> None:
-    assert read_instances(written(tmp_path, "bundle.yaml", text)) == []
+    assert read_instances(write_file(tmp_path, "bundle.yaml", text)) == []
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_file_without_the_provider_has_no_instance(tmp_path: Path, text: str) 
 )
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        read_instances(written(tmp_path, name, text))
+        read_instances(write_file(tmp_path, name, text))
 
 
 def test_the_command_line_overrides_the_file() -> None:
@@ -204,6 +204,6 @@ def test_a_missing_key_is_shown_as_none() -> None:
 
 
 def test_user_and_password_are_removed_from_a_text() -> None:
-    said = hide_user("base_url 'me:hunter2@gpu:8000' is not an http URL, https://me:hunter2@gpu is")
+    message = hide_user("base_url 'me:hunter2@gpu:8000' is not an http URL, https://me:hunter2@gpu is")
 
-    assert said == "base_url '…@gpu:8000' is not an http URL, https://…@gpu is"
+    assert message == "base_url '…@gpu:8000' is not an http URL, https://…@gpu is"

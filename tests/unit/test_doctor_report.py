@@ -18,19 +18,19 @@ FINDINGS = [
 ]
 
 
-def an_examination(*findings: Finding, name: str = "vllm") -> Examination:
+def make_examination(*findings: Finding, name: str = "vllm") -> Examination:
     return Examination(name, "http://[::1]:8000/v1", SETTINGS, list(findings))
 
 
-def show(report: Report, examined: Examination) -> None:
-    report.begin(examined)
-    for finding in examined.findings:
+def show(report: Report, examination: Examination) -> None:
+    report.begin(examination)
+    for finding in examination.findings:
         report.add(finding)
-    report.end([examined], stopped=False)
+    report.end([examination], stopped=False)
 
 
 def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    show(PlainReport(), an_examination(*FINDINGS))
+    show(PlainReport(), make_examination(*FINDINGS))
 
     assert capsys.readouterr().out == (
         "\n"
@@ -50,7 +50,7 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
 def test_a_terminal_shows_the_same_with_marks_and_keeps_long_texts_in_their_column() -> None:
     screen = io.StringIO()
 
-    show(RichReport(Console(file=screen, width=60, highlight=False)), an_examination(*FINDINGS))
+    show(RichReport(Console(file=screen, width=60, highlight=False)), make_examination(*FINDINGS))
 
     lines = [line.rstrip() for line in screen.getvalue().splitlines()]
     assert "  ✓ reachable       [::1]:8000 answers" in lines
@@ -62,12 +62,12 @@ def test_a_terminal_shows_the_same_with_marks_and_keeps_long_texts_in_their_colu
 
 
 def test_scripts_get_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    show(JsonReport(), an_examination(*FINDINGS))
+    show(JsonReport(), make_examination(*FINDINGS))
 
-    said = json.loads(capsys.readouterr().out)
-    assert said["works"] is False
-    assert said["stopped"] is False
-    (provider,) = said["providers"]
+    report = json.loads(capsys.readouterr().out)
+    assert report["works"] is False
+    assert report["stopped"] is False
+    (provider,) = report["providers"]
     assert provider["works"] is False
     assert provider["url"] == "http://[::1]:8000/v1"
     assert provider["settings"][1] == {"key": "top_p", "value": None, "source": "default"}
@@ -76,7 +76,7 @@ def test_scripts_get_one_object(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_session_would_work_only_if_nothing_failed_and_something_was_examined() -> None:
-    good, bad = an_examination(*FINDINGS[:2]), an_examination(*FINDINGS, name="large")
+    good, bad = make_examination(*FINDINGS[:2]), make_examination(*FINDINGS, name="large")
 
     assert works([good], stopped=False)
     assert not works([good], stopped=True)

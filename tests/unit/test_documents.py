@@ -145,7 +145,7 @@ async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app() -> N
     (block,) = [block for block in blocks("yaml", README) if block.count("provider-vllm") == 2]
     entries = {entry.get("id") or entry["module"]: entry for entry in yaml.safe_load(block)["providers"]}
 
-    mounted = await _mounted([entry | {"instance_id": name} for name, entry in entries.items()])
+    mounted = await _mount_all([entry | {"instance_id": name} for name, entry in entries.items()])
 
     assert mounted == {"small": 1, "large": 2}
 
@@ -153,7 +153,7 @@ async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app() -> N
 async def test_the_two_servers_of_the_mount_plan_are_two_providers_in_a_session() -> None:
     (block,) = blocks("json", USAGE)
 
-    assert await _mounted(json.loads(block)["providers"]) == {"small": 1, "large": 2}
+    assert await _mount_all(json.loads(block)["providers"]) == {"small": 1, "large": 2}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def _assert_configures(file: Path, block: str) -> None:
         assert (unknown_keys(instance.config), list(instance.findings)) == ([], [])
 
 
-async def _mounted(entries: list[dict[str, Any]]) -> dict[str, int]:
+async def _mount_all(entries: list[dict[str, Any]]) -> dict[str, int]:
     """The names under which a session knows these providers, with their priorities; their servers are not asked."""
     nowhere = {"base_url": "http://127.0.0.1:1"}
     async with open_session(*(entry | {"config": entry["config"] | nowhere} for entry in entries)) as session:

@@ -140,7 +140,7 @@ def test_a_tool_without_a_description_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("requested", "sent"),
     [
         ({"type": "text"}, None),
         ({"type": "json"}, {"type": "json_object"}),
@@ -156,8 +156,8 @@ def test_a_tool_without_a_description_has_none() -> None:
     ],
     ids=["text", "any JSON", "a schema with a title", "a schema", "OpenAI's shape"],
 )
-def test_a_response_format_is_converted(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
-    params = encode_messages(request={"response_format": asked})
+def test_a_response_format_is_converted(requested: dict[str, Any], sent: dict[str, Any] | None) -> None:
+    params = encode_messages(request={"response_format": requested})
 
     assert params == (BARE if sent is None else BARE | {"text": {"format": sent}})
 

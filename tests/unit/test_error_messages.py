@@ -13,7 +13,7 @@ from tests.support.routes import routed_client
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({"error": "The model is currently scaling."}, "The model is currently scaling."),
         ({"detail": "Service Unavailable"}, "Service Unavailable"),
@@ -22,22 +22,22 @@ from tests.support.routes import routed_client
         ("plain", "plain"),
     ],
 )
-async def test_an_error_body_of_another_shape_gives_its_message(body: object, said: str) -> None:
+async def test_an_error_body_of_another_shape_gives_its_message(body: object, message: str) -> None:
     error = await failure(httpx.Response(503, json=body))
 
     assert (type(error), error.retryable, error.status_code) == (ProviderUnavailableError, True, 503)
-    assert str(error) == said
+    assert str(error) == message
 
 
-@pytest.mark.parametrize(("text", "said"), [("out of order", "out of order"), ("", "status 503 without a body")])
-async def test_an_error_body_that_is_not_json_gives_its_message(text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("out of order", "out of order"), ("", "status 503 without a body")])
+async def test_an_error_body_that_is_not_json_gives_its_message(text: str, message: str) -> None:
     error = await failure(httpx.Response(503, text=text))
 
-    assert str(error) == said
+    assert str(error) == message
 
 
 @pytest.mark.parametrize(
-    ("status", "page", "expected", "said"),
+    ("status", "page", "expected", "message"),
     [
         (403, "<html><title>Just a moment...</title></html>", ProviderUnavailableError, "Just a moment..."),
         (404, "<html><body>Your pod is starting up</body></html>", ProviderUnavailableError, "starting up"),
@@ -49,11 +49,11 @@ async def test_an_error_body_that_is_not_json_gives_its_message(text: str, said:
     ],
     ids=["bot challenge", "warm-up", "not found", "long", "untitled", "capitals", "empty title"],
 )  # fmt: skip
-async def test_a_web_page_is_never_the_message(status: int, page: str, expected: type[LLMError], said: str) -> None:
+async def test_a_web_page_is_never_the_message(status: int, page: str, expected: type[LLMError], message: str) -> None:
     error = await failure(httpx.Response(status, html=page))
 
     assert (type(error), error.retryable, error.status_code) == (expected, expected is ProviderUnavailableError, status)
-    assert said in str(error)
+    assert message in str(error)
     assert "<" not in str(error)
     assert len(str(error)) < 200
 

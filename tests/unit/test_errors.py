@@ -56,7 +56,7 @@ def facts(error: LLMError) -> tuple[type[LLMError], bool, int | None]:
 
 
 @pytest.mark.parametrize(
-    ("group", "case", "expected", "said"),
+    ("group", "case", "expected", "message"),
     [
         (QWEN, "ctx_overflow", ContextLengthError, "maximum context length is 4096 tokens. However, your prompt"),
         (QWEN, "ctx_overflow_stream", ContextLengthError, "your prompt contains at least 4097 input tokens"),
@@ -85,14 +85,16 @@ def facts(error: LLMError) -> tuple[type[LLMError], bool, int | None]:
     ],
     ids=lambda value: value if isinstance(value, str) and value in {case for _, case in ERRORS} else "",
 )  # fmt: skip
-async def test_a_recorded_vllm_error_is_classified(group: str, case: str, expected: type[LLMError], said: str) -> None:
+async def test_a_recorded_vllm_error_is_classified(
+    group: str, case: str, expected: type[LLMError], message: str
+) -> None:
     recording = load_recording(group, case)
 
     error = await failure(http_response(recording))
 
     assert facts(error) == (expected, recording.status >= 500, recording.status)
     assert (error.provider, error.model, error.retry_after) == ("vllm", "tiny", None)
-    assert said in str(error)
+    assert message in str(error)
     assert isinstance(error.__cause__, openai.APIStatusError)
 
 
@@ -146,7 +148,7 @@ async def test_errors_of_other_versions_and_gateways_are_classified(
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected", "said"),
+    ("raised", "expected", "message"),
     [
         (httpx.ConnectError("refused"), NetworkError, "no connection to http://vllm.test/v1"),
         (httpx.ReadError("reset"), NetworkError, "no connection to http://vllm.test/v1"),
@@ -156,11 +158,11 @@ async def test_errors_of_other_versions_and_gateways_are_classified(
     ],
     ids=["refused", "reset", "connect timeout", "read timeout", "broken"],
 )  # fmt: skip
-async def test_an_unreachable_server_is_classified(raised: Exception, expected: type[LLMError], said: str) -> None:
+async def test_an_unreachable_server_is_classified(raised: Exception, expected: type[LLMError], message: str) -> None:
     error = await failure(raised)
 
     assert facts(error) == (expected, True, None)
-    assert said in str(error)
+    assert message in str(error)
 
 
 async def test_the_error_of_every_address_is_reported_without_the_callers_context() -> None:
@@ -196,7 +198,7 @@ def test_our_own_timeout_becomes_a_timeout_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "expected", "said"),
+    ("error", "expected", "message"),
     [
         (truncated_stream("tiny"), StreamError, "the stream ended before the reply did"),
         (failed_stream("engine dead", "tiny"), ProviderUnavailableError, "engine dead"),
@@ -210,24 +212,24 @@ def test_our_own_timeout_becomes_a_timeout_error() -> None:
     ],
     ids=["cut", "error event", "error event about the context", "failed", "failed silently"],
 )
-def test_a_failed_reply_is_classified(error: LLMError, expected: type[LLMError], said: str) -> None:
+def test_a_failed_reply_is_classified(error: LLMError, expected: type[LLMError], message: str) -> None:
     assert facts(error) == (expected, expected in RETRYABLE, None)
-    assert (error.provider, error.model, str(error)) == ("vllm", "tiny", said)
+    assert (error.provider, error.model, str(error)) == ("vllm", "tiny", message)
 
 
 @pytest.mark.parametrize("retryable", [True, False])
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "message"),
     [
         (None, "the reply was empty"),
         ("max_output_tokens", "the reply was truncated (max_output_tokens) before any output"),
     ],
 )
-def test_an_empty_reply_is_an_error(reason: str | None, said: str, retryable: bool) -> None:
+def test_an_empty_reply_is_an_error(reason: str | None, message: str, retryable: bool) -> None:
     error = empty_reply(Turn((), Status.COMPLETED, incomplete_reason=reason), "tiny", retryable=retryable)
 
     assert facts(error) == (ProviderUnavailableError, retryable, None)
-    assert (error.provider, error.model, str(error)) == ("vllm", "tiny", said)
+    assert (error.provider, error.model, str(error)) == ("vllm", "tiny", message)
 
 
 async def test_the_error_for_an_unknown_model_lists_the_served_models() -> None:

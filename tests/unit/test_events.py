@@ -43,7 +43,7 @@ def wire(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def ended(**response: Any) -> TerminalEvent:
+def terminal_event(**response: Any) -> Ended:
     event = decode_event(Frame(b"response.completed", wire(type="response.completed", response=response)))
     assert isinstance(event, TerminalEvent)
     return event
@@ -166,7 +166,7 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
     ],
 )  # fmt: skip
 def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: list[tuple[str, Item]]) -> None:
-    output = ended(output=[item]).output
+    output = terminal_event(output=[item]).output
 
     assert [block for kind in output for block in to_items(kind)] == expected
 
@@ -215,11 +215,11 @@ def test_the_end_of_a_reply_is_decoded(event: str, response: dict[str, Any], sta
     ids=["all", "no details", "null details", "null output", "empty", "null"],
 )  # fmt: skip
 def test_usage_is_read_and_missing_usage_is_none(usage: dict[str, Any] | None, expected: TokenUsage | None) -> None:
-    assert to_turn(ended(usage=usage).response, ()).usage == expected
+    assert to_turn(terminal_event(usage=usage).response, ()).usage == expected
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (None, None),
         ("Unauthorized", "Unauthorized"),
@@ -229,8 +229,8 @@ def test_usage_is_read_and_missing_usage_is_none(usage: dict[str, Any] | None, e
         (WireError(), "no reason given"),
     ],
 )
-def test_an_error_object_becomes_text(error: WireError | str | None, said: str | None) -> None:
-    assert error_text(error) == said
+def test_an_error_object_becomes_text(error: WireError | str | None, message: str | None) -> None:
+    assert error_text(error) == message
 
 
 @pytest.mark.parametrize(

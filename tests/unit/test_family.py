@@ -25,6 +25,6 @@ def test_a_family_is_recognised_by_model_name_or_root(model: str, cards: list[Mo
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_every_effort_becomes_a_supported_one(family: Family) -> None:
-    sent = {family.effort(asked) for asked in ("none", "minimal", "low", "medium", "high", "xhigh", "max")}
+    sent = {family.effort(effort) for effort in ("none", "minimal", "low", "medium", "high", "xhigh", "max")}
 
     assert family.efforts is None or sent <= set(family.efforts)

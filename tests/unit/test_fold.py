@@ -24,7 +24,7 @@ from tests.support.recordings import load_recording
 from tests.support.rounds import MODELS, events_of, fold_events, streams_of, turn_of
 
 # Streamed, a call that was cut off is a call; whole, it is the markup. And one recording was sampled, not greedy.
-TOLD_DIFFERENTLY = {
+STREAMED_DIFFERENTLY = {
     ("tiny-qwen3", "r5_cut_in_call_20_stream"),
     ("tiny-qwen3", "r5_cut_in_call_25_stream"),
     ("tiny-qwen3", "r5_cut_in_call_30_stream"),
@@ -34,7 +34,7 @@ TOLD_DIFFERENTLY = {
 UNPAIRED = {"logprobs_stream", "response_messages_stream", "image_input_stream_stream"}
 
 STREAMS = streams_of(*MODELS, pattern="*_stream")
-PAIRED = [stream for stream in STREAMS if stream not in TOLD_DIFFERENTLY and stream[1] not in UNPAIRED]
+PAIRED = [stream for stream in STREAMS if stream not in STREAMED_DIFFERENTLY and stream[1] not in UNPAIRED]
 
 
 def message(text: str, item_id: str | None = None) -> WireItem:
@@ -49,8 +49,8 @@ def call(name: str, arguments: str = "{}", item_id: str | None = None) -> WireIt
     return WireItem("function_call", call_id=f"call_{name}", name=name, arguments=arguments, id=item_id)
 
 
-def ended(*output: WireItem, **response: Any) -> TerminalEvent:
-    return TerminalEvent(WireResponse(status="completed", **response), list(output))
+def terminal_event(*output: WireItem, **response: Any) -> Ended:
+    return Ended(WireResponse(status="completed", **response), list(output))
 
 
 def items(events: Sequence[Event]) -> tuple[Item, ...] | None:
@@ -58,7 +58,7 @@ def items(events: Sequence[Event]) -> tuple[Item, ...] | None:
     return None if turn is None else turn.items
 
 
-def shown(items: Sequence[Item]) -> list[Update]:
+def updates_of(items: Sequence[Item]) -> list[Update]:
     """The updates of a round, the deltas of each block joined, as these items promise them: block after block."""
     expected: list[Update] = []
     for index, item in enumerate(items):
@@ -111,7 +111,7 @@ def test_the_stream_updates_match_the_items_of_the_turn(group: str, case: str) -
     round_ = fold_events(events_of(load_recording(group, case)))
 
     assert round_.turn is not None
-    assert with_deltas_joined(round_.updates) == shown(round_.turn.items)
+    assert with_deltas_joined(round_.updates) == updates_of(round_.turn.items)
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
@@ -121,7 +121,7 @@ def test_an_unstreamed_reply_gives_the_updates_of_its_stream(group: str, case: s
     round_ = fold_events([end])
 
     assert round_.turn is not None
-    assert round_.updates == shown(round_.turn.items)
+    assert round_.updates == updates_of(round_.turn.items)
 
 
 def test_whitespace_between_reasoning_and_call_is_not_a_block() -> None:
@@ -142,11 +142,13 @@ def test_a_truncated_reply_is_incomplete() -> None:
 
 
 def test_an_item_that_only_the_terminal_event_contains_comes_last() -> None:
-    round_ = fold_events([TextDelta("Hi", 0), ItemDone(message("Hi"), 0), ended(message("Hi"), call("get_time"))])
+    round_ = fold_events(
+        [TextDelta("Hi", 0), ItemDone(message("Hi"), 0), terminal_event(message("Hi"), call("get_time"))]
+    )
 
     assert round_.turn is not None
     assert round_.turn.items == (Text("Hi"), FunctionCall("call_get_time", "get_time", "{}"))
-    assert with_deltas_joined(round_.updates) == shown(round_.turn.items)
+    assert with_deltas_joined(round_.updates) == updates_of(round_.turn.items)
 
 
 def test_a_call_without_events_does_not_shift_its_neighbours() -> None:
@@ -154,7 +156,9 @@ def test_a_call_without_events_does_not_shift_its_neighbours() -> None:
     streamed: list[Event] = [ReasoningDelta("Hm", 0), ItemDone(reasoning("Hm", "rs_1"), 0)]
     after: list[Event] = [ItemAdded(call("b", "", "fc_2"), 2), ItemDone(call("b", '{"x": 1}', "fc_2"), 2)]
 
-    folded_items = items([*streamed, *after, ended(reasoning("Hm", "rs_1"), call("a"), call("b", '{"x": 1}', "fc_2"))])
+    folded_items = items(
+        [*streamed, *after, terminal_event(reasoning("Hm", "rs_1"), call("a"), call("b", '{"x": 1}', "fc_2"))]
+    )
 
     assert folded_items == (Reasoning("Hm"), FunctionCall("call_b", "b", '{"x": 1}'), FunctionCall("call_a", "a", "{}"))
 
@@ -182,7 +186,7 @@ def test_the_terminal_event_adds_no_duplicate_items(output: list[WireItem]) -> N
         ItemDone(call("b", "{}", "fc_2"), 3),
     ]
 
-    folded_items = items([*streamed, ended(*output)])
+    folded_items = items([*streamed, terminal_event(*output)])
 
     assert folded_items == (Reasoning("Hm"), FunctionCall("call_a", "a", "{}"), FunctionCall("call_b", "b", "{}"))
 
@@ -190,7 +194,9 @@ def test_the_terminal_event_adds_no_duplicate_items(output: list[WireItem]) -> N
 def test_the_terminal_copy_of_a_call_wins() -> None:
     added, done = ItemAdded(call("a", "", "fc_1"), 0), ItemDone(call("a", "{", "fc_1"), 0)
 
-    assert items([added, done, ended(call("a", '{"x": 1}', "fc_1"))]) == (FunctionCall("call_a", "a", '{"x": 1}'),)
+    assert items([added, done, terminal_event(call("a", '{"x": 1}', "fc_1"))]) == (
+        FunctionCall("call_a", "a", '{"x": 1}'),
+    )
 
 
 def test_reasoning_and_text_under_one_index_do_not_mix() -> None:
@@ -204,7 +210,7 @@ def test_reasoning_completed_before_its_deltas_is_shown_once() -> None:
     deltas: list[Event] = [ReasoningDelta("Hm,", 0), ReasoningDelta(" so", 0), TextDelta("Hi", 1)]
     events = [ItemDone(reasoning("Hm, so"), 0), *deltas]
 
-    round_ = fold_events([*events, ended(reasoning("Hm, so"), message("Hi"))])
+    round_ = fold_events([*events, terminal_event(reasoning("Hm, so"), message("Hi"))])
 
     assert round_.turn is not None
     assert round_.turn.items == (Reasoning("Hm, so"), Text("Hi"))
@@ -215,7 +221,7 @@ def test_reasoning_completed_before_its_deltas_is_shown_once() -> None:
 def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
     streamed: list[Event] = [TextDelta("Hi", 0), ItemDone(message("Hi"), 0)]
     streamed += [ReasoningDelta("Hm", 1), ItemDone(reasoning("Hm"), 1)]
-    end = ended(message("Hi"), reasoning("Hm"))
+    end = terminal_event(message("Hi"), reasoning("Hm"))
 
     late_round, round_ = fold_events([*streamed, late, end]), fold_events([*streamed, end])
 
@@ -226,12 +232,12 @@ def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
     "late",
     [
         TextDelta("!", 0), TextDelta("new", 7), ItemAdded(call("a"), 8), ItemDone(call("a"), 8),
-        ErrorEvent(message="too late"), ended(message("another reply"), id="resp_2"),
+        ErrorEvent(message="too late"), terminal_event(message("another reply"), id="resp_2"),
     ],
     ids=["delta", "new block", "item added", "item done", "error", "second end"],
 )  # fmt: skip
 def test_events_after_the_terminal_event_are_ignored(late: Event) -> None:
-    events: list[Event] = [TextDelta("Hi", 0), ended(message("Hi"), id="resp_1")]
+    events: list[Event] = [TextDelta("Hi", 0), terminal_event(message("Hi"), id="resp_1")]
 
     assert fold_events([*events, late]) == fold_events(events)
 
@@ -241,7 +247,10 @@ def test_refusals_and_summaries_are_separate_blocks() -> None:
     refusal = WireItem(content=[WirePart("refusal", refusal="I will not.")])
     streamed: list[Event] = [SummaryDelta("So", 0, 0), SummaryDelta("and so", 0, 1), RefusalDelta("I will not.", 1)]
 
-    round_, whole = fold_events([*streamed, ended(summary, refusal)]), fold_events([ended(summary, refusal)])
+    round_, whole = (
+        fold_events([*streamed, terminal_event(summary, refusal)]),
+        fold_events([terminal_event(summary, refusal)]),
+    )
 
     assert round_.turn is not None
     assert round_.turn.items == (Reasoning("So"), Reasoning("and so"), Text("I will not.", refusal=True))
@@ -249,17 +258,17 @@ def test_refusals_and_summaries_are_separate_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "message"),
     [
         (ErrorEvent(error="engine dead"), "engine dead"),
         (ErrorEvent(message="engine dead"), "engine dead"),
         (ErrorEvent(), "the server reported an error without a message"),
     ],
 )
-def test_an_error_event_ends_the_round_without_a_turn(event: Event, said: str) -> None:
+def test_an_error_event_ends_the_round_without_a_turn(event: Event, message: str) -> None:
     round_ = fold_events([TextDelta("Hi", 0), event])
 
-    assert (round_.turn, round_.error) == (None, said)
+    assert (round_.turn, round_.error) == (None, message)
 
 
 def test_a_stream_without_a_terminal_event_has_no_turn() -> None:

@@ -29,23 +29,23 @@ SHORT = [stream for stream in streams_of(*MODELS) if len(load_recording(*stream)
 
 
 @dataclass(frozen=True)
-class Told:
+class StreamedItem:
     """An item as a well-behaved server streams it: its deltas, if it has any, then the whole."""
 
     item: Item
     deltas: list[str]
 
 
-def _text(deltas: list[str]) -> Told:
-    return Told(Text("".join(deltas)), deltas)
+def _text(deltas: list[str]) -> StreamedItem:
+    return StreamedItem(Text("".join(deltas)), deltas)
 
 
-def _reasoning(deltas: list[str]) -> Told:
-    return Told(Reasoning("".join(deltas)), deltas)
+def _reasoning(deltas: list[str]) -> StreamedItem:
+    return StreamedItem(Reasoning("".join(deltas)), deltas)
 
 
-def _call(name: str, arguments: str) -> Told:
-    return Told(FunctionCall(f"call_{name}", name, arguments), [])
+def _call(name: str, arguments: str) -> StreamedItem:
+    return StreamedItem(FunctionCall(f"call_{name}", name, arguments), [])
 
 
 def wire(item: Item, item_id: str | None, *, empty: bool = False) -> WireItem:
@@ -60,16 +60,18 @@ def wire(item: Item, item_id: str | None, *, empty: bool = False) -> WireItem:
             return WireItem("message", id=item_id, content=[] if empty else [WirePart("output_text", item.text)])
 
 
-def stream(told: list[Told], *, silent: bool, same_ids: bool) -> Iterator[Event]:
+def stream(streamed_items: list[StreamedItem], *, silent: bool, same_ids: bool) -> Iterator[Event]:
     """`silent`: items come without their texts, but for the deltas. `same_ids`: the terminal event keeps the ids."""
-    for index, one in enumerate(told):
+    for index, one in enumerate(streamed_items):
         yield ItemAdded(wire(one.item, f"id_{index}", empty=True), index)
         for delta in one.deltas:
             yield ReasoningDelta(delta, index) if isinstance(one.item, Reasoning) else TextDelta(delta, index)
         quiet = silent and not isinstance(one.item, FunctionCall)
         yield ItemDone(wire(one.item, f"id_{index}", empty=quiet), index)
-    ids = [f"{'id' if same_ids else 'other'}_{index}" for index in range(len(told))]
-    yield TerminalEvent(WireResponse(status="completed"), [wire(one.item, i) for one, i in zip(told, ids, strict=True)])
+    ids = [f"{'id' if same_ids else 'other'}_{index}" for index in range(len(streamed_items))]
+    yield Ended(
+        WireResponse(status="completed"), [wire(one.item, i) for one, i in zip(streamed_items, ids, strict=True)]
+    )
 
 
 deltas = st.lists(st.text(max_size=5), max_size=6)
@@ -136,26 +138,26 @@ def assert_contract(round_: FoldResult) -> None:
 
 
 @given(told_items, st.booleans(), st.booleans())
-def test_the_turn_contains_the_streamed_items(told: list[Told], silent: bool, same_ids: bool) -> None:
-    round_ = fold_events(stream(told, silent=silent, same_ids=same_ids))
+def test_the_turn_contains_the_streamed_items(streamed_items: list[StreamedItem], silent: bool, same_ids: bool) -> None:
+    round_ = fold_events(stream(streamed_items, silent=silent, same_ids=same_ids))
 
-    kept = tuple(one.item for one in told if isinstance(one.item, FunctionCall) or one.item.text.strip())
+    expected = tuple(one.item for one in streamed_items if isinstance(one.item, FunctionCall) or one.item.text.strip())
     assert round_.turn is not None
-    assert round_.turn.items == kept
+    assert round_.turn.items == expected
     assert_contract(round_)
 
 
 @given(told_items, st.booleans(), st.booleans())
-def test_no_delta_is_lost_or_reordered(told: list[Told], silent: bool, same_ids: bool) -> None:
-    round_ = fold_events(stream(told, silent=silent, same_ids=same_ids))
+def test_no_delta_is_lost_or_reordered(streamed_items: list[StreamedItem], silent: bool, same_ids: bool) -> None:
+    round_ = fold_events(stream(streamed_items, silent=silent, same_ids=same_ids))
 
-    shown = ["".join(one.deltas) for one in told if not isinstance(one.item, FunctionCall)]
+    shown = ["".join(one.deltas) for one in streamed_items if not isinstance(one.item, FunctionCall)]
     assert list(texts(round_.updates).values()) == [text for text in shown if text.strip()]
 
 
 @given(told_items, st.integers(min_value=0))
-def test_the_updates_of_a_truncated_stream_are_a_prefix(told: list[Told], place: int) -> None:
-    events = list(stream(told, silent=False, same_ids=True))
+def test_the_updates_of_a_truncated_stream_are_a_prefix(streamed_items: list[StreamedItem], place: int) -> None:
+    events = list(stream(streamed_items, silent=False, same_ids=True))
 
     cut = fold_events(events[: place % len(events)])
 

@@ -209,13 +209,13 @@ async def test_a_reply_does_not_wait_for_a_download(
 
     during = [await vocabulary.encoding(), await vocabulary.encoding()]
     host.release.set()
-    after = await asyncio.to_thread(_loaded, vocabulary)
+    after = await asyncio.to_thread(_load, vocabulary)
 
     assert during == [None, None]
     assert after.encode("Hello") == GREETING
     assert host.wanted == dict.fromkeys(CHECKSUMS, 1)
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
-    assert told == [
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert logged == [
         "[TOKEN_ACCOUNTING] Downloading Harmony vocab files to ~/.amplifier/cache/vocab/...",
         "[TOKEN_ACCOUNTING] Loaded Harmony GPT-OSS encoder",
     ]
@@ -288,12 +288,12 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def _wait_for(said: str, caplog: pytest.LogCaptureFixture) -> None:
-    while not any(said in record.getMessage() for record in caplog.records):
+def _wait_for(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    while not any(text in record.getMessage() for record in caplog.records):
         time.sleep(0.01)
 
 
-def _loaded(vocabulary: Vocabulary) -> Any:
+def _load(vocabulary: Vocabulary) -> Any:
     while (encoding := vocabulary.load()) is None:
         time.sleep(0.05)
     return encoding

@@ -32,13 +32,13 @@ events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(Err
 
 def characters(events: Sequence[Event]) -> list[object]:
     """Everything that is told, a delta as its single characters."""
-    told: list[object] = []
+    characters_seen: list[object] = []
     for event in events:
         if isinstance(event, Delta):
-            told += [(type(event), event.output_index, event.part, character) for character in event.delta]
+            characters_seen += [(type(event), event.output_index, event.part, character) for character in event.delta]
         else:
-            told.append(event)
-    return told
+            characters_seen.append(event)
+    return characters_seen
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_the_limits_come_from_config_and_card(
 
 
 @pytest.mark.parametrize(
-    ("said", "window"),
+    ("message", "window"),
     [
         (load_recording("tiny-qwen3", "ctx_overflow").json["error"]["message"], 4096),
         (load_recording("tiny-gpt-oss", "ctx_overflow").json["error"]["message"], 4096),
@@ -92,12 +92,12 @@ def test_the_limits_come_from_config_and_card(
     ],
     ids=["Qwen", "gpt-oss", "output above the window", "chat", "engine", "old", "no number", "nothing"],
 )
-def test_the_window_is_read_from_a_refusal(said: str, window: int | None) -> None:
-    assert window_in_refusal(said) == window
+def test_the_window_is_read_from_a_refusal(message: str, window: int | None) -> None:
+    assert window_in_refusal(message) == window
 
 
 @pytest.mark.parametrize(
-    ("asked", "cards", "picked"),
+    ("requested", "cards", "chosen"),
     [
         ("other", [QWEN], "other"),
         (None, [QWEN], "qwen"),
@@ -107,12 +107,12 @@ def test_the_window_is_read_from_a_refusal(said: str, window: int | None) -> Non
     ],
     ids=["the one asked for", "the only one", "the only base model", "the only LoRA", "one that is listed twice"],
 )
-def test_the_model_is_chosen(asked: str | None, cards: list[ModelCard], picked: str) -> None:
-    assert pick_model(asked, cards, URL) == picked
+def test_the_model_is_chosen(requested: str | None, cards: list[ModelCard], chosen: str) -> None:
+    assert pick_model(requested, cards, URL) == chosen
 
 
 @pytest.mark.parametrize(
-    ("cards", "said"),
+    ("cards", "message"),
     [
         ([], "http://vllm.test/v1 lists no models; set `default_model` to the one to ask"),
         (
@@ -122,8 +122,8 @@ def test_the_model_is_chosen(asked: str | None, cards: list[ModelCard], picked: 
     ],
     ids=["none", "several"],
 )
-def test_an_ambiguous_model_is_an_error(cards: list[ModelCard], said: str) -> None:
+def test_an_ambiguous_model_is_an_error(cards: list[ModelCard], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         pick_model(None, cards, URL)
 
-    assert str(raised.value) == said
+    assert str(raised.value) == message

@@ -52,7 +52,7 @@ with serve_commands({{launch: lambda port: [sys.executable, "-c", {STAND_IN!r}, 
 
 
 @pytest.fixture(autouse=True)
-def _home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _temporary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_TEST_HOME", str(tmp_path))
 
 
@@ -66,12 +66,12 @@ def processes(server: LiveServer) -> list[int]:
     return [server.pid, int(engine)]
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
+def wait_until(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 20
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -91,24 +91,24 @@ def test_a_server_and_its_descendants_end_with_the_block(stand_in: str, monkeypa
 
     with serve_commands({LAUNCH: python(stand_in)}) as servers:
         pids = processes(servers[LAUNCH])
-        while_it_ran = [runs(pid) for pid in pids]
+        while_it_ran = [is_running(pid) for pid in pids]
 
     assert while_it_ran == [True, True]
-    assert [runs(pid) for pid in pids] == [False, False]
+    assert [is_running(pid) for pid in pids] == [False, False]
     assert Slot(LAUNCH.slot).running() is None
 
 
 def test_a_server_ends_when_the_block_raises() -> None:
     pids = []
 
-    def interrupted() -> None:
+    def raise_in_block() -> None:
         with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
             pids.extend(processes(servers[LAUNCH]))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [runs(pid) for pid in pids] == [False, False]
+        raise_in_block()
+    assert [is_running(pid) for pid in pids] == [False, False]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda ending: ending.name)
@@ -120,8 +120,8 @@ def test_no_server_outlives_the_process_that_started_it(ending: signal.Signals) 
     owner.send_signal(ending)
     owner.communicate()
 
-    assert eventually(lambda: not runs(running.keeper))
-    assert not runs(running.server)
+    assert wait_until(lambda: not is_running(running.keeper))
+    assert not is_running(running.server)
 
 
 def test_a_running_server_is_shared_until_its_last_user_ends() -> None:
@@ -133,11 +133,11 @@ def test_a_running_server_is_shared_until_its_last_user_ends() -> None:
         time.sleep(1)
         shared = servers[LAUNCH]
         pids = processes(shared)
-        while_shared = [runs(pid) for pid in pids]
+        while_shared = [is_running(pid) for pid in pids]
 
     assert not shared.started
     assert while_shared == [True, True]
-    assert [runs(pid) for pid in pids] == [False, False]
+    assert [is_running(pid) for pid in pids] == [False, False]
 
 
 def test_a_detached_server_outlives_its_users_until_it_is_attached_again() -> None:
@@ -152,10 +152,10 @@ def test_a_detached_server_outlives_its_users_until_it_is_attached_again() -> No
     slot.drop_lease(lease)
 
     assert not found.started
-    assert [runs(pid) for pid in processes(found)] == [False, False]
+    assert [is_running(pid) for pid in processes(found)] == [False, False]
 
 
-def test_a_server_with_another_model_is_replaced() -> None:
+def test_a_server_with_other_settings_is_replaced() -> None:
     with serve_commands({LAUNCH: python(STAND_IN)}) as servers:
         slot = servers[LAUNCH].slot
         slot.detach(True)
@@ -167,7 +167,7 @@ def test_a_server_with_another_model_is_replaced() -> None:
         replaced = servers[LAUNCH]
 
     assert replaced.started
-    assert not runs(running.server)
+    assert not is_running(running.server)
 
 
 def test_a_server_that_does_not_start_fails_with_the_end_of_its_log() -> None:

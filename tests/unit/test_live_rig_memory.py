@@ -49,7 +49,7 @@ with room_for(["tiny-qwen3"]):
 
 
 @pytest.fixture(autouse=True)
-def _home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _temporary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_TEST_HOME", str(tmp_path))
     monkeypatch.delenv("VLLM_TEST_MEMORY", raising=False)
 
@@ -62,7 +62,7 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def running(program: str) -> Iterator[subprocess.Popen[str]]:
+def start_program(program: str) -> Iterator[subprocess.Popen[str]]:
     """A program that has said its first line."""
     command = [sys.executable, "-c", program]
     with subprocess.Popen(  # noqa: S603 - our own program
@@ -180,8 +180,8 @@ def test_of_several_memory_nodes_the_one_of_the_first_cpu_counts(tmp_path: Path,
     root = machine(tmp_path)
     for number in range(nodes):
         counts = {"MemTotal": 4500, "MemFree": 700, "Active(file)": 150, "Inactive(file)": 100, "SReclaimable": 50}
-        told = "\n".join(f"Node {number} {name}: {kilobytes} kB" for name, kilobytes in counts.items())
-        write(root / f"sys/devices/system/node/node{number}", meminfo=told)
+        counts_text = "\n".join(f"Node {number} {name}: {kilobytes} kB" for name, kilobytes in counts.items())
+        write(root / f"sys/devices/system/node/node{number}", meminfo=counts_text)
     first = min(os.sched_getaffinity(0))
     (root / f"sys/devices/system/cpu/cpu{first}/node{nodes - 1}").mkdir(parents=True)
 
@@ -197,14 +197,14 @@ def test_free_memory_of_this_machine_is_between_zero_and_its_total() -> None:
 
 @pytest.mark.parametrize("program", [GREEDY, GREEDY_CHILD], ids=["itself", "its child"])
 def test_the_memory_of_a_server_includes_its_children(program: str) -> None:
-    with running(program) as process:
+    with start_program(program) as process:
         used = used_bytes(process.pid)
 
     assert 64 * MEBIBYTE < used < 200 * MEBIBYTE
 
 
 def test_an_ended_process_uses_no_memory() -> None:
-    with running("print()") as process:
+    with start_program("print()") as process:
         pass
 
     assert used_bytes(process.pid) == 0
@@ -259,7 +259,7 @@ def test_only_one_process_at_a_time_starts_servers(
 ) -> None:
     monkeypatch.setattr(room, "free_bytes", lambda: 20 * GIB)
 
-    with running(STARTING) as other:
+    with start_program(STARTING) as other:
         assert other.stdin is not None
         threading.Timer(0.3, other.stdin.close).start()
         with room.room_for(["tiny-qwen3"]):

@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _temporary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_TEST_HOME", str(tmp_path))
 
 
@@ -155,37 +155,37 @@ def test_a_lock_is_free_shared_or_owned(tmp_path: Path) -> None:
 
 
 def test_progress_without_a_terminal_is_an_occasional_line() -> None:
-    said = io.StringIO()
+    output = io.StringIO()
 
-    with Progress("starting", said) as progress:
+    with Progress("starting", output) as progress:
         for _ in range(3):
             progress.tick()
 
-    assert said.getvalue().splitlines() == ["starting … 0 s", "starting: done in 0.0 s"]
+    assert output.getvalue().splitlines() == ["starting … 0 s", "starting: done in 0.0 s"]
 
 
 def test_progress_on_a_terminal_updates_one_line() -> None:
-    said = Terminal()
+    output = Terminal()
 
-    with Progress("starting", said) as progress:
+    with Progress("starting", output) as progress:
         progress.tick()
 
-    assert said.getvalue() == "\r\033[Kstarting … 0 s\r\033[Kstarting: done in 0.0 s\n"
+    assert output.getvalue() == "\r\033[Kstarting … 0 s\r\033[Kstarting: done in 0.0 s\n"
 
 
 def test_a_quick_activity_prints_nothing() -> None:
-    said = io.StringIO()
+    output = io.StringIO()
 
-    with Progress("looking", said):
+    with Progress("looking", output):
         pass
 
-    assert said.getvalue() == ""
+    assert output.getvalue() == ""
 
 
 def test_the_time_is_visible_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    said = Terminal()
+    output = Terminal()
 
-    Progress("starting something with a long name", said).tick()
+    Progress("starting something with a long name", output).tick()
 
-    assert said.getvalue() == "\r\033[Kstarting some … 0 s"
+    assert output.getvalue() == "\r\033[Kstarting some … 0 s"

@@ -27,7 +27,7 @@ def coordinator() -> MockCoordinator:
     return MockCoordinator()  # type: ignore[no-untyped-call]
 
 
-def mounted(coordinator: MockCoordinator) -> dict[str, Any]:
+def mounted_providers(coordinator: MockCoordinator) -> dict[str, Any]:
     providers: dict[str, Any] = coordinator.get("providers")
     return providers
 
@@ -40,7 +40,7 @@ def test_the_public_names_of_the_package() -> None:
 async def test_mounting_is_offline_and_uses_the_name_vllm(coordinator: MockCoordinator) -> None:
     cleanup = await mount(coordinator, {"base_url": CLOSED, "priority": "5"})
 
-    provider = mounted(coordinator)["vllm"]
+    provider = mounted_providers(coordinator)["vllm"]
     assert (provider.name, provider.priority, provider.config) == ("vllm", 5, {"base_url": CLOSED, "priority": "5"})
     assert inspect.iscoroutinefunction(cleanup)
 
@@ -48,13 +48,18 @@ async def test_mounting_is_offline_and_uses_the_name_vllm(coordinator: MockCoord
 async def test_a_second_mount_replaces_the_provider_and_cleanups_can_repeat(
     coordinator: MockCoordinator,
 ) -> None:
-    first = await mount(coordinator, {"base_url": CLOSED})
-    before = mounted(coordinator)["vllm"]
-    second = await mount(coordinator, {"base_url": CLOSED})
-    for cleanup in (first, first, second):
+    first = await mount(coordinator, {"base_url": CLOSED, "priority": 1})
+    before = mounted_providers(coordinator)["vllm"]
+    second = await mount(coordinator, {"base_url": CLOSED, "priority": 2})
+    providers = dict(mounted_providers(coordinator))
+    for cleanup in (first, first, second, second):
         await cleanup()
 
-    assert mounted(coordinator)["vllm"] is not before
+    assert {name: provider.priority for name, provider in providers.items()} == {"vllm": 2}
+    assert (before.priority, providers["vllm"] is before) == (1, False)
+    with pytest.raises(NetworkError, match=f"no connection to {CLOSED}"):
+        await providers["vllm"].list_models()
+    await second()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ async def test_the_url_comes_from_the_config_then_the_environment_then_the_defau
 
     await mount(coordinator, config)
 
-    assert mounted(coordinator)["vllm"].url == url
+    assert mounted_providers(coordinator)["vllm"].url == url
 
 
 @pytest.mark.parametrize("given", [{}, {"api_key": "key"}, {"api_key": "", "config": {}}, {"base_url": ""}], ids=str)
@@ -107,7 +112,7 @@ async def test_an_invalid_value_fails_the_mount(coordinator: MockCoordinator) ->
     with pytest.raises(ConfigurationError, match="config key 'timeout' is 'soon'"):
         await mount(coordinator, {"timeout": "soon"})
 
-    assert not mounted(coordinator)
+    assert not mounted_providers(coordinator)
 
 
 @pytest.mark.parametrize("key", ["", None])
@@ -157,7 +162,7 @@ async def test_no_secret_is_shown(coordinator: MockCoordinator, caplog: pytest.L
     with caplog.at_level(logging.DEBUG):
         await mount(coordinator, {"base_url": "http://me:hidden@there:9000/v1?k=hidden", "api_key": "hidden"})
 
-    provider = mounted(coordinator)["vllm"]
+    provider = mounted_providers(coordinator)["vllm"]
 
     shown = [repr(provider), provider.url, repr(provider.get_info()), repr(provider.get_model_info()), *caplog.messages]
     assert repr(provider) == "VLLMProvider('http://there:9000/v1')"
@@ -174,18 +179,12 @@ async def test_events_outside_the_kernel_are_registered_for_observability(coordi
     }
 
 
-async def test_unknown_costs_are_not_reported_as_zero(coordinator: MockCoordinator) -> None:
-    await mount(coordinator, {"base_url": CLOSED})
-
-    assert await coordinator.collect_contributions("session.cost") == []
-
-
 async def test_a_session_starts_without_its_server(coordinator: MockCoordinator) -> None:
     await mount(coordinator, {"base_url": CLOSED})
 
     await on_session_ready(coordinator)
 
-    info = mounted(coordinator)["vllm"].get_model_info()
+    info = mounted_providers(coordinator)["vllm"].get_model_info()
     assert (info.id, info.context_window, info.max_output_tokens) == ("vllm", 128_000, 32_768)
 
 
@@ -194,7 +193,7 @@ async def test_a_session_with_only_other_providers_is_not_changed(coordinator: M
 
     await on_session_ready(coordinator)
 
-    assert list(mounted(coordinator)) == ["other"]
+    assert list(mounted_providers(coordinator)) == ["other"]
 
 
 @pytest.mark.parametrize(
@@ -215,13 +214,13 @@ def test_the_capabilities_say_local_or_remote(url: str, place: str) -> None:
     assert {"tools", "streaming", "thinking", "json_mode"} < set(capabilities)
 
 
-@pytest.mark.parametrize(("vision", "seen"), [(True, True), ("true", True), (False, False), (None, False)])
-def test_vision_comes_from_the_config(vision: object, seen: bool) -> None:
+@pytest.mark.parametrize(("vision", "has_vision"), [(True, True), ("true", True), (False, False), (None, False)])
+def test_vision_comes_from_the_config(vision: object, has_vision: bool) -> None:
     provider = VLLMProvider(CLOSED, config={"vision": vision, "default_model": "Qwen/Qwen3-VL"})
 
     assert ("vision" in provider.get_info().capabilities, "vision" in provider.get_model_info().capabilities) == (
-        seen,
-        seen,
+        has_vision,
+        has_vision,
     )
 
 

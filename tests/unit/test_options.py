@@ -13,7 +13,7 @@ HARMONY = "gpt-oss takes only low, medium and high"
 HELLO = [Message(role="user", content="Hello")]
 
 
-def decided(
+def options_for(
     request: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
@@ -32,7 +32,7 @@ def decided(
 
 
 def test_unset_options_are_not_sent() -> None:
-    options = decided()
+    options = options_for()
 
     assert options == CallOptions(
         model="tiny",
@@ -57,7 +57,7 @@ def test_unset_options_are_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "override", "asked", "configured"),
+    ("name", "override", "requested", "configured"),
     [
         ("temperature", 0.0, 0.5, 1.0),
         ("top_p", 0.1, 0.2, 0.3),
@@ -69,24 +69,24 @@ def test_unset_options_are_not_sent() -> None:
     ],
 )
 def test_kwargs_override_the_request_and_the_request_overrides_the_config(
-    name: str, override: object, asked: object, configured: object
+    name: str, override: object, requested: object, configured: object
 ) -> None:
     config = {} if configured is None else {name: configured}
 
     chosen = [
-        getattr(decided({name: asked}, {name: override}, config), name),
-        getattr(decided({name: asked}, {name: None}, config), name),
-        getattr(decided({}, {}, config), name),
+        getattr(options_for({name: requested}, {name: override}, config), name),
+        getattr(options_for({name: requested}, {name: None}, config), name),
+        getattr(options_for({}, {}, config), name),
     ]
 
-    assert chosen == [override, asked, configured]
+    assert chosen == [override, requested, configured]
 
 
 @pytest.mark.parametrize("place", ["overrides", "request", "config"])
 def test_zero_counts_as_set_everywhere(place: str) -> None:
     settings = {"request": {}, "overrides": {}, "config": {}, place: {"temperature": 0}}
 
-    options = decided(settings["request"], settings["overrides"], settings["config"])
+    options = options_for(settings["request"], settings["overrides"], settings["config"])
 
     assert options.temperature == 0.0
 
@@ -105,7 +105,7 @@ def test_zero_counts_as_set_everywhere(place: str) -> None:
 def test_the_cap_records_whether_the_caller_set_it(
     request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[int, bool]
 ) -> None:
-    options = decided(request_, overrides, config, advertised=2048)
+    options = options_for(request_, overrides, config, advertised=2048)
 
     assert (options.max_output_tokens, options.capped_by_caller) == expected
 
@@ -134,35 +134,37 @@ def test_the_cap_records_whether_the_caller_set_it(
 def test_the_reasoning_effort_is_decided(
     request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[str, str]
 ) -> None:
-    options = decided(request_, overrides, config)
+    options = options_for(request_, overrides, config)
 
     assert (options.reasoning_effort, options.reasoning_summary) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("requested", "sent"),
     [
         ("none", "low"), ("minimal", "low"), ("low", "low"), ("medium", "medium"), ("high", "high"),
         ("xhigh", "high"), ("max", "high"), (None, None),
     ],
 )  # fmt: skip
-def test_gpt_oss_gets_a_supported_effort(asked: str | None, sent: str | None) -> None:
-    options = decided({"reasoning_effort": asked}, harmony=True)
+def test_gpt_oss_gets_a_supported_effort(requested: str | None, sent: str | None) -> None:
+    options = options_for({"reasoning_effort": requested}, harmony=True)
 
-    degraded = [Degradation(requested=f"reasoning effort {asked}", actual=f"reasoning effort {sent}", reason=HARMONY)]
+    degraded = [
+        Degradation(requested=f"reasoning effort {requested}", actual=f"reasoning effort {sent}", reason=HARMONY)
+    ]
     assert options.reasoning_effort == sent
-    assert options.degradations == (degraded if asked != sent else [])
+    assert options.degradations == (degraded if requested != sent else [])
 
 
 @pytest.mark.parametrize("effort", ["none", "minimal", "xhigh", "max"])
 def test_other_models_get_the_requested_effort(effort: str) -> None:
-    options = decided({"reasoning_effort": effort})
+    options = options_for({"reasoning_effort": effort})
 
     assert (options.reasoning_effort, options.degradations) == (effort, [])
 
 
 def test_disabling_thinking_on_gpt_oss_is_not_a_degradation() -> None:
-    options = decided({}, {"extended_thinking": False}, harmony=True)
+    options = options_for({}, {"extended_thinking": False}, harmony=True)
 
     assert (options.reasoning_effort, options.degradations) == ("low", [])
 
@@ -181,7 +183,7 @@ def test_disabling_thinking_on_gpt_oss_is_not_a_degradation() -> None:
     ],
 )
 def test_streaming_is_decided(metadata: dict[str, Any] | None, config: dict[str, Any], expected: bool) -> None:
-    assert decided({"metadata": metadata}, config=config).stream is expected
+    assert options_for({"metadata": metadata}, config=config).stream is expected
 
 
 @pytest.mark.parametrize(
@@ -189,13 +191,13 @@ def test_streaming_is_decided(metadata: dict[str, Any] | None, config: dict[str,
     [(False, None, True), (False, False, False), (False, True, True), (True, None, False), (True, True, False)],
 )
 def test_vision_is_decided(harmony: bool, configured: bool | None, expected: bool) -> None:
-    assert decided(config={"vision": configured}, harmony=harmony).vision is expected
+    assert options_for(config={"vision": configured}, harmony=harmony).vision is expected
 
 
 def test_extra_fields_of_a_call_override_those_of_the_config() -> None:
     config = {"extra_request_params": {"top_k": 1, "seed": 2}, "extra_headers": {"a": "1"}}
 
-    options = decided({}, {"extra_request_params": {"top_k": 5}, "extra_headers": {"b": "2"}}, config)
+    options = options_for({}, {"extra_request_params": {"top_k": 5}, "extra_headers": {"b": "2"}}, config)
 
     assert (options.extra_body, options.extra_headers) == ({"top_k": 5, "seed": 2}, {"a": "1", "b": "2"})
 

@@ -44,15 +44,15 @@ arguments = st.dictionaries(st.sampled_from(["a", "b"]), texts, max_size=2)
 @st.composite
 def tool_turn(draw: st.DrawFn) -> list[Message]:
     """An assistant's turn with its calls in one of the shapes that loops store, and a result for each."""
-    said: list[Any] = [TextBlock(text=text) for text in draw(st.lists(texts, max_size=2))]
-    said += [ThinkingBlock(thinking=text) for text in draw(st.lists(texts, max_size=1))]
-    said = draw(st.permutations(said))
+    blocks_before: list[Any] = [TextBlock(text=text) for text in draw(st.lists(texts, max_size=2))]
+    blocks_before += [ThinkingBlock(thinking=text) for text in draw(st.lists(texts, max_size=1))]
+    blocks_before = draw(st.permutations(blocks_before))
     made = draw(st.lists(arguments, min_size=1, max_size=3))
     ids = [f"call_{draw(st.integers(0, 1_000_000))}_{n}" for n in range(len(made))]
     blocks = [ToolCallBlock(id=one, name="f", input=args) for one, args in zip(ids, made, strict=True)]
     stored = [{"id": one, "tool": "f", "arguments": args} for one, args in zip(ids, made, strict=True)]
     extra: dict[str, Any] = {"tool_calls": stored} if draw(st.booleans()) else {}
-    content = [*said, *(blocks if not extra or draw(st.booleans()) else [])]
+    content = [*blocks_before, *(blocks if not extra or draw(st.booleans()) else [])]
     if draw(st.booleans()):
         results = [Message(role="tool", tool_call_id=one, name="f", content=draw(contents)) for one in ids]
     else:
@@ -75,14 +75,14 @@ def items(turns_: Sequence[Sequence[Message]], *, harmony: bool) -> list[dict[st
     return sent
 
 
-def begins(shorter: object, longer: object) -> bool:
+def is_prefix(shorter: object, longer: object) -> bool:
     match shorter, longer:
         case str(), str():
             return longer.startswith(shorter)
         case list(), list():
             return longer[: len(shorter)] == shorter
         case Mapping(), Mapping():
-            return shorter.keys() == longer.keys() and all(begins(shorter[key], longer[key]) for key in shorter)
+            return shorter.keys() == longer.keys() and all(is_prefix(shorter[key], longer[key]) for key in shorter)
         case _:
             return shorter == longer
 
@@ -94,7 +94,7 @@ def test_the_encoding_of_a_history_is_a_prefix_of_the_longer_one(
     shorter, longer = items(history[:cut], harmony=harmony), items(history, harmony=harmony)
 
     assert shorter[:-1] == longer[: len(shorter) - 1]
-    assert begins(shorter[-1], longer[len(shorter) - 1])
+    assert is_prefix(shorter[-1], longer[len(shorter) - 1])
 
 
 @given(st.lists(turns, max_size=6), st.booleans())
@@ -112,7 +112,7 @@ def test_a_changing_reminder_changes_only_the_last_item(history: list[list[Messa
     assert all(len(sent) <= len(plain) + 1 for sent in reminded)
 
 
-def as_loop_basic_stores_it(reply: Any) -> dict[str, Any]:
+def stored_by_loop_basic(reply: Any) -> dict[str, Any]:
     return {
         "role": "assistant",
         "content": [block.model_dump() for block in reply.content],
@@ -123,21 +123,21 @@ def as_loop_basic_stores_it(reply: Any) -> dict[str, Any]:
     }
 
 
-def as_loop_streaming_stores_it(reply: Any) -> dict[str, Any]:
+def stored_by_loop_streaming(reply: Any) -> dict[str, Any]:
     thoughts = [block.model_dump() for block in reply.content if block.type == "thinking"]
-    return as_loop_basic_stores_it(reply) | {"thinking_block": thoughts[0] if thoughts else None}
+    return stored_by_loop_basic(reply) | {"thinking_block": thoughts[0] if thoughts else None}
 
 
-def as_a_file_keeps_it(reply: Any) -> dict[str, Any]:
+def stored_in_a_file(reply: Any) -> dict[str, Any]:
     """Amplifier's session files drop what is None."""
-    stored: dict[str, Any] = ChatRequest(messages=[Message(**as_loop_basic_stores_it(reply))]).model_dump(
+    stored: dict[str, Any] = ChatRequest(messages=[Message(**stored_by_loop_basic(reply))]).model_dump(
         exclude_none=True
     )["messages"][0]
     return stored
 
 
 @pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "Harmony"])
-@pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_loop_streaming_stores_it, as_a_file_keeps_it])
+@pytest.mark.parametrize("store", [stored_by_loop_basic, stored_by_loop_streaming, stored_in_a_file])
 @pytest.mark.parametrize(("group", "case"), REPLIES)
 def test_a_stored_reply_is_sent_back_unchanged(group: str, case: str, store: Any, harmony: bool) -> None:
     turn = turn_of(load_recording(group, case))
@@ -149,7 +149,7 @@ def test_a_stored_reply_is_sent_back_unchanged(group: str, case: str, store: Any
     assert sent[: len(turn.items)] == list(to_prompt_items(turn.items))
 
 
-@pytest.mark.parametrize("store", [as_loop_basic_stores_it, as_a_file_keeps_it])
+@pytest.mark.parametrize("store", [stored_by_loop_basic, stored_in_a_file])
 def test_arguments_are_sent_back_byte_for_byte(store: Any) -> None:
     turn = Turn((FunctionCall("call_1", "look", '{"where":"here",  "deep":1}'),), Status.COMPLETED)
     stored = Message(**store(response_of(turn)))
@@ -161,7 +161,7 @@ def test_arguments_are_sent_back_byte_for_byte(store: Any) -> None:
 
 def test_arguments_changed_by_a_session_are_sent_changed() -> None:
     turn = Turn((FunctionCall("call_1", "look", '{"where":"here"}'),), Status.COMPLETED)
-    stored = as_a_file_keeps_it(response_of(turn))
+    stored = stored_in_a_file(response_of(turn))
     stored["content"][0]["input"] = {"where": "there"}
 
     _question, call, *_result = items([[Message(**stored)]], harmony=True)

@@ -26,7 +26,7 @@ def test_a_thinking_budget_does_not_raise_the_output_cap(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "expected"),
     [
         ({}, {"max_tokens": 32_768, "temperature": None, "timeout": None, "context_window": 128_000}),
         (
@@ -36,10 +36,10 @@ def test_a_thinking_budget_does_not_raise_the_output_cap(name: str) -> None:
     ],
     ids=["nothing configured", "configured"],
 )
-def test_the_reported_defaults_are_the_effective_ones(config: dict[str, Any], told: dict[str, Any]) -> None:
+def test_the_reported_defaults_are_the_effective_ones(config: dict[str, Any], expected: dict[str, Any]) -> None:
     defaults = VLLMProvider(URL, config=config).get_info().defaults
 
-    assert {key: defaults[key] for key in told} == told
+    assert {key: defaults[key] for key in expected} == expected
 
 
 def test_importing_the_package_does_not_import_the_token_counter() -> None:

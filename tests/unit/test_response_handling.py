@@ -49,7 +49,7 @@ def extras(response: ChatResponse, name: str) -> Any:
     return (response.model_extra or {})[name]
 
 
-def replied(*items: Item, **fields: Any) -> ChatResponse:
+def response_to(*items: Item, **fields: Any) -> ChatResponse:
     return response_of(Turn(items, **({"status": Status.COMPLETED} | fields)), [LOOK])
 
 
@@ -120,27 +120,27 @@ def test_the_three_views_of_a_recorded_reply_agree(group: str, case: str) -> Non
     ids=["text", "call", "cut off", "cut off behind a call", "filtered", "refused", "reasoning alone"],
 )
 def test_the_finish_reason_is_decided(items: list[Item], fields: dict[str, Any], reason: str) -> None:
-    assert replied(*items, **fields).finish_reason == reason
+    assert response_to(*items, **fields).finish_reason == reason
 
 
 def test_a_reply_without_text_has_none() -> None:
-    assert extras(replied(Reasoning("Hm")), "text") is None
+    assert extras(response_to(Reasoning("Hm")), "text") is None
 
 
 def test_metadata_contains_only_known_values() -> None:
-    cut = replied(Text("Hi"), status=Status.INCOMPLETE, incomplete_reason="max_output_tokens")
+    cut = response_to(Text("Hi"), status=Status.INCOMPLETE, incomplete_reason="max_output_tokens")
 
-    assert replied(Text("Hi")).metadata == {}
+    assert response_to(Text("Hi")).metadata == {}
     assert cut.metadata == {"vllm:incomplete_reason": "max_output_tokens"}
 
 
 @pytest.mark.parametrize("arguments", ['{"content": "x', "", "{"], ids=["cut", "empty", "begun"])
 def test_a_truncated_call_is_not_run(arguments: str) -> None:
-    response = replied(Text("So:"), FunctionCall("call_1", "look", arguments), status=Status.INCOMPLETE)
+    response = response_to(Text("So:"), FunctionCall("call_1", "look", arguments), status=Status.INCOMPLETE)
 
-    told = TextBlock(text="[The reply was cut off in a call of look.]")
-    assert (response.content, response.tool_calls) == ([TextBlock(text="So:"), told], None)
-    assert extras(response, "content_blocks") == [TextContent(text="So:"), TextContent(text=told.text)]
+    note = TextBlock(text="[The reply was cut off in a call of look.]")
+    assert (response.content, response.tool_calls) == ([TextBlock(text="So:"), note], None)
+    assert extras(response, "content_blocks") == [TextContent(text="So:"), TextContent(text=note.text)]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_no_recorded_truncated_call_is_run(group: str, case: str) -> None:
 def test_a_complete_call_before_the_truncation_is_run() -> None:
     cut = FunctionCall("call_2", "look", '{"content":')
 
-    response = replied(CALL, cut, status=Status.INCOMPLETE)
+    response = response_to(CALL, cut, status=Status.INCOMPLETE)
 
     assert response.tool_calls == [ToolCall(id="call_1", name="look", arguments={"content": "x"})]
 
@@ -185,7 +185,7 @@ def test_nested_json_strings_are_parsed_only_if_the_schema_requires_it(written: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ('{"content": "x', "the model called 'look' with arguments that are not JSON"),
         ("not JSON", "the model called 'look' with arguments that are not JSON"),
@@ -194,7 +194,7 @@ def test_nested_json_strings_are_parsed_only_if_the_schema_requires_it(written: 
         ('"x"', "the model called 'look' with arguments that are not a JSON object"),
     ],
 )
-def test_malformed_arguments_are_never_run(arguments: str, said: str) -> None:
+def test_malformed_arguments_are_never_run(arguments: str, message: str) -> None:
     call = FunctionCall("call_1", "look", arguments)
 
     bad = to_response(Turn((Text("So:"), call), Status.COMPLETED), [LOOK], None)
@@ -202,7 +202,7 @@ def test_malformed_arguments_are_never_run(arguments: str, said: str) -> None:
     assert isinstance(bad, BadCall)
     error = bad.error("tiny")
     assert bad.call is call
-    assert str(error).startswith(said)
+    assert str(error).startswith(message)
     assert (error.tool_name, error.raw_arguments, error.provider, error.model) == ("look", arguments, "vllm", "tiny")
 
 

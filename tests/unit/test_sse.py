@@ -35,12 +35,12 @@ bodies = st.builds(
 )
 
 
-def cut(body: bytes, places: list[int]) -> list[bytes]:
+def split_at(body: bytes, places: list[int]) -> list[bytes]:
     bounds = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     return [body[start:end] for start, end in pairwise(bounds)]
 
 
-def by_the_book(body: bytes) -> list[Frame]:
+def reference_events(body: bytes) -> list[Frame]:
     """The events of a whole body, as the standard reads it line by line, with the last one dispatched at its end."""
     frames, name, data = [], b"", list[bytes]()
     for line in [*re.split(rb"\r\n|\r|\n", body.removeprefix(BOM)), b""]:
@@ -58,18 +58,18 @@ def by_the_book(body: bytes) -> list[Frame]:
 
 @given(bodies, st.lists(st.integers(min_value=0), max_size=8))
 def test_any_split_of_any_stream_gives_the_events_of_the_standard(body: bytes, places: list[int]) -> None:
-    frames = to_frames(cut(body, places))
+    frames = to_frames(split_at(body, places))
 
-    assert frames == by_the_book(body)
+    assert frames == reference_events(body)
 
 
 @given(st.sampled_from(SHORT_STREAMS), st.lists(st.integers(min_value=0), max_size=40))
 def test_any_split_of_a_recorded_stream_gives_the_same_frames(stream: tuple[str, str], places: list[int]) -> None:
     body = load_recording(*stream).body
 
-    frames = to_frames(cut(body, places))
+    frames = to_frames(split_at(body, places))
 
-    assert frames == by_the_book(body)
+    assert frames == reference_events(body)
 
 
 @pytest.mark.parametrize(("group", "case"), STREAMS)
@@ -140,5 +140,5 @@ def test_a_truncated_stream_is_read_to_its_last_event(name: str) -> None:
 
     frames = to_frames([body])
 
-    assert frames == by_the_book(body)
+    assert frames == reference_events(body)
     assert frames[0].event == b"response.created"

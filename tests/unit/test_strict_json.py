@@ -8,7 +8,7 @@ import pytest
 from amplifier_module_provider_vllm._strict_json import MAX_DEPTH, read_json
 
 
-def nested(levels: int) -> str:
+def nested_arrays(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
@@ -19,7 +19,7 @@ def test_valid_json_is_parsed(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "Expecting value"),
         ('{"city": "Par', "Unterminated string"),
@@ -29,14 +29,14 @@ def test_valid_json_is_parsed(value: Any) -> None:
         ("8" * 5000, "Exceeds the limit"),
         (r'"\ud83d"', "surrogates not allowed"),
         (b'"\xff"', "can't decode byte"),
-        (nested(MAX_DEPTH + 1), "nested deeper than 100 levels"),
-        ("[" * 100_000, "nested too deep"),
+        (nested_arrays(DEEPEST + 1), "nested deeper than 100 levels"),
+        ("[" * 100_000, "nested without end"),
     ],
 )  # fmt: skip
-def test_values_that_cannot_be_serialised_again_are_refused(text: str | bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_values_that_cannot_be_serialised_again_are_refused(text: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_json(text)
 
 
 def test_the_nesting_limit_is_that_of_the_kernels_hooks() -> None:
-    assert read_json(nested(DEEPEST - 1))
+    assert read_json(nested_arrays(DEEPEST - 1))

@@ -19,7 +19,7 @@ FILES = [
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_a_suite_imports_nothing_from_another(file: Path) -> None:
     own = file.parts[1] if file.parts[0] == "tests" else None
-    borrowed = {name for name in imported(file) if name.startswith("tests.") and name.split(".")[1] in SUITES - {own}}
+    borrowed = {name for name in imports_of(file) if name.startswith("tests.") and name.split(".")[1] in SUITES - {own}}
 
     assert borrowed == set()
 
@@ -30,7 +30,7 @@ def test_every_suite_is_listed() -> None:
     assert folders == SUITES
 
 
-def imported(file: Path) -> Iterator[str]:
+def imports_of(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -52,8 +52,8 @@ def encoding() -> HarmonyEncoding:
 
 def comparable() -> list[str]:
     """The recorded exchanges that were asked as we ask, came whole to the model, and wrote what it chose to."""
-    asked = {case: load_recording(GPT_OSS, case) for case in cases(GPT_OSS)}
-    return [case for case, recording in asked.items() if case not in NONSENSE and _is_comparable(recording)]
+    recordings = {case: load_recording(GPT_OSS, case) for case in cases(GPT_OSS)}
+    return [case for case, recording in recordings.items() if case not in NONSENSE and _is_comparable(recording)]
 
 
 def _is_comparable(recording: Recording) -> bool:
@@ -115,7 +115,7 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def counted(encoding: HarmonyEncoding, *items: Item, status: Status = Status.COMPLETED) -> TokenUsage:
+def count_turn(encoding: HarmonyEncoding, *items: Item, status: Status = Status.COMPLETED) -> TokenUsage:
     return count_usage(encoding, ask_of(harmony=True), Turn(items, status))
 
 
@@ -145,7 +145,7 @@ def test_an_encoded_tool_turn_is_counted_as_the_library_renders_it(encoding: Har
         harmony=True,
     )
 
-    said = [
+    rendered_messages = [
         HarmonyMessage.from_role_and_content(Role.USER, str(QUESTION.content)),
         HarmonyMessage.from_role_and_content(Role.ASSISTANT, thinking.thinking).with_channel("analysis"),
         HarmonyMessage.from_role_and_content(Role.ASSISTANT, '{"city": "Saint-Étienne"}')
@@ -156,7 +156,7 @@ def test_an_encoded_tool_turn_is_counted_as_the_library_renders_it(encoding: Har
         .with_channel("commentary")
         .with_recipient("assistant"),
     ]
-    assert count_input(encoding, ask) == _preamble(encoding) + _rendered(encoding, said)
+    assert count_input(encoding, ask) == _preamble(encoding) + _render_count(encoding, rendered_messages)
 
 
 @given(
@@ -165,8 +165,8 @@ def test_an_encoded_tool_turn_is_counted_as_the_library_renders_it(encoding: Har
 def test_any_text_is_counted_as_the_library_renders_it(encoding: HarmonyEncoding, texts: list[str]) -> None:
     ask = ask_of(*(Message(role="user", content=text) for text in texts), harmony=True)
 
-    said = [HarmonyMessage.from_role_and_content(Role.USER, text) for text in texts]
-    assert count_input(encoding, ask) == _preamble(encoding) + _rendered(encoding, said)
+    rendered_messages = [HarmonyMessage.from_role_and_content(Role.USER, text) for text in texts]
+    assert count_input(encoding, ask) == _preamble(encoding) + _render_count(encoding, rendered_messages)
 
 
 def test_reasoning_before_the_last_answer_is_not_in_the_prompt(encoding: HarmonyEncoding) -> None:
@@ -237,7 +237,7 @@ def test_half_of_a_surrogate_pair_is_counted_as_what_is_sent_for_it(encoding: Ha
 def test_the_output_count_is_that_of_the_models_raw_text(
     encoding: HarmonyEncoding, items: list[Item], status: Status, written: str
 ) -> None:
-    usage = counted(encoding, *items, status=status)
+    usage = count_turn(encoding, *items, status=status)
 
     assert usage.output_tokens == len(encoding.encode(written, allowed_special="all"))
 
@@ -259,7 +259,7 @@ def test_zero_counts_as_missing_usage(usage: TokenUsage | None, is_one: bool) ->
     assert is_counted(usage) is is_one
 
 
-def _rendered(encoding: HarmonyEncoding, messages: list[HarmonyMessage]) -> int:
+def _render_count(encoding: HarmonyEncoding, messages: list[HarmonyMessage]) -> int:
     conversation: Any = Conversation.from_messages(messages)
     return len(encoding.render_conversation_for_completion(conversation, Role.ASSISTANT, WITHOUT_DROPPING))
 

@@ -32,15 +32,15 @@ def blocks(role: Any, *ids: str) -> Message:
     return Message(role=role, content=[ToolResultBlock(tool_call_id=one, output="seen") for one in ids])
 
 
-def note(told: str) -> Message:
-    return Message(role="user", content=[TextBlock(text=NOTE), TextBlock(text=told)])
+def note(text: str) -> Message:
+    return Message(role="user", content=[TextBlock(text=NOTE), TextBlock(text=text)])
 
 
-def said(text: str) -> Message:
+def user_text(text: str) -> Message:
     return Message(role="user", content=text)
 
 
-def nothing_for(call_id: str) -> Message:
+def synthetic_result(call_id: str) -> Message:
     return result(call_id, NO_RESULT)
 
 
@@ -71,23 +71,23 @@ def test_a_consistent_history_is_not_changed(messages: list[Message]) -> None:
 @pytest.mark.parametrize(
     ("messages", "expected", "unanswered"),
     [
-        ([HELLO, calls("a")], [HELLO, calls("a"), nothing_for("a")], ["a"]),
-        ([calls("a"), HELLO], [calls("a"), nothing_for("a"), HELLO], ["a"]),
-        ([loop_calls("a"), HELLO], [loop_calls("a"), nothing_for("a"), HELLO], ["a"]),
+        ([HELLO, calls("a")], [HELLO, calls("a"), synthetic_result("a")], ["a"]),
+        ([calls("a"), HELLO], [calls("a"), synthetic_result("a"), HELLO], ["a"]),
+        ([loop_calls("a"), HELLO], [loop_calls("a"), synthetic_result("a"), HELLO], ["a"]),
         (
             [calls("a", "b", "c"), result("b"), HELLO],
-            [calls("a", "b", "c"), result("b"), nothing_for("a"), nothing_for("c"), HELLO],
+            [calls("a", "b", "c"), result("b"), synthetic_result("a"), synthetic_result("c"), HELLO],
             ["a", "c"],
         ),
-        ([calls("a"), calls("b"), result("b")], [calls("a"), nothing_for("a"), calls("b"), result("b")], ["a"]),
+        ([calls("a"), calls("b"), result("b")], [calls("a"), synthetic_result("a"), calls("b"), result("b")], ["a"]),
         (
             [calls("a"), result("a"), HELLO, calls("a"), HELLO],
-            [calls("a"), result("a"), HELLO, calls("a"), nothing_for("a"), HELLO],
+            [calls("a"), result("a"), HELLO, calls("a"), synthetic_result("a"), HELLO],
             ["a"],
         ),
         (
             [calls("a"), HELLO, calls("a"), result("a")],
-            [calls("a"), nothing_for("a"), HELLO, calls("a"), result("a")],
+            [calls("a"), synthetic_result("a"), HELLO, calls("a"), result("a")],
             ["a"],
         ),
     ],
@@ -108,10 +108,10 @@ def test_a_call_without_a_result_gets_a_synthetic_one(
 @pytest.mark.parametrize(
     ("messages", "expected", "orphaned"),
     [
-        ([result("a"), HELLO], [said(f"{NOTE}\nseen"), HELLO], ["a"]),
+        ([result("a"), HELLO], [user_text(f"{NOTE}\nseen"), HELLO], ["a"]),
         (
             [Message(role="tool", name="look", tool_call_id="a", content="seen")],
-            [said(NOTE.replace("a tool", "look") + "\nseen")],
+            [user_text(NOTE.replace("a tool", "look") + "\nseen")],
             ["a"],
         ),
         (
@@ -149,13 +149,13 @@ def test_a_result_without_a_call_becomes_a_note(
 def test_a_result_before_its_call_is_an_orphan() -> None:
     repaired = repair_tool_sequence([result("a"), calls("a"), HELLO])
 
-    assert repaired.messages == [said(f"{NOTE}\nseen"), calls("a"), nothing_for("a"), HELLO]
+    assert repaired.messages == [user_text(f"{NOTE}\nseen"), calls("a"), synthetic_result("a"), HELLO]
 
 
 def test_a_synthetic_result_comes_before_the_following_note() -> None:
     repaired = repair_tool_sequence([calls("a"), result("b")])
 
-    assert repaired.messages == [calls("a"), nothing_for("a"), said(f"{NOTE}\nseen")]
+    assert repaired.messages == [calls("a"), synthetic_result("a"), user_text(f"{NOTE}\nseen")]
 
 
 def test_a_call_stored_twice_is_one_call() -> None:
