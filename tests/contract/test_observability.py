@@ -49,7 +49,7 @@ async def test_the_cost_of_each_reply_is_emitted_and_summed() -> None:
 
 @pytest.mark.parametrize(
     ("rates", "costs"),
-    [({}, []), ({"rates": {"input": 1, "output": 2}}, [{"cost_usd": "0.000042"}])],
+    [({}, []), ({"rates": {"input": 1, "output": 2}}, [{"cost_usd": "0.000067"}])],
     ids=["unknown", "known"],
 )
 async def test_a_session_sums_known_costs_and_no_unknown_ones(rates: dict[str, Any], costs: list[Any]) -> None:

@@ -27,7 +27,7 @@ async def test_a_permanent_fault_ends_in_one_typed_error(fault: Fault, stream: b
 
     error, visible = raised.value, fault.text if stream else ""
     assert (type(error), error.provider, error.model) == (fault.error, "vllm", "tiny-qwen3")
-    assert (error.status_code, fault.message in str(error)) == (fault.status, True), str(error)
+    assert (error.status_code, fault.error_message(stream) in str(error)) == (fault.status, True), str(error)
     assert len(server.request_bodies) == 1 + fault.retries
     assert event_counts(session) == EventCounts(
         1, ["error"], fault.retries, aborted=(1 + fault.retries) if visible else 0

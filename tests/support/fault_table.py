@@ -58,7 +58,10 @@ STARTING = "<html><body><h1>Your model is starting up</h1></body></html>"
 
 @dataclass(frozen=True)
 class Fault:
-    """`message`: a part of the error message; `text`: all the text that one streamed attempt shows."""
+    """`message`: a part of the error message; `text`: all the text that one streamed attempt shows.
+
+    `whole_message`: a part of the error message of the unstreamed reply, if that differs.
+    """
 
     sse_reply: Reply
     whole_reply: Reply
@@ -69,8 +72,13 @@ class Fault:
     text: str = ""
     config: Mapping[str, Any] = field(default_factory=lambda: {"max_retries": RETRIES})
 
+    whole_message: str | None = None
+
     def reply(self, stream: bool) -> Reply:
         return self.sse_reply if stream else self.whole_reply
+
+    def error_message(self, stream: bool) -> str:
+        return self.message if stream or self.whole_message is None else self.whole_message
 
 
 def same_fault(reply: Reply, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
@@ -82,6 +90,12 @@ def disconnect(cut_at: int, text: str, message: str, ending: Ending) -> Fault:
     """A connection that ends in the middle, both ways."""
     half = whole_reply(cut_at=HALF, ending=ending)
     return Fault(sse_reply(*EVENTS, cut_at=cut_at, ending=ending), half, StreamError, message, text=text)
+
+
+def clean_end(cut_at: int, text: str, message: str = "ended before the reply did") -> Fault:
+    """A body that ends properly, but before the reply does."""
+    fault = disconnect(cut_at, text, message, ending="clean")
+    return replace(fault, whole_message="not a Responses reply")
 
 
 def stall(**shape: bytes) -> Fault:
@@ -137,17 +151,17 @@ CUTS: Mapping[str, Fault] = {
     "cut with RST": disconnect(STALL_OFFSET, TEXT_SO_FAR, "broke before the reply was whole", ending="reset"),
     "cut in an event": disconnect(IN_AN_EVENT, TEXT_SO_FAR, "broke before the reply was whole", ending="cut"),
     "cut in a character": disconnect(IN_A_CHARACTER, TEXT_SO_FAR, "broke before the reply was whole", ending="cut"),
-    "ended in the middle": disconnect(STALL_OFFSET, TEXT_SO_FAR, "", ending="clean"),
-    "ended in an event": disconnect(IN_AN_EVENT, TEXT_SO_FAR, "", ending="clean"),
-    "ended in a character": disconnect(IN_A_CHARACTER, TEXT_SO_FAR, "", ending="clean"),
+    "ended in the middle": clean_end(STALL_OFFSET, TEXT_SO_FAR),
+    "ended in an event": clean_end(IN_AN_EVENT, TEXT_SO_FAR),
+    "ended in a character": clean_end(IN_A_CHARACTER, TEXT_SO_FAR, "not a Responses reply"),
     "cut before the terminal event": Fault(
         sse_reply(*OPENING, *REASONING, *MESSAGE, ending="cut"),
         whole_reply(cut_at=len(REPLY_BODY) - 1, ending="cut"), StreamError, "broke before the reply was whole",
         text=FULL_TEXT,
     ),
     "ended before the terminal event": Fault(
-        sse_reply(*OPENING, *REASONING, *MESSAGE), whole_reply(cut_at=len(REPLY_BODY) - 1), StreamError, "",
-        text=FULL_TEXT,
+        sse_reply(*OPENING, *REASONING, *MESSAGE), whole_reply(cut_at=len(REPLY_BODY) - 1), StreamError,
+        "ended before the reply did", text=FULL_TEXT, whole_message="not a Responses reply",
     ),
     "engine killed": Fault(
         reply(load_broken_stream("kill_engine")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
