@@ -1,4 +1,4 @@
-"""Write the README's config table from the config model, so that neither can say what the other does not."""
+"""Write the README's config table from the config model, so that the two cannot differ."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The count of live tests in every summary, a failure where they were required, and an environment for the others."""
+"""Count live tests in the summary, fail if required ones did not run, and clean the environment of the others."""
 
 import os
 
@@ -10,7 +10,7 @@ LIVE = ("live", True)
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server, key or proxy of whoever runs the tests."""
+    """Remove server, key and proxy variables of the user who runs the tests."""
     for name in [name for name in os.environ if name.startswith("VLLM_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reports know keywords, and a folder's name is one: only the marker says that a test talks to a server."""
+    """Mark live tests for the report. Its keywords include folder names, so only the marker identifies a live test."""
     for item in items:
         if item.get_closest_marker("live") is not None:
             item.user_properties.append(LIVE)
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """pytest leaves with session.exitstatus, so that this is where a run without live tests becomes a failure."""
+    """Fail a run without the required live tests: pytest exits with session.exitstatus."""
     if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and _missing(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _missing(config: pytest.Config) -> str | None:
-    """What is wrong where live tests were required."""
+    """The error message if live tests were required but did not run, else None."""
     skipped = _live_reports(config, "skipped")
     if not config.getoption("live_required") or config.option.collectonly:
         return None
@@ -60,5 +60,5 @@ def _live_reports(config: pytest.Config, *outcomes: str) -> list[pytest.TestRepo
 
 
 def _model_text(report: pytest.TestReport) -> str:
-    """Where a test names its model: in its id, or as a property it recorded."""
+    """The text that contains a test's model name: its id and its recorded properties."""
     return " ".join([report.nodeid, *(str(value) for _name, value in report.user_properties)])

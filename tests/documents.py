@@ -12,10 +12,10 @@ OFFLINE = ROOT / "docs" / "offline.md"
 REFERENCE = ROOT / "docs" / "coming-from-the-reference.md"
 
 DOCUMENTS = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-"""What users and contributors read; every code block is run or checked."""
+"""Documents for users and contributors; every code block is run or checked."""
 
 FOLDERS = [ROOT / folder / "README.md" for folder in ("ai_working", "ai_working/vllm-investigation", "tests/rig")]
-"""What says what a folder is for; its links and paths are checked."""
+"""READMEs of folders; their links and paths are checked."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def scripts(file: Path) -> list[Script]:
 
 
 def anchors(file: Path) -> set[str]:
-    """What `#…` can name in the file: its headings, spelled as GitHub does."""
+    """The anchors of the file's headings, spelled as GitHub does."""
     headings = re.findall(r"^#+ (.*)", text(file), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""What a session saw of a call, and whether it kept Amplifier's streaming contract."""
+"""The events that a call emitted, and a check of Amplifier's streaming contract."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ STREAM = "llm:stream_"
 
 @dataclass(frozen=True)
 class EventCounts:
-    """The events of one call in short."""
+    """How many events of each kind the calls emitted."""
 
     requests: int
     statuses: list[str]
@@ -31,7 +31,7 @@ def event_counts(session: Session) -> EventCounts:
 
 
 def attempts(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """The stream's events, parted where an attempt was broken off. The last part is what stands."""
+    """The stream events of each attempt, split at `llm:stream_aborted`; the last attempt is the final one."""
     part: list[Event] = []
     for event in events:
         if event.name == "llm:stream_aborted":
@@ -43,18 +43,18 @@ def attempts(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 
 def streamed_text(attempt: Sequence[Event]) -> str:
-    """All the text that was shown."""
+    """All the text of an attempt's deltas."""
     return "".join(event.data["text"] for event in attempt if event.name == "llm:stream_block_delta")
 
 
 def assert_contract(session: Session, response: ChatResponse | None) -> None:
-    """One request id, blocks that begin at 0, deltas counted from 0 in open blocks, and the stream is the reply."""
+    """Check for one request id, indices and sequences from 0, deltas in open blocks, and a stream equal to the response."""
     assert len({event.data["request_id"] for event in session.events if _is_of_a_call(event)}) <= 1
     parts = [_blocks(attempt) for attempt in attempts(session.events)]
-    assert all(blocks for blocks in parts[:-1]), "something was broken off of which nothing was seen"
+    assert all(blocks for blocks in parts[:-1]), "an attempt without stream events was aborted"
     last = parts[-1]
     if response is None:
-        assert last == {}, "something was seen that nobody was told to forget"
+        assert last == {}, "stream events of a failed call were not aborted"
     elif last:
         assert all(block.ended for block in last.values())
         assert [(b.kind, b.text) for b in last.values()] == [_expected(block) for block in response.content]
@@ -75,7 +75,7 @@ def _blocks(attempt: Sequence[Event]) -> dict[int, _Block]:
     for event in attempt:
         index, kind = event.data["block_index"], event.data["block_type"]
         if event.name == "llm:stream_block_start":
-            assert index == len(blocks), "a block began out of its place"
+            assert index == len(blocks), "a block started with the wrong index"
             blocks[index] = _Block(kind)
             continue
         block = blocks[index]

@@ -1,4 +1,4 @@
-"""A coordinator of the real kernel whose hooks write down what they hear."""
+"""A coordinator of the real kernel that records every hook event."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -12,12 +12,12 @@ from amplifier_core.testing import MockCoordinator
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.session import PROVIDER_EVENTS, Event
 
-# No pause between retries, so that a test which fails a round takes no longer than one that does not.
+# No delay between retries, so that tests with failing rounds are fast.
 NO_RETRY_DELAY: Mapping[str, Any] = {"min_retry_delay": 0, "retry_jitter": False}
 
 
 class EventRecorder:
-    """Everything that modules around it emit, as the kernel hands it to every listener."""
+    """Records all events of a coordinator, as the kernel passes them to every listener."""
 
     def __init__(self) -> None:
         self.coordinator = MockCoordinator()  # type: ignore[no-untyped-call]
@@ -32,7 +32,7 @@ class EventRecorder:
         return HookResult(action="continue")
 
     async def wait_for(self, name: str) -> None:
-        """Wait until an event of this name was heard."""
+        """Wait until an event of this name is recorded."""
         while name not in self.names:
             self._more.clear()
             await self._more.wait()
@@ -42,11 +42,11 @@ class EventRecorder:
         return [event.name for event in self.events]
 
     def payloads(self, *names: str) -> list[dict[str, Any]]:
-        """What the events of these names carried, in the order they came."""
+        """The payloads of the events with these names, in order."""
         return [event.data for event in self.events if event.name in names]
 
     def blocks(self) -> list[tuple[Any, ...]]:
-        """The stream in short: what happened, to which block, and the text or the tool's name."""
+        """The stream events as tuples: kind, block index, block type, and text or tool name."""
         kinds = {f"llm:stream_block_{kind}": kind for kind in ("start", "delta", "end")}
         return [
             (kinds[event.name], event.data["block_index"], event.data["block_type"], _label(event.data))
@@ -59,7 +59,7 @@ class EventRecorder:
 async def provider_at(
     base_url: str, recorder: EventRecorder | None = None, **config: Any
 ) -> AsyncIterator[VLLMProvider]:
-    """A provider that retries at once and is heard by the listener, closed in the end."""
+    """A provider that retries without delay and emits to the recorder; closed at the end."""
     coordinator = None if recorder is None else recorder.coordinator
     provider = VLLMProvider(base_url, config={**NO_RETRY_DELAY, **config}, coordinator=coordinator)
     try:

@@ -1,4 +1,4 @@
-"""What the live tests ask the tiny models, and what they compare of the replies."""
+"""Requests for the tiny models, and the parts of their replies that tests compare."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -43,7 +43,7 @@ async def open_provider(base_url: str, **config: Any) -> AsyncIterator[VLLMProvi
 
 
 def mounted_provider(session: Session, instance: str = "vllm") -> VLLMProvider:
-    """The provider that the session has under this name."""
+    """The session's provider with this instance name."""
     provider: VLLMProvider = session.coordinator.get("providers")[instance]
     return provider
 
@@ -59,20 +59,20 @@ def with_tool_results(request: ChatRequest, response: ChatResponse, *outputs: st
 
 
 def block_contents(response: ChatResponse) -> list[tuple[str, str | dict[str, Any]]]:
-    """Each block's type and words, without the line breaks that Qwen's template puts around them."""
+    """Each block's type and content, without the line breaks that Qwen's template adds."""
     return [_block_content(block) for block in response.content]
 
 
 def without_control_tokens(text: str) -> str:
-    """vLLM leaves such a token of gpt-oss in some texts that it held to a schema; whether one shows is not compared."""
+    """The text without control tokens: vLLM leaves one in some schema-bound texts of gpt-oss."""
     return re.sub(r"<\|\w+\|>", "", text)
 
 
 def comparable(response: ChatResponse) -> dict[str, Any]:
-    """A reply without what the server chooses anew for every request.
+    """A reply without the values that differ between requests.
 
     These are its ids (of the response and of the calls), and how much of the prompt its cache had from the requests
-    before. All else is the same for the same question at temperature 0, streamed or whole.
+    before. All else is equal for the same question at temperature 0, streamed or not.
     """
     comparable_fields: dict[str, Any] = _without_choices(response.model_dump())
     return comparable_fields

@@ -1,4 +1,4 @@
-"""A call of the real SDK that fails as asked, and the error that it becomes."""
+"""Make a call of the real SDK fail, and return the converted error."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ URL = "http://vllm.test/v1"
 
 
 async def failure(answer: httpx.Response | Exception) -> LLMError:
-    """What a call becomes that is answered like this."""
+    """The converted error of a call that gets this response or exception."""
     router = respx.MockRouter()
     router.post(f"{URL}/responses").mock(
         **({"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer})

@@ -1,4 +1,4 @@
-"""The table of faults: what a server does wrong, and what must become of it when it does so every time."""
+"""The table of faults: how a server fails, and the error that a permanent failure must end in."""
 
 import json
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ from tests.support.wire import (
 )
 
 RETRIES: Final = 2
-"""How often the table's provider tries again."""
+"""The number of retries of the table's provider."""
 
 NEVER: Final = 3600.0
 STALL_OFFSET: Final = LAST_DELTA_OFFSET
@@ -82,12 +82,12 @@ class Fault:
 
 
 def same_fault(reply: Reply, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
-    """A fault that is the same streamed and whole."""
+    """A fault with the same reply, streamed or not."""
     return Fault(reply, reply, error, message, retries, reply.status if reply.status >= 300 else None)
 
 
 def disconnect(cut_at: int, text: str, message: str, ending: Ending) -> Fault:
-    """A connection that ends in the middle, both ways."""
+    """A connection that ends in the middle of the body."""
     half = whole_reply(cut_at=HALF, ending=ending)
     return Fault(sse_reply(*EVENTS, cut_at=cut_at, ending=ending), half, StreamError, message, text=text)
 
@@ -109,7 +109,7 @@ def stall(**shape: bytes) -> Fault:
 
 
 def bad_reply(*events: bytes, body: bytes, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
-    """A reply whose stream goes wrong after the thought, and whose whole body is this."""
+    """A stream that fails after the reasoning, and an invalid unstreamed body."""
     return Fault(
         sse_reply(*OPENING, *REASONING, *events), whole_reply(body), error, message, retries, text=REASONING_TEXT
     )
@@ -144,7 +144,7 @@ SILENCES: Mapping[str, Fault] = {
 
 
 CUTS: Mapping[str, Fault] = {
-    "hung up on": same_fault(Reply(0, {}, b""), NetworkError, "no connection to"),
+    "connection closed without a response": same_fault(Reply(0, {}, b""), NetworkError, "no connection to"),
     "not HTTP": same_fault(Reply(0, {}, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), NetworkError, "no connection to"),
     "cut before the first event": disconnect(0, "", "broke before the reply was whole", ending="cut"),
     "cut with FIN": disconnect(STALL_OFFSET, TEXT_SO_FAR, "broke before the reply was whole", ending="cut"),
@@ -192,7 +192,7 @@ BAD_REPLIES: Mapping[str, Fault] = {
         body=_json({"error": {"message": "bad input", "type": "BadRequestError", "code": 400}}),
         error=InvalidRequestError, message="bad input", retries=0,
     ),
-    "error as vLLM's chat endpoint says it": bad_reply(
+    "error in the format of vLLM's chat endpoint": bad_reply(
         b'data: {"error": {"message": "EngineCore died", "type": "InternalServerError", "code": 500}}\n\n',
         b"data: [DONE]\n\n",
         body=_json({"error": {"message": "EngineCore died", "type": "InternalServerError", "code": 500}}),
@@ -218,15 +218,15 @@ BAD_REPLIES: Mapping[str, Fault] = {
         text_delta("oh").replace(b"oh", b"\xff\xfe"), COMPLETED, body=REPLY_BODY.replace("東".encode(), b"\xe6\x9d"),
         error=StreamError, message="not a Responses reply",
     ),
-    "a stream called text": same_fault(
+    "a stream with content type text": same_fault(
         Reply(200, {"content-type": "text/plain"}, b"".join(EVENTS)), StreamError, "not a Responses reply"
     ),
-    "a whole reply called a stream": same_fault(Reply(200, SSE, REPLY_BODY), StreamError, "ended before the reply did"),
-    "a body in a coding that it is not": same_fault(
+    "JSON with the content type of a stream": same_fault(Reply(200, SSE, REPLY_BODY), StreamError, "ended before the reply did"),
+    "a body with a wrong content encoding": same_fault(
         Reply(200, SSE | {"content-encoding": "gzip"}, b"".join(EVENTS)), StreamError,
         "broke before the reply was complete",
     ),
-    "nothing said": Fault(
+    "empty reply": Fault(
         sse_reply(*OPENING, event("response.completed", response=response())), whole_reply(_json(response())),
         ProviderUnavailableError, "the reply was empty", retries=1,
     ),
@@ -239,13 +239,13 @@ STATUSES: Mapping[str, Fault] = {
         "redirects requests to 'http://127.0.0.1:1/v1/responses'", retries=0,
     ),
     "400": same_fault(refusal(400, "bad"), InvalidRequestError, "bad", retries=0),
-    "401 with a word": same_fault(
+    "401 with a string as error": same_fault(
         json_reply(401, {"error": "Unauthorized"}), AuthenticationError, "Unauthorized", retries=0
     ),
     "403": same_fault(refusal(403, "not you"), AccessDeniedError, "not you", retries=0),
     "403 challenge page": same_fault(page(403, CHALLENGE), ProviderUnavailableError, "Just a moment..."),
     "404": same_fault(json_reply(404, {"detail": "Not Found"}), NotFoundError, "Not Found", retries=0),
-    "404 page while it starts": same_fault(page(404, STARTING), ProviderUnavailableError, "starting up"),
+    "404 page of a starting server": same_fault(page(404, STARTING), ProviderUnavailableError, "starting up"),
     "408": same_fault(refusal(408, "slow"), LLMTimeoutError, "slow"),
     "409": same_fault(refusal(409, "conflict"), ProviderUnavailableError, "conflict"),
     "413": same_fault(refusal(413, "large"), ContextLengthError, "large", retries=0),
@@ -258,14 +258,14 @@ STATUSES: Mapping[str, Fault] = {
         RateLimitError, "no",
     ),
     "429, a day": same_fault(refusal(429, retry_after="86400"), RateLimitError, "no", retries=0),
-    "429, a date in another age": same_fault(
+    "429, a date far in the future": same_fault(
         refusal(429, retry_after="Sat, 21 Nov 9999 07:00:00 GMT", date="Sat, 21 Nov 2026 07:00:00 GMT"),
         RateLimitError, "no", retries=0,
     ),
     "429, endless digits": same_fault(refusal(429, retry_after="9" * 400), RateLimitError, "no", retries=0),
     "429, a word": same_fault(refusal(429, retry_after="soon"), RateLimitError, "no"),
     "429, negative": same_fault(refusal(429, retry_after="-5"), RateLimitError, "no"),
-    "429, no digit": same_fault(refusal(429, retry_after_ms="²"), RateLimitError, "no"),
+    "429, not an ASCII digit": same_fault(refusal(429, retry_after_ms="²"), RateLimitError, "no"),
     "429, quota": same_fault(refusal(429, "You exceeded your quota"), QuotaExceededError, "quota", retries=0),
     "500": same_fault(refusal(500, "EngineCore died"), ProviderUnavailableError, "EngineCore died"),
     "500 and the connection dropped": same_fault(
@@ -275,8 +275,8 @@ STATUSES: Mapping[str, Fault] = {
     "502 page": same_fault(page(502, "<title>502 Bad Gateway</title>"), ProviderUnavailableError, "502 Bad Gateway"),
     "503, busy": same_fault(refusal(503, "The engine is currently busy."), ProviderUnavailableError, "currently busy"),
     "503, a day": same_fault(refusal(503, retry_after="86400"), ProviderUnavailableError, "no", retries=0),
-    "503, broken off": Fault(
-        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was complete"
+    "503, truncated": Fault(
+        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was whole"
     ),
     "504": same_fault(refusal(504, "late"), ProviderUnavailableError, "late"),
     "an endless error": same_fault(

@@ -1,4 +1,4 @@
-"""What a server may do strangely and still be understood, as replies of the replay server."""
+"""Unusual but readable replies, for the replay server."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -43,7 +43,7 @@ ODDITIES: Mapping[str, Reply] = {
     "a failure after the terminal event": sse_reply(*EVENTS, event("error", message="too late")),
     "text of an item never opened": sse_reply(*OPENING, *REASONING, *map(text_delta, ANSWER_DELTAS), COMPLETED),
     "items never opened nor closed": sse_reply(*OPENING, *REASONING[1:-1], *MESSAGE[1:-1], COMPLETED),
-    "nothing but the terminal event": sse_reply(COMPLETED),
+    "only the terminal event": sse_reply(COMPLETED),
     "indices with gaps": sse_reply(RENUMBERED),
     "opened twice and closed twice": sse_reply(
         *OPENING, *twice(REASONING[0]), *REASONING[1:-1], *twice(REASONING[-1]),
@@ -52,15 +52,15 @@ ODDITIES: Mapping[str, Reply] = {
     "closed and then opened": sse_reply(
         *OPENING, REASONING[-1], *REASONING[:-1], *MESSAGE, COMPLETED
     ),
-    "an end for an item that never was": sse_reply(
+    "an end event for an unknown item": sse_reply(
         *OPENING, *REASONING, *MESSAGE, event("response.output_text.done", text="?", **AT_9), COMPLETED
     ),
     "comments, pings and unknown events between": sse_reply(
         *(piece for each in EVENTS for piece in (b": hello\n\n", PING, event("response.queued", **AT_9), each))
     ),
-    "lines that end as in Windows": sse_reply(BODY.replace(b"\n", b"\r\n"), piece=7),
+    "CRLF line ends": sse_reply(BODY.replace(b"\n", b"\r\n"), piece=7),
     "byte by byte": sse_reply(*EVENTS, piece=1),
     "no event lines": sse_reply(*(each.partition(b"\n")[2] for each in EVENTS), b"data: [DONE]\n\n"),
-    "a whole reply where a stream was asked for": whole_reply(),
-    "a stream where a whole reply was asked for": sse_reply(*EVENTS),
+    "an unstreamed reply to a stream request": whole_reply(),
+    "a stream reply to an unstreamed request": sse_reply(*EVENTS),
 }  # fmt: skip

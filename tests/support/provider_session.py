@@ -1,4 +1,4 @@
-"""One provider in a session of the real kernel, asked over a loopback socket, with a bound on every hang."""
+"""A provider in a session of the real kernel over a loopback socket, with a timeout for hangs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +11,7 @@ from tests.support.replay import ReplayServer
 from tests.support.session import Listener, Session, open_session, vllm
 
 HANG_TIMEOUT: Final = 30.0
-"""Seconds; nothing here takes a tenth of them. It finds what never ends."""
+"""In seconds, ten times more than any test needs: only a hang reaches it."""
 
 SHORT_RETRY_DELAY: Final[Mapping[str, Any]] = {"min_retry_delay": 0.01, "retry_jitter": False}
 CITIES: Final = user("Which cities?")
@@ -21,7 +21,7 @@ CITIES: Final = user("Which cities?")
 async def provider_session(
     server: ReplayServer, *, listener: Listener | None = None, **config: Any
 ) -> AsyncIterator[tuple[Session, VLLMProvider]]:
-    """A session with the server; afterwards it must have let go of every connection, and left no task behind."""
+    """A session with the server; checks that no connection and no task is left at the end."""
     tasks = asyncio.all_tasks()
     entry = vllm(server.base_url, **{**SHORT_RETRY_DELAY, **config})
     async with asyncio.timeout(HANG_TIMEOUT), open_session(entry, listener=listener) as session:

@@ -1,4 +1,4 @@
-"""What a real vLLM server was asked and what it answered, byte for byte, from the folder `recordings/`."""
+"""Requests to real vLLM servers and their raw responses, from the folder `recordings/`."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -7,13 +7,13 @@ from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "recordings"
 
-# What the server adds for every connection anew: the replay writes its own.
+# Headers of a single connection: the replay server writes its own.
 _PER_CONNECTION = {"content-length", "transfer-encoding", "connection", "date"}
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One exchange: the body sent, and the status, headers and body that came back."""
+    """One exchange: the request body, and the response's status, headers and body."""
 
     request: dict[str, Any]
     status: int
@@ -29,13 +29,13 @@ class Recording:
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
     def with_body(self, body: bytes) -> "Recording":
-        """The same exchange, had the server answered with these bytes."""
+        """The same exchange with another response body."""
         return replace(self, body=body)
 
 
 @dataclass(frozen=True)
 class BrokenStream:
-    """A stream that a dying server left behind, and whether it ended its body properly."""
+    """The truncated stream of a dying server, and whether its body ended properly."""
 
     body: bytes
     ends_properly: bool
@@ -56,7 +56,7 @@ def cases(group: str, pattern: str = "*") -> list[str]:
 
 
 def load_broken_stream(name: str) -> BrokenStream:
-    """What was left of a /v1/responses stream: kill_engine, sigkill_server or sigterm_server."""
+    """The truncated /v1/responses stream `kill_engine`, `sigkill_server` or `sigterm_server`."""
     return BrokenStream(
         (FOLDER / "faults" / f"{name}_responses.sse").read_bytes(), ends_properly=name == "sigterm_server"
     )
@@ -76,7 +76,7 @@ def _read_body(group: str, case: str) -> bytes:
 
 
 def _head(text: str) -> tuple[int, dict[str, str]]:
-    """The file holds the request line, the status line and the headers; a line with `#` is a remark."""
+    """The file holds the request line, the status line and the headers; a line with `#` is a comment."""
     _request, status, *rest = [line for line in text.splitlines() if line and not line.startswith("#")]
     pairs = [line.split(": ", 1) for line in rest if ": " in line]
     return int(status.split()[1]), {name: value for name, value in pairs if name.lower() not in _PER_CONNECTION}

@@ -1,4 +1,4 @@
-"""A server on a loopback socket that answers with recorded bytes, cut into pieces as asked."""
+"""A server on a loopback socket that sends recorded bytes in pieces of a given size."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.support.recordings import BrokenStream, Recording, load_recording
 Ending = Literal["clean", "close", "cut", "reset", "stall"]
 
 RESET_DELAY = 0.05
-"""A reset overtakes what was sent just before it; a client could not have read that."""
+"""In seconds. A reset discards bytes that were sent just before it and not yet read."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Reply:
 
     `piece`: bytes per write, each a chunk of its own; None sends the body whole. `cut_at`: send only this many bytes.
     `ending`: "clean" ends the body, "close" then drops the connection, "cut" drops it without ending the body, "reset"
-    does so with an RST, "stall" says nothing more but `drip`, again and again. Status 0: no headers, the body as it is.
+    does so with an RST, "stall" only sends `drip` repeatedly. Status 0: no headers, the raw body.
     """
 
     status: int
@@ -49,7 +49,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it arrived: header names in lower case."""
+    """A received request; header names are in lower case."""
 
     method: str
     path: str
@@ -62,7 +62,7 @@ class Request:
 
 
 def reply(source: Recording | BrokenStream, **shape: Any) -> Reply:
-    """A recorded answer, its delivery shaped by the other fields of `Reply`."""
+    """A recorded response; `shape` sets the delivery fields of `Reply`."""
     match source:
         case Recording(status=status, headers=headers, body=body):
             return Reply(status, headers, body, **shape)
@@ -71,7 +71,7 @@ def reply(source: Recording | BrokenStream, **shape: Any) -> Reply:
 
 
 def json_reply(status: int, body: object, headers: dict[str, str] | None = None, **shape: Any) -> Reply:
-    """An answer that no recording holds."""
+    """A response without a recording."""
     all_headers = {"content-type": "application/json"} | (headers or {})
     return Reply(status, all_headers, json.dumps(body).encode(), **shape)
 
@@ -80,13 +80,13 @@ NO_REPLY_LEFT = json_reply(400, {"error": {"message": "The replay has no further
 
 
 BACKLOG = 2048
-"""As uvicorn has it: a thousand clients may come at once."""
+"""The backlog of uvicorn: a thousand clients may connect at once."""
 
 
 class ReplayServer:
     """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; all else with 404.
 
-    Without `always`, a request too many is a 400 that says so: it fails its test, and is not retried.
+    Without `always`, an extra request gets a 400 with that message: it fails the test, and is not retried.
     """
 
     base_url: str
@@ -111,22 +111,22 @@ class ReplayServer:
 
     @property
     def request_bodies(self) -> list[dict[str, Any]]:
-        """The body of every POST /v1/responses so far."""
+        """The bodies of all POST /v1/responses requests so far."""
         return [request.json for request in self.requests if request.path == "/v1/responses"]
 
     @property
     def connections(self) -> int:
-        """How many connections the client still holds."""
+        """The number of connections that the client keeps open."""
         return sum(not reader.at_eof() and reader.exception() is None for reader in self._open)
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
-        """The tasks of its own that still run."""
+        """The server's own tasks that still run."""
         return set(self._handlers)
 
     async def wait_for_disconnect(self, remaining: int = 0) -> None:
-        """Return when the client holds no connection any more, or no more than so many."""
-        while self.connections > remaining:  # noqa: ASYNC110 - a reader tells nobody when the other side has gone
+        """Wait until the client keeps at most `remaining` connections open."""
+        while self.connections > remaining:  # noqa: ASYNC110 - a StreamReader has no event for a disconnect
             await asyncio.sleep(0.01)
 
     async def __aenter__(self) -> Self:
@@ -225,7 +225,7 @@ async def _drip(answer: Reply, reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 async def _pause(seconds: float | None, reader: asyncio.StreamReader) -> None:
-    """Say nothing for a while, or for ever; raises `ConnectionError` when the client has gone, who asks no more."""
+    """Wait without sending, forever for None; raises `ConnectionError` when the client disconnects."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             if await reader.read(1) == b"":
@@ -233,7 +233,7 @@ async def _pause(seconds: float | None, reader: asyncio.StreamReader) -> None:
 
 
 def _head(answer: Reply) -> bytes:
-    """Every body is chunked, as uvicorn sends a stream: its length is not known beforehand."""
+    """The response head. Every body is chunked, as in a stream of uvicorn."""
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
         *(f"{name}: {value}" for name, value in answer.headers.items()),

@@ -1,4 +1,4 @@
-"""Whole replies of a server, made up item by item."""
+"""Synthetic unstreamed replies, built from items."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ def call_item(arguments: str, name: str = "get_weather", call_id: str = "call_1"
 
 
 def full_reply(*output: dict[str, Any], response_id: str = "resp_1", **fields: Any) -> Reply:
-    """A reply that came to its end, at 100 tokens in and 10 out."""
+    """A complete reply with 100 input tokens and 10 output tokens."""
     usage = {"input_tokens": 100, "output_tokens": 10}
     body = {"id": response_id, "status": "completed", "output": output, "usage": usage}
     return json_reply(200, body | fields)
 
 
 def cut_reply(*output: dict[str, Any], reason: str = "max_output_tokens") -> Reply:
-    """A reply that ended before it was whole."""
+    """An incomplete reply."""
     return full_reply(*output, status="incomplete", incomplete_details={"reason": reason})

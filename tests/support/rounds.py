@@ -1,4 +1,4 @@
-"""Recorded replies as the package's own stages see them: frames, events, updates and a Turn."""
+"""Recorded replies as the package's stages: frames, events, updates and a Turn."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MODELS = ("tiny-qwen3", "tiny-gpt-oss")
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What a round showed while it ran, and what it came to."""
+    """The updates, the turn and the error of one round."""
 
     updates: list[Update]
     turn: Turn | None
@@ -27,7 +27,7 @@ class FoldResult:
 
 
 def streams_of(*groups: str, pattern: str = "r*_stream") -> list[tuple[str, str]]:
-    """Set and name of every recorded stream that a server ended well."""
+    """The group and name of every complete recorded stream."""
     named = [(group, case) for group in groups for case in cases(group, pattern)]
     return [(group, case) for group, case in named if load_recording(group, case).is_stream]
 
@@ -39,7 +39,7 @@ def to_frames(reads: Iterable[bytes]) -> list[Frame]:
 
 
 def events_of(recording: Recording) -> list[Event]:
-    """The events of a recorded reply; a whole one is a stream of one."""
+    """The events of a recorded reply; an unstreamed reply is one event."""
     if not recording.is_stream:
         return [decode_reply(recording.body)]
     decoded = (decode_event(frame) for frame in to_frames([recording.body]))
@@ -53,7 +53,7 @@ def fold_events(events: Iterable[Event]) -> FoldResult:
 
 
 def turn_of(recording: Recording) -> Turn:
-    """The Turn of a recorded reply that a server ended."""
+    """The Turn of a complete recorded reply."""
     turn = fold_events(events_of(recording)).turn
     assert turn is not None
     return turn
@@ -65,7 +65,7 @@ def response_of(
     rates: Rates | None = None,
     degradations: Sequence[Degradation] = (),
 ) -> ChatResponse:
-    """The response to a turn whose calls can all be run."""
+    """The response of a turn without a bad call."""
     response = to_response(turn, tools, rates, degradations)
     assert isinstance(response, ChatResponse), response
     return response

@@ -1,4 +1,4 @@
-"""respx routes behind any version of the OpenAI SDK, for answers of which only status and body matter."""
+"""respx routes for any version of the OpenAI SDK, for tests that need only status and body."""
 
 import importlib
 from typing import Any
@@ -9,12 +9,12 @@ import respx
 
 from tests.support.recordings import Recording
 
-# openai 2.x speaks through httpx, 3.x through httpx2; respx knows httpx alone.
+# openai 2.x uses httpx, 3.x uses httpx2; respx supports httpx only.
 wire: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
 class _RoutedTransport(wire.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
-    """Carries a request of the SDK to a respx router, and the router's answer back."""
+    """Passes requests of the SDK to a respx router, and its responses back."""
 
     def __init__(self, router: respx.MockRouter) -> None:
         self._router = router
@@ -37,12 +37,12 @@ class _RoutedTransport(wire.AsyncBaseTransport):  # type: ignore[misc]  # its ba
 
 
 def routed_client(router: respx.MockRouter, base_url: str = "http://vllm.test/v1") -> openai.AsyncOpenAI:
-    """An SDK client whose every request goes to the router, without retries of its own."""
+    """An SDK client whose requests all go to the router, without retries."""
     transport = _RoutedTransport(router)
     http_client = openai.DefaultAsyncHttpxClient(transport=transport)
     return openai.AsyncOpenAI(base_url=base_url, api_key="EMPTY", max_retries=0, http_client=http_client)
 
 
 def http_response(recording: Recording) -> httpx.Response:
-    """A recorded answer as a route's return value: `router.post("/responses").mock(return_value=replied(…))`."""
+    """A recorded response for a route: `router.post("/responses").mock(return_value=http_response(…))`."""
     return httpx.Response(recording.status, headers=recording.headers, content=recording.body)

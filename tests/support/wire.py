@@ -1,4 +1,4 @@
-"""A reply spelled as vLLM spells it, event by event, so that it can be broken anywhere."""
+"""A reply in vLLM's wire format, event by event, so that tests can break it anywhere."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def message_item(text: str = ANSWER_TEXT) -> dict[str, Any]:
 
 
 def response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """The object in a terminal event, and the body of a whole reply."""
+    """The response object: in a terminal event, or as the body of an unstreamed reply."""
     usage = {"input_tokens": 9, "output_tokens": 8, "total_tokens": 17}
     named = {"id": "resp_1", "object": "response", "model": "tiny-qwen3"}
     return {**named, "status": "completed", "output": list(output), "usage": usage, **fields}
@@ -68,7 +68,7 @@ EVENTS: Sequence[bytes] = [*OPENING, *REASONING, *MESSAGE, COMPLETED]
 """The whole stream; each entry is one event with its blank line."""
 
 LAST_DELTA_OFFSET = sum(map(len, EVENTS[:-3]))
-"""Where the stream's last piece of text begins."""
+"""The byte offset of the stream's last text delta."""
 
 REPLY_BODY = json.dumps(response(reasoning_item(), message_item()), ensure_ascii=False).encode()
 
@@ -91,4 +91,4 @@ def refusal(status: int, message: str = "no", **headers: str) -> Reply:
 
 
 HEALTHY = {True: sse_reply(*EVENTS), False: whole_reply()}
-"""The right answer, by whether it is streamed."""
+"""The correct reply, by whether it is streamed."""
