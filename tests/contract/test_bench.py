@@ -1,4 +1,4 @@
-"""The benchmark works: every part but the one with a real server runs, quickly, and finds what was sent."""
+"""Every part of the benchmark, except the one with a real server, runs on small inputs and receives what was sent."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""One call of the provider through the real SDK: what it asks the server, and what it tells the session."""
+"""One call of the provider through the real SDK: its requests, and its results for the session."""
 
 import asyncio
 import threading
@@ -222,7 +222,7 @@ def test_a_provider_works_in_one_event_loop_after_another() -> None:
 
 @contextmanager
 def serve_in_thread() -> Iterator[ReplayServer]:
-    """A server that outlives the event loops of its clients."""
+    """A server in a thread, independent of the event loops of its clients."""
     server, loop = ReplayServer(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -1,4 +1,4 @@
-"""A reply that our own cap cut off is carried on; one that anything else ended is not."""
+"""A reply cut by our own cap is continued; a reply that ended otherwise is not."""
 
 from typing import Any
 

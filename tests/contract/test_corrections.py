@@ -1,4 +1,4 @@
-"""A call that cannot be run: the model may mend it once, and nothing is ever run that it did not say."""
+"""An invalid call: the model may correct it once, and no call is run that it did not emit."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A call that our own cap cuts off after a text: the text stays, the call is asked for again, and it is run once."""
+"""A call truncated by our own cap after a text: the text is kept, the call requested again and run once."""
 
 import logging
 from typing import Any

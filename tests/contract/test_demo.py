@@ -24,14 +24,14 @@ WEATHER = [
 async def demo(
     base_url: str, *arguments: str, stdout: int = asyncio.subprocess.PIPE, **environment: str
 ) -> tuple[int | None, str]:
-    """The exit status of the demo, and what it wrote unless `stdout` says where to."""
+    """The exit status and output of the demo; no output if `stdout` is given."""
     process = await start_demo(base_url, *arguments, stdout=stdout, **environment)
     written, _ = await process.communicate()
     return process.returncode, (written or b"").decode()
 
 
 async def start_demo(base_url: str, *arguments: str, stdout: int, **environment: str) -> asyncio.subprocess.Process:
-    """The demo with nothing of the tests' own environment that could steer it."""
+    """Start the demo without the environment variables of the tests."""
     ours = {name: value for name, value in os.environ.items() if name in {"HOME", "PATH"}}
     return await asyncio.create_subprocess_exec(
         sys.executable,

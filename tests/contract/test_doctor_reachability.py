@@ -1,4 +1,4 @@
-"""The doctor before servers that let it in, servers that do not, and what is no server at all."""
+"""The doctor with servers that accept it, servers that refuse it, and no server."""
 
 import ssl
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A server that refuses, dies or babbles costs a retry or a typed error, never half a reply."""
+"""A server that refuses, dies or sends garbage costs a retry or a typed error, never a partial reply."""
 
 import json
 from typing import Any
@@ -45,7 +45,7 @@ HTML = {"content-type": "text/html"}
 async def raised_error(
     *answers: Reply | Recording | BrokenStream, recorder: EventRecorder | None = None, **config: Any
 ) -> LLMError:
-    """What a call raises whose rounds are answered like this, all of them."""
+    """The error of a call whose rounds get these answers."""
     settings: dict[str, Any] = {"max_retries": len(answers) - 1, **config}
     async with ReplayServer(*answers) as server, provider_at(server.base_url, recorder, **settings) as provider:
         with pytest.raises(LLMError) as raised:
@@ -55,7 +55,7 @@ async def raised_error(
 
 
 def call_ends(recorder: EventRecorder) -> list[dict[str, Any]]:
-    """How the call ended, as every listener is told."""
+    """The `llm:response` events of the call."""
     keys = ("status", "error", "finish_reason")
     return [{key: data[key] for key in keys if key in data} for data in recorder.payloads("llm:response")]
 

@@ -1,4 +1,4 @@
-"""The HTTP client under the SDK's does what the SDK's own does, and keeps together what one read brought."""
+"""Our HTTP client behaves like the SDK's own, and delivers the chunks of one read together."""
 
 import asyncio
 import shutil
@@ -24,7 +24,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 
 @asynccontextmanager
 async def serve_in_one_write(recording: Recording, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """The port of a server that answers with every event as a chunk of its own, all in one write, as many as asked."""
+    """The port of a server that sends every event as its own chunk, all in one write, to any number of requests."""
     events = [event + b"\n\n" for event in recording.body.split(b"\n\n") if event]
     body = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
 
@@ -142,7 +142,7 @@ async def test_a_tls_server_is_verified_with_the_given_certificate(
 
 
 def tls_context(folder: Path) -> ssl.SSLContext:
-    """A server's side of TLS, with a certificate for localhost in `cert.pem`."""
+    """A TLS server context, with a certificate for localhost in `cert.pem`."""
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "key.pem")]
     subprocess.run([*command, *names, "-out", str(folder / "cert.pem")], check=True, capture_output=True)  # noqa: S603

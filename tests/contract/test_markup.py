@@ -1,4 +1,4 @@
-"""Servers without parser flags leave calls in the text: the session gets calls, and the operator gets told."""
+"""Servers without parser flags leave calls in the text: the session gets calls, and the operator a warning."""
 
 import logging
 from typing import Any

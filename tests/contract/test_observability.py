@@ -1,4 +1,4 @@
-"""What a session hears of a call: whose it is, what it cost, and in how much detail its operator asked for."""
+"""The events of a call: their origin, the cost, and the configured amount of detail."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What another provider for vLLM got wrong and no other test of ours looks at, over a real socket."""
+"""Defects of another vLLM provider that no other test covers, over a real socket."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a server refuses and a reply can do without: it is asked again without, and `degradation` says so."""
+"""An optional part that a server refuses is dropped in a second request, and `degradation` reports it."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ANSWER = load_recording("tiny-qwen3", "r1_answer_stream")
 BAD_SCHEMA = load_recording("tiny-qwen3", "fmt_json_schema_bad")
 BLIND = json_reply(400, {"error": {"message": "tiny-qwen3 is not a multimodal model", "code": 400}})
 NO_SUCH_IMAGE = json_reply(422, {"error": {"message": "Failed to load the image from its URL", "code": 422}})
-# What vLLM 0.32 streams for a grammar that it cannot take: it begins, and the connection breaks.
+# vLLM 0.32's stream for an unsupported grammar: it starts, and the connection breaks.
 BROKEN = reply(ANSWER, cut_at=ANSWER.body.index(b"event: response.output_item.added"), ending="cut")
 
 TEXT = TextBlock(text="What is the capital of France?")

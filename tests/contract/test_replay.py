@@ -1,4 +1,4 @@
-"""The replay itself: the recorded bytes reach the real SDK unchanged, however they are cut."""
+"""The replay server itself: recorded bytes reach the real SDK unchanged, for any split."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a session is told when it asks, before a call, how much of its context fits."""
+"""The token budget that a session gets before a call."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def _fresh_vocabulary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Counter:
-    """A server that has one model with 4096 tokens, and counts at the paths it is given."""
+    """A server with one model of 4096 tokens that counts at the given paths."""
 
     def __init__(self, model: str, **counts: httpx.Response | Exception) -> None:
         self.router = respx.MockRouter(assert_all_called=False)
@@ -78,7 +78,7 @@ def input_tokens(count: int) -> httpx.Response:
 
 @asynccontextmanager
 async def silent_server() -> AsyncIterator[str]:
-    """A server that takes connections and says nothing."""
+    """A server that accepts connections and never answers."""
     async with ReplayServer(
         models=reply(load_recording("tiny-qwen3", "get_v1_models"), cut_at=0, ending="stall")
     ) as server:

@@ -1,4 +1,4 @@
-"""A whole Amplifier session over recorded replies: the test modules do what the real ones do."""
+"""A complete Amplifier session over recorded replies; the test modules behave like the real ones."""
 
 import asyncio
 from typing import Any
@@ -57,7 +57,7 @@ async def test_results_of_parallel_calls_keep_the_order_of_the_calls() -> None:
 
     results = [message["content"] for message in stored if message["role"] == "tool"]
     assert results == ["sunny, 21 C", "rainy, 12 C"]
-    calls = session.coordinator.get("tools")["get_weather"].calls  # side by side, and so in any order
+    calls = session.coordinator.get("tools")["get_weather"].calls  # run in parallel, so in any order
     assert sorted(call["city"] for call in calls) == ["London", "Paris"]
 
 

@@ -1,4 +1,4 @@
-"""`enable_state`: only what is new, as long as the server has the rest; else everything, and nothing is lost."""
+"""`enable_state`: only new items are sent while the server has the rest; else the full history."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def assistant_message(response: ChatResponse) -> Message:
 
 
 async def conversation(server: ReplayServer, *questions: str, tools: list[ToolSpec] | None = None) -> list[Any]:
-    """The bodies of the requests for one question after the other."""
+    """The request bodies of these questions, asked in turn."""
     messages: list[Message] = []
     async with provider_at(server.base_url, enable_state=True) as provider:
         for question in questions:

@@ -1,4 +1,4 @@
-"""What a real server streams reaches the session unchanged, through the real SDK, however the socket cuts it."""
+"""The stream of a real server reaches the session unchanged, through the real SDK, for any split."""
 
 import json
 from typing import Any
@@ -22,13 +22,13 @@ UNCUT = [(group, case) for group, case in STREAMS if "cut_in_call" not in case]
 
 
 async def run_call(answer: Recording | Reply, recorder: EventRecorder | None = None, **config: Any) -> ChatResponse:
-    """The reply to a question that is answered like this; its cap is the caller's, so that it is not continued."""
+    """The response of a call with this answer; its cap is the caller's, so that it is not continued."""
     async with ReplayServer(answer) as server, provider_at(server.base_url, recorder, **config) as provider:
         return await provider.complete(QUESTION, max_output_tokens=400)
 
 
 def last_response(recording: Recording) -> dict[str, Any]:
-    """The reply as the server itself told it at the end."""
+    """The response object of the server's terminal event."""
     last: dict[str, Any] = json.loads(to_frames([recording.body])[-1].data)["response"]
     return last
 
@@ -170,7 +170,7 @@ async def test_no_stream_events_are_emitted_if_streaming_is_disabled() -> None:
 
 
 def assert_same_usage_and_calls(response: ChatResponse, last: dict[str, Any]) -> None:
-    """The counts and the ids of the calls are those that the server's last event gave."""
+    """Usage and call ids equal those of the server's terminal event."""
     usage = last["usage"]
     assert response.usage is not None
     assert response.usage.model_dump(exclude_none=True) == {

@@ -1,4 +1,4 @@
-"""What a session learns of tokens when the server counts them, when it does not, and when nobody can."""
+"""The usage of a reply if the server counts tokens, if it does not, and if nobody can."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def _fresh_vocabulary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No vocabulary on this machine, and none to be had."""
+    """No vocabulary on this machine, and no download."""
     monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", CLOSED)
@@ -37,7 +37,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def with_usage(recording: Recording, usage: dict[str, Any] | None) -> Recording:
-    """The same reply, had the server counted like this."""
+    """The same reply with this usage."""
     if not recording.is_stream:
         return recording.with_body(json.dumps({**recording.json, "usage": usage}).encode())
     before, data = recording.body.rsplit(b"data: ", 1)
@@ -47,7 +47,7 @@ def with_usage(recording: Recording, usage: dict[str, Any] | None) -> Recording:
 
 
 def request_of(recording: Recording) -> ChatRequest:
-    """What a session asks where the recording was asked this."""
+    """The session's request for the recorded one."""
     tools = [ToolSpec.model_validate(tool) for tool in recording.request.get("tools", [])]
     question = Message(role="user", content=recording.request["input"])
     return ChatRequest(messages=[question], tools=tools or None, metadata={"stream": recording.is_stream})

@@ -1,4 +1,4 @@
-"""A call that is cancelled stops at once, wherever it was: it says so once, asks nothing more, and holds nothing."""
+"""A cancelled call stops at once at any point: one response event, no further request, no open connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -34,7 +34,7 @@ ENDLESS = sse_reply(*EVENTS, ending="stall")
 
 @dataclass
 class Moment:
-    """When to cancel: once so many requests came and so many events of a name were heard. What was seen by then."""
+    """When to cancel: after this number of requests and an event of this name. `visible`: text was streamed by then."""
 
     replies: list[Reply]
     requests: int = 1
@@ -53,7 +53,7 @@ MOMENTS: Mapping[str, Moment] = {
     "while a retry waits": Moment(
         [refusal(503), HEALTHY[True]], event="provider:retry", config={"min_retry_delay": 60}
     ),
-    "while a retry after something seen waits": Moment(
+    "while a retry waits after streamed text": Moment(
         [sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True]],
         event="provider:retry", visible=True, config={"min_retry_delay": 60},
     ),
@@ -130,7 +130,7 @@ async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str) -> None:
 
 
 async def test_a_call_cancelled_near_its_end_emits_exactly_one_response() -> None:
-    """Cancelled at each step that the loop makes after the server has said everything."""
+    """Cancel at each step of the event loop after the server has sent everything."""
     for steps in range(40):
         async with (
             ReplayServer(HEALTHY[False]) as server,
@@ -168,7 +168,7 @@ async def test_an_asyncio_timeout_around_the_call_is_a_cancellation() -> None:
 
 @asynccontextmanager
 async def cancelled_call(provider: VLLMProvider) -> AsyncIterator[None]:
-    """A call that runs beside the block, and is cancelled at its end."""
+    """A call that runs during the block and is cancelled at its end."""
     call = asyncio.create_task(provider.complete(CITIES))
     yield
     assert not call.done()
@@ -178,7 +178,7 @@ async def cancelled_call(provider: VLLMProvider) -> AsyncIterator[None]:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - a request that arrives tells nobody
+    while not condition():  # noqa: ASYNC110 - the server has no event for a new request
         await asyncio.sleep(0.01)
 
 

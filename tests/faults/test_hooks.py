@@ -1,4 +1,4 @@
-"""Hooks that are slow or that fail cost the session time, and never the reply."""
+"""Slow or failing hooks cost time, but never the reply."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.replay import ReplayServer
 from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
 
 SLOW = 0.1
-"""Seconds for one event: all of them together take many times the idle timeout of the test."""
+"""In seconds for one event; all events together take many times the idle timeout."""
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])

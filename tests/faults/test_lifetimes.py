@@ -1,4 +1,4 @@
-"""Closing, event loops and connections: nothing is lost, nothing stays behind, and nothing happens twice."""
+"""Closing, event loops and connections: no lost replies, no leaks, no duplicates."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ IN_FLIGHT = {
 async def test_closing_ends_a_running_call_with_one_error(reply: Reply) -> None:
     async with ReplayServer(reply, always=HEALTHY[True]) as server, provider_session(server) as (session, provider):
         call = asyncio.create_task(provider.complete(CITIES))
-        while not server.request_bodies:  # noqa: ASYNC110 - a request that arrives tells nobody
+        while not server.request_bodies:  # noqa: ASYNC110 - the server has no event for a new request
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         await provider.close()
@@ -76,7 +76,7 @@ def test_a_provider_answers_in_one_event_loop_after_another(stream: bool) -> Non
             made[:] = made or [VLLMProvider(server.base_url, config={"use_streaming": stream})]
             return await made[0].complete(CITIES)
 
-    # Nobody closed the first loop's connection while that loop could: Python closes it, and says so.
+    # The first loop ended without closing its connection: Python closes it with a warning.
 
     port = 0
     first = asyncio.run(ask())
@@ -89,7 +89,7 @@ def test_a_provider_answers_in_one_event_loop_after_another(stream: bool) -> Non
 
 
 async def test_many_turns_leak_no_connection_task_or_descriptor() -> None:
-    """Good, cut, refused and cancelled ones in turn; the long run of this is `make soak`."""
+    """Complete, truncated, refused and cancelled turns; `make soak` runs this for longer."""
     replies = [HEALTHY[True], sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True], refusal(400)]
 
     async with ReplayServer() as server, provider_session(server) as (session, provider):

@@ -1,4 +1,4 @@
-"""What a server may do strangely and still be understood: the answer is right, and costs no retry."""
+"""Unusual but readable replies: the answer is correct and costs no retry."""
 
 import json
 from collections.abc import Mapping
@@ -48,8 +48,8 @@ async def test_an_unusual_reply_is_read_correctly(odd: Reply, stream: bool) -> N
 
 
 UNREAD: Mapping[str, bytes] = {
-    "a number beyond all measure": b"1e999",
-    "an integer without end": b"9" * 5000,
+    "a number out of range": b"1e999",
+    "an integer of 5000 digits": b"9" * 5000,
     "invalid UTF-8": b'"\xff"',
     "nested deeper than the kernel's hooks take": b"[" * 500 + b"]" * 500,
 }
@@ -58,7 +58,7 @@ UNREAD: Mapping[str, bytes] = {
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("value", UNREAD.values(), ids=UNREAD)
 async def test_an_invalid_value_in_an_unread_field_does_not_lose_the_reply(value: bytes, stream: bool) -> None:
-    """The reply was streamed and paid for before anybody looks at `metadata`."""
+    """The reply is complete before anybody reads `metadata`."""
     unread = REPLY_BODY.replace(b"{", b'{"metadata": %b, ' % value, 1)
     end = b'event: response.completed\ndata: {"type": "response.completed", "response": %b}\n\n' % unread
     answer = sse_reply(*EVENTS[:-1], end) if stream else whole_reply(unread)
@@ -140,9 +140,9 @@ async def test_a_slow_stream_does_not_time_out_while_bytes_arrive(shape: dict[st
 
 
 async def test_an_answer_truncated_by_a_graceful_shutdown_looks_complete() -> None:
-    """vLLM 0.32, told by SIGTERM to end, calls the reply that it cuts off "completed", with no word of the cut.
+    """After SIGTERM vLLM 0.32 truncates the running reply, but reports it as "completed".
 
-    Nothing in the stream tells it from an answer that ended there, so it is handed on as one. What a session can do is
+    Nothing in the stream distinguishes it from a complete answer, so it is returned as one. What a session can do is
     to see that the next call fails or waits (`startup_timeout`). The recording is of "Count from 1 to 100."
     """
     async with (

@@ -1,4 +1,4 @@
-"""What is tried again, how often, how soon, and never for longer than the caller has time."""
+"""What is retried, how often, after which delay, and never beyond the caller's timeout."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 
 
 async def test_every_attempt_of_a_stream_starts_from_the_beginning() -> None:
-    """Once cut late, once early, once before anything was seen, and then whole."""
+    """One stream truncated late, one early, one refused, then a complete one."""
     cuts = [CUT, sse_reply(*EVENTS, cut_at=STALL_OFFSET // 2, ending="cut"), BUSY]
 
     async with ReplayServer(*cuts, HEALTHY[True]) as server, provider_session(server) as (session, provider):
@@ -93,7 +93,7 @@ async def test_the_callers_timeout_bounds_all_attempts(always: Reply, config: di
         with pytest.raises(LLMTimeoutError, match=r"no reply within the timeout of 0\.5 s") as raised:
             await provider.complete(request, **kwargs)
         took = time.monotonic() - began
-        await asyncio.sleep(0.1)  # the server still reads what was on its way to it
+        await asyncio.sleep(0.1)  # the server may still read bytes in transit
         sent = len(server.request_bodies)
         await asyncio.sleep(0.1)
 

@@ -1,4 +1,4 @@
-"""A key never comes out again: not in a log line, an event, an error, a repr or a dump, whatever a server does."""
+"""A key never appears in a log line, event, error, repr or dump, whatever a server does."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ ECHO: Final = {
     "environment": f"Bearer {KEY}, x-api-key {HEADER}, x-call-key {CALL}",
     "url": f"Basic {PAIR}, {USER}:{PASSWORD}, {PASSWORD}, x-api-key {HEADER}, x-call-key {CALL}",
 }
-"""What a server may repeat of what it was sent."""
+"""Secrets that a server may echo."""
 ECHOES: Final[dict[str, Reply]] = {
     **{f"{status} repeats the key": refusal(status, "Invalid: ECHO") for status in (400, 401, 403, 429, 500)},
     "a page repeats the key": page(502, "<title>Invalid: ECHO</title>"),
@@ -48,7 +48,7 @@ IMPATIENT: Final[dict[str, Any]] = {"max_retries": 1, "stream_idle_timeout": 5}
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """Everything that any library logs; nothing of the user's own environment."""
+    """Capture the logs of all libraries, without the user's own environment."""
     for variable in ("VLLM_API_KEY", "VLLM_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     caplog.set_level(logging.DEBUG)
@@ -149,7 +149,7 @@ async def test_the_password_of_the_url_is_sent_as_basic_auth() -> None:
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_a_redirect_to_another_host_receives_no_secret(status: int, stream: bool) -> None:
     async with ReplayServer(always=HEALTHY[stream]) as elsewhere:
-        # Another port is another host, to HTTP and to whoever listens there.
+        # Another port is another host for HTTP.
         onward = Reply(status, {"location": f"{elsewhere.base_url}/responses"}, b"")
         cards = replace(onward, headers={"location": f"{elsewhere.base_url}/models"})
         config: dict[str, Any] = {"api_key": KEY, "extra_headers": {"X-Api-Key": HEADER}, "default_model": "tiny-qwen3"}
@@ -211,7 +211,7 @@ def test_the_package_never_disables_tls_verification() -> None:
 
 
 async def _outcome(provider: VLLMProvider, **kwargs: Any) -> str:
-    """The reply, or the failure with all that a log with its traceback would hold."""
+    """The reply as JSON, or the error with its full traceback."""
     try:
         return (await provider.complete(CITIES, **kwargs)).model_dump_json()
     except LLMError as error:

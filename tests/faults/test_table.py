@@ -1,4 +1,4 @@
-"""Every fault of the table, streamed and whole, against the real line: a right answer, or one typed error, soon."""
+"""Every fault of the table, streamed and unstreamed: the correct answer or one typed error, in time."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.support.replay import ReplayServer
 from tests.support.wire import ANSWER_TEXT, HEALTHY, REASONING_TEXT
 
 PASSING = {name: fault for name, fault in FAULTS.items() if fault.retries}
-"""All but what is never tried again."""
+"""The faults that are retried."""
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 

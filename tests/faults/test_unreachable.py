@@ -1,4 +1,4 @@
-"""A server that cannot be reached, or not be trusted, is said to be so, and tried again for as long as that helps."""
+"""An unreachable or untrusted server is reported, and retried as long as that can help."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from tests.support.session import open_session, vllm
 from tests.support.wire import ANSWER_TEXT, HEALTHY
 
 CERTIFICATE: Final = Path(__file__).parent.parent / "support" / "self_signed.pem"
-"""Of 127.0.0.1 and for these tests alone: nobody trusts it."""
+"""A self-signed certificate for 127.0.0.1, for these tests only."""
 
 KNOWN: Final[dict[str, Any]] = {**SHORT_RETRY_DELAY, "default_model": "tiny-qwen3", "max_retries": 2}
 
@@ -28,7 +28,7 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "w
 
 @pytest.fixture
 def closed_url() -> str:
-    """The URL of a port on which nothing listens."""
+    """The URL of a closed port."""
     with closing(socket.socket()) as reserved:
         reserved.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
@@ -36,7 +36,7 @@ def closed_url() -> str:
 
 @pytest.fixture
 def full_url() -> Iterator[str]:
-    """The URL of a port whose queue is full: the kernel answers no more connections."""
+    """The URL of a port whose queue is full: the kernel accepts no more connections."""
     with closing(socket.socket()) as listening, closing(socket.socket()) as waiting:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -131,7 +131,7 @@ async def test_a_session_waits_for_its_server_to_start() -> None:
 
 
 async def run_refused_call(url: str, **config: Any) -> tuple[LLMError, EventCounts]:
-    """What a call to this server raises, and what was told of it."""
+    """The error of a call to this server, and its event counts."""
     async with asyncio.timeout(HANG_TIMEOUT), open_session(vllm(url, **{**KNOWN, **config})) as session:
         with pytest.raises((NetworkError, LLMTimeoutError)) as raised:
             await mounted_provider(session).complete(CITIES)

@@ -1,6 +1,6 @@
 """Look for inputs that break a target: `python -m tests.fuzz TARGET SECONDS`, with atheris (the extra `fuzz`).
 
-It begins with the corpus and leaves that as it is; what it finds new stays in a folder of its own, and an input that
+It starts with the corpus and does not change it; new inputs go to a separate folder, and an input that
 breaks the target is written to the current folder as `crash-…`. Fix it, then keep it: `tests/fuzz/corpus/TARGET/`.
 """
 

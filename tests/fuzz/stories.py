@@ -1,4 +1,4 @@
-"""Streams made of bytes, three for an event, so that a fuzzer tells stories instead of spelling JSON."""
+"""Streams made of bytes, three for each event, so that a fuzzer varies events instead of JSON syntax."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TYPES: Final = ("message", "reasoning", "function_call", "mcp_call", "web_search
 
 
 def events_of(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and data of each event. The items opened so far stand in the terminal ones."""
+    """Name and data of each event. Terminal events contain the items opened so far."""
     output: list[dict[str, Any]] = []
     events: list[tuple[bytes, bytes]] = []
     for at in range(0, len(data) - 2, 3):

@@ -1,4 +1,4 @@
-"""What must hold of any bytes at all that a server sends. A target takes bytes, and raises where something is wrong."""
+"""Properties of any bytes from a server. A target takes bytes, and raises if a property is violated."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ LONGEST_MESSAGE: Final = 2_500
 
 
 def stream(data: bytes) -> None:
-    """The bytes of a stream, read in pieces whose size the first byte says, come to the same as read at once."""
+    """A stream read in pieces (the first byte is their size) gives the same result as read at once."""
     size, body = 1 + data[0] % 64 if data else 1, data[1:]
     frames = to_frames([body])
     assert to_frames(body[start : start + size] for start in range(0, len(body), size)) == frames
@@ -44,12 +44,12 @@ def stream(data: bytes) -> None:
 
 
 def story(data: bytes) -> None:
-    """Every three bytes are an event: its kind, the item it is about, and its words. So they nearly always decode."""
+    """Every three bytes are an event: its kind, its item and its text. So most inputs decode."""
     _decode([Frame(name, data) for name, data in events_of(data)])
 
 
 def chunks(data: bytes) -> None:
-    """h11 reads the same body from joined chunks as from the server's own, and refuses the same."""
+    """h11 reads and refuses the same from joined chunks as from the raw ones."""
     size, raw = 1 + data[0] % 64 if data else 1, HEADS[data[1] % len(HEADS)] + data[2:] if data[1:] else b""
     reads = [raw[start : start + size] for start in range(0, len(raw), size)]
     joiner = ChunkJoiner()
@@ -57,7 +57,7 @@ def chunks(data: bytes) -> None:
 
 
 def cards(data: bytes) -> None:
-    """Whatever `/v1/models` says, the limits of every model in it can be planned with."""
+    """Any `/v1/models` body gives usable limits for every model in it."""
     try:
         listed = read_cards(data)
     except UNREADABLE:
@@ -74,7 +74,7 @@ def cards(data: bytes) -> None:
 
 
 def refusal(data: bytes) -> None:
-    """Status, header and body of any refusal become one error that can be read, logged and acted on."""
+    """Any status, header and body of a refusal become one readable typed error."""
     status = 300 + (data[0] if data else 0) + (data[1] if data[1:] else 0)
     head, _, body = data[2:].partition(b"\n")
     kind, _, value = head.partition(b"|")
@@ -103,7 +103,7 @@ HEADS: Final = [
 
 
 def _decode(events: Sequence[Frame]) -> None:
-    """As the transport reads them: what cannot be read ends the round, and costs nothing that was told before."""
+    """Decode as the transport does: an invalid event ends the round and keeps the events before it."""
     decoded: list[Event] = []
     for frame in events:
         try:
@@ -134,7 +134,7 @@ def _check_updates(events: Sequence[Event]) -> None:
 def _show(update: Update, blocks: dict[int, list[str] | None]) -> None:
     match update:
         case BlockStart(index=index):
-            assert index == len(blocks), "a block began out of its place"
+            assert index == len(blocks), "a block started with the wrong index"
             blocks[index] = []
         case BlockDelta(index=index, text=text):
             pieces = blocks[index]
@@ -169,7 +169,7 @@ def _check_readable(error: LLMError) -> None:
 
 
 def _receive(reads: Sequence[bytes]) -> tuple[bytes, str]:
-    """The body, as far as it came, and how it ended."""
+    """The body received so far, and how it ended."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("host", "here")]))
     client.send(h11.EndOfMessage())

@@ -1,4 +1,4 @@
-"""What the fuzzer once found, and where it begins: every input of the corpus, replayed without the fuzzer."""
+"""Every input of the corpus (seeds and earlier findings), replayed without the fuzzer."""
 
 from pathlib import Path
 

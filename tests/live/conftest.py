@@ -21,7 +21,7 @@ RIG_VARIABLES = (HOME_VARIABLE, MEMORY_VARIABLE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the same servers follow each other, so that few servers are up at a time."""
+    """Sort tests by their servers, so that few servers run at a time."""
     items.sort(key=lambda item: turn(needs(item), ORDER))
 
 
@@ -33,7 +33,7 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture(autouse=True)
 def _servers_are_up(request: pytest.FixtureRequest, pool: Pool) -> Iterator[None]:
-    """Those that this test needs; what no later test needs is stopped behind it."""
+    """Start the servers of this test; stop those that no later test needs."""
     items, needed = request.session.items, needs(request.node)
     if any(launch not in pool for launch in needed):
         with _output_not_captured(request.config):
@@ -45,13 +45,13 @@ def _servers_are_up(request: pytest.FixtureRequest, pool: Pool) -> Iterator[None
 
 @contextmanager
 def _output_not_captured(config: pytest.Config) -> Iterator[None]:
-    """A server takes half a minute, or waits for memory: what the rig says of it is not kept from who waits."""
+    """Show the rig's progress, since a server takes half a minute to start, or waits for memory."""
     config.pluginmanager.getplugin("terminalreporter").ensure_newline()
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         yield
 
 
-# Parametrised with one server too: the parameter says what a test needs, its id the model for the summary's count.
+# Parametrised even with one server: the parameter is what `needs` reads, its id names the model in the summary.
 def _server_fixture(*launches: Launch) -> Callable[..., LiveServer]:
     @pytest.fixture(params=launches, ids=[launch.model for launch in launches])
     def server(request: pytest.FixtureRequest, pool: Pool) -> LiveServer:
@@ -73,7 +73,7 @@ without_tool_parser = _server_fixture(servers.WITHOUT_TOOL_PARSER)
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the server that they use otherwise nor the proxy that they reach the internet through."""
+    """Remove the user's own vLLM variables and proxy."""
     for variable in [name for name in os.environ if name.startswith("VLLM_") and name not in RIG_VARIABLES]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""The servers that the live tests talk to, and which test needs which."""
+"""The servers of the live tests, and the servers that each test needs."""
 
 import pytest
 
@@ -11,7 +11,7 @@ KEY = "sk-the-right-key-5d0c"
 QWEN = Launch("tiny-qwen3")
 GPT_OSS = Launch("tiny-gpt-oss")
 
-# They keep replies, tell what a prompt's tokens are, and cache all of them.
+# They store replies, render prompts to tokens, and cache all of them.
 STORING_QWEN = Launch("tiny-qwen3", store=True, extra_flags=RENDERING)
 STORING_GPT_OSS = Launch("tiny-gpt-oss", store=True, extra_flags=RETAINING)
 
@@ -34,7 +34,7 @@ ORDER = (
     GPT_OSS,
     STORING_GPT_OSS,
 )
-"""The order in which the tests use them. A test that needs two needs two that are next to each other."""
+"""The order of use. A test with two servers needs neighbours in this order."""
 
 
 def needs(item: pytest.Item) -> set[Launch]:

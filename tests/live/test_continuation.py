@@ -1,4 +1,4 @@
-"""A reply that our own cap cuts off reaches the user whole; one that the caller capped ends where it was told to."""
+"""A reply cut by our own cap is completed; one cut by the caller's cap ends there."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.session import Session, open_session, vllm
 pytestmark = pytest.mark.live
 
 CAP = 120
-"""Tokens; the whole count takes 390 of Qwen's and 300 of gpt-oss's."""
+"""In tokens; the full count takes 390 on Qwen3 and 300 on gpt-oss."""
 
 COUNTED = ", ".join(str(number) for number in range(1, 101))
 
@@ -94,7 +94,7 @@ async def test_a_truncated_call_is_never_run(provider: VLLMProvider, cap: int, s
 @both_ways
 @pytest.mark.parametrize("cap", [6, 13, 16, 19, 25, 31])
 async def test_a_tool_turn_is_complete_wherever_our_cap_cuts_it(server: LiveServer, cap: int, stream: bool) -> None:
-    """In a thought, before a text, in it, behind it, and in the call."""
+    """In the reasoning, before, in and after the text, and in the call."""
     request = user("Say what you do, then check the weather in Paris.", *(WEATHER.tools or []))
 
     async with open_session(vllm(server.base_url, temperature=0, use_streaming=stream)) as session:
@@ -112,12 +112,12 @@ async def test_a_tool_turn_is_complete_wherever_our_cap_cuts_it(server: LiveServ
 
 
 def _texts(response: Any) -> list[str]:
-    """To the character: what Qwen's template puts around a text is part of what is compared."""
+    """The raw texts, with the whitespace that Qwen's template adds."""
     return [block.text for block in response.content_blocks]
 
 
 def _streamed_texts(session: Session) -> dict[int, str]:
-    """The text of each block as a UI has it in the end: it forgets what an aborted stream showed."""
+    """The final text of each block in a UI, which discards aborted streams."""
     shown: dict[int, str] = {}
     for event in session.events:
         match event.name:

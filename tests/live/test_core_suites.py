@@ -14,13 +14,13 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture(autouse=True)
 def _environment(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suites mount with an empty config, so that the environment names the server."""
+    """Set the environment, since the suites mount with an empty config."""
     monkeypatch.setenv("VLLM_BASE_URL", server.base_url)
 
 
 @pytest.fixture
 def module_path() -> Path:
-    """Said outright: the suites skip themselves in a checkout whose folder they do not recognise."""
+    """Given explicitly: the suites skip themselves in a checkout with an unknown folder name."""
     return Path(amplifier_module_provider_vllm.__file__).parent
 
 

@@ -1,4 +1,4 @@
-"""What was asked for and a server cannot give: the reply comes without it, and says so."""
+"""A setting that a server does not support: the reply comes without it and reports it."""
 
 import json
 from typing import Any
@@ -60,7 +60,7 @@ async def test_no_tool_is_called_with_tool_choice_none(provider: VLLMProvider) -
     assert response.finish_reason == "stop"
 
 
-# What tiny-gpt-oss writes when it is held to a schema, mostly white space, depends on the CPU.
+# The schema-bound output of tiny-gpt-oss, mostly whitespace, depends on the CPU.
 @both_ways
 async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
@@ -97,7 +97,7 @@ async def test_an_image_for_a_text_model_becomes_a_note(server: LiveServer) -> N
         first = await mounted_provider(session).complete(request)
         second = await mounted_provider(session).complete(request)
 
-    # Qwen's server refuses the first; gpt-oss's would drop it without a word, and so is never sent one.
+    # Qwen's server refuses the image; a gpt-oss server would silently drop it, so none is sent.
     harmony = server.model == "tiny-gpt-oss"
     refused = "cannot see images" if harmony else "is not a multimodal model"
     sent = ["input_image" in str(event["raw"]) for event in session.payloads("llm:request")]
@@ -127,7 +127,7 @@ async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[st
     if server.model == "tiny-qwen3":
         assert request["raw"]["reasoning"] == {"effort": "none"}
         assert [kind for kind, _ in block_contents(response)] == ["text"]
-    else:  # gpt-oss cannot but think
+    else:  # gpt-oss always reasons
         assert request["raw"]["reasoning"] == {"effort": "low"}
 
 

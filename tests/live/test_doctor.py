@@ -1,4 +1,4 @@
-"""The doctor before real vLLM: started as it should be, without each flag, with a key, and not at all."""
+"""The doctor with real vLLM: with all flags, without each flag, with a key, and not running."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ TOOL_FLAGS = "start vLLM with `--enable-auto-tool-choice --tool-call-parser herm
 
 
 class Doctor:
-    """Runs the command as a script would, and keeps what it said."""
+    """Runs the command and keeps its JSON report."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self._capsys = capsys
@@ -75,7 +75,7 @@ def test_a_server_with_the_right_flags_passes(server: LiveServer, doctor: Doctor
 
 
 def schema_outcomes(tap: Tap) -> set[str]:
-    """What follows from the server's own reply, with the control token that vLLM may leave in its text or without."""
+    """The outcomes for the server's own reply, with or without the control token that vLLM may leave in it."""
     (text,) = [text_of(reply) for asked, reply in tap.exchanges if "text" in asked]
     return {"ok" if is_a_city(one) else "note" for one in (text, without_control_tokens(text))}
 

@@ -1,4 +1,4 @@
-"""What the documents say, done as their reader would do it."""
+"""The commands and scripts of the documents, run as a reader would."""
 
 import json
 import os

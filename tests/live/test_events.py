@@ -1,4 +1,4 @@
-"""What a session's hooks see of a call while it happens."""
+"""The hook events of a running call."""
 
 from typing import Any
 
@@ -102,7 +102,7 @@ def _shape(name: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _expected_stream(response: Any, session: Session) -> list[tuple[str, dict[str, Any]]]:
-    """What the contract wants for this reply; how many deltas a block came in is the network's choice."""
+    """The stream events that the contract requires for this reply, without the number of deltas."""
     start, delta, end = STREAM
     deltas = [event["block_index"] for event in session.payloads(delta)]
     expected: list[tuple[str, dict[str, Any]]] = []

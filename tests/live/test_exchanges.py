@@ -1,4 +1,4 @@
-"""What is asked and answered, call by call, with the server's own words beside ours."""
+"""Requests and replies, call by call, compared with the server's raw ones."""
 
 import pytest
 from amplifier_core.message_models import ChatRequest, Usage

@@ -1,4 +1,4 @@
-"""What goes wrong against a real server, in words that say what to do, and what still works afterwards."""
+"""Failures with a real server: helpful messages, and working calls afterwards."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ WRONG_KEY = "sk-a-wrong-key-77f1"
 
 @pytest.fixture
 def closed_url() -> str:
-    """The URL of a port on which nothing listens."""
+    """The URL of a closed port."""
     with closing(socket.socket()) as reserved:
         reserved.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"

@@ -1,4 +1,4 @@
-"""A newcomer's first minutes: the package installed where nothing of it was before, and a session through it."""
+"""The package installed into a fresh environment, and a session with it."""
 
 import shlex
 import shutil
@@ -42,7 +42,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the package is built of, so that building it leaves nothing behind here."""
+    """A copy of the sources, so that a build changes nothing here."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in SOURCES:
         source, copy = ROOT / name, folder / name
@@ -53,7 +53,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(checkout: Path) -> Path:
-    """The Python of a fresh environment in which the README's commands were run."""
+    """The Python of a fresh environment, set up with the README's commands."""
     subprocess.run([sys.executable, "-m", "venv", str(checkout / "env")], check=True)  # noqa: S603
     python = checkout / "env" / "bin" / "python"
     for command in INSTALL:

@@ -1,4 +1,4 @@
-"""The scripts that show what a server does still run, and show it."""
+"""The investigation scripts run and print their findings."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A server started without its parser flags: what it leaves in the text is read, and the operator is told."""
+"""A server without its parser flags: calls in the text are parsed, and the operator is warned."""
 
 import logging
 

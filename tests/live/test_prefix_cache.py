@@ -1,4 +1,4 @@
-"""What a real server finds in its prefix cache while a tool turn grows and its reminders change."""
+"""The prefix cache hits of a real server while a tool turn grows and its reminders change."""
 
 import pytest
 
@@ -14,7 +14,7 @@ async def test_changing_reminders_do_not_invalidate_the_prefix_cache(storing_ser
     steps = await measure(storing_server.base_url, attach_reminder)
 
     assert [step for step in steps if step.cached < LEAST * step.possible] == []
-    # What could be cached is nearly all of the prompt before; else the figure above would prove little.
+    # Nearly all of the previous prompt could be cached; else the assertion above would prove little.
     assert [n for n in range(1, STEPS) if steps[n].possible < 0.6 * steps[n - 1].prompt] == []
 
 

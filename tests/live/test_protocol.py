@@ -1,4 +1,4 @@
-"""Whatever a session sends is encoded to something that vLLM's own request model takes, or refused in our words."""
+"""Any request is encoded to a body that vLLM's own request model accepts, or refused with our message."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +68,7 @@ def test_every_recorded_reply_is_accepted_as_history(protocol: Protocol, model: 
 
 
 def replies_of(*groups: str) -> list[tuple[str, str, Recording]]:
-    """Every reply of /v1/responses that these servers ended, streamed or whole, whole or cut off."""
+    """Every recorded /v1/responses reply with a terminal event, streamed or not, complete or incomplete."""
     named = [(group, case, load_recording(group, case)) for group in groups for case in cases(group)]
     return [
         (group, case, recording)
@@ -84,7 +84,7 @@ def _is_reply(recording: Recording) -> bool:
 
 
 def stored_history(recording: Recording, turn: Turn) -> list[Message] | None:
-    """The history that a loop keeps of a reply: its calls answered, and the user's next question behind it.
+    """The history that a loop stores for a reply: calls, results, and the user's next question.
 
     None for a call that cannot be run: it never reaches a history.
     """

@@ -28,7 +28,7 @@ async def test_a_chain_of_two_tools_runs_in_order(server: LiveServer) -> None:
 
     ran = [(event["tool_name"], event["tool_input"]) for event in session.payloads("tool:pre")]
     assert ran == [("get_weather", {"city": "Berlin"}), ("get_time", {"city": "Berlin"})]
-    # Of two results in its history tiny-qwen3 gets one wrong now and then.
+    # With two results in its history tiny-qwen3 sometimes repeats the wrong one.
     assert answer.strip() == text_of(tap.replies[-1]).strip()
     assert "Berlin" in answer
 
@@ -39,7 +39,7 @@ async def test_a_second_turn_replays_the_history_and_is_answered(server: LiveSer
         second = await session.ask("What is the capital of Germany?")
         stored = await session.messages()
 
-    # Replayed are the question, reasoning, call and result, then reasoning and answer, then the next question.
+    # The replayed items: question, reasoning, call, result, reasoning, answer, and the next question.
     assert [event["message_count"] for event in session.payloads("llm:request")] == [1, 4, 7]
     assert [message["role"] for message in stored] == ["user", "assistant", "tool", "assistant", "user", "assistant"]
     assert first.strip() == "It is sunny and 21 degrees in Paris."

@@ -1,4 +1,4 @@
-"""`enable_state` against servers that keep replies and servers that do not: the answers are the same, and right."""
+"""`enable_state` with servers that store replies and servers that do not: the answers are equal and correct."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ COUNTED = ", ".join(str(number) for number in range(1, 101))
 
 
 class Conversation:
-    """A provider and what goes over its wire."""
+    """A provider and its raw requests and replies."""
 
     def __init__(self, server: LiveServer, *, enable_state: bool = True) -> None:
         self.wire = Wire(server.base_url)
@@ -28,7 +28,7 @@ class Conversation:
 
     @property
     def sent_items(self) -> list[tuple[list[str], bool]]:
-        """The kinds of the items of every request, and whether they were said to go on from a stored reply."""
+        """The item types of every request, and whether it has a previous_response_id."""
         return [
             ([item["type"] for item in asked["input"]], "previous_response_id" in asked)
             for asked in self.wire.request_bodies

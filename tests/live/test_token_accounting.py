@@ -1,4 +1,4 @@
-"""Our counts beside the server's: of what it answered, and of what it is about to be asked."""
+"""Our token counts compared with the server's: of replies, and of requests before they are sent."""
 
 import subprocess
 from contextlib import aclosing, suppress
@@ -176,7 +176,7 @@ async def test_the_budget_of_a_request_equals_the_servers_later_count(
 ) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url) as provider:
         budget = await provider.request_budget(request_, context_estimate=100)
-        # Only the prompt matters: to the odder of these a tiny model may reply with nothing.
+        # Only the prompt matters: a tiny model may give empty replies to unusual requests.
         with suppress(ProviderUnavailableError):
             await provider.complete(request_.model_copy(update={"max_output_tokens": 400}))
 
@@ -186,7 +186,7 @@ async def test_the_budget_of_a_request_equals_the_servers_later_count(
 
 
 def test_the_harmony_module_of_vllm_needs_no_vocabulary_files(tmp_path: object) -> None:
-    """It is called oss-harmony, and has the vocabulary in it."""
+    """It is called oss-harmony, and includes the vocabulary."""
     load = (
         "import importlib.util, pathlib, sys\n"
         "spec = importlib.util.spec_from_file_location('vocabulary', sys.argv[1])\n"

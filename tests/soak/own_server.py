@@ -1,4 +1,4 @@
-"""A vLLM server that belongs to one test, which may kill it, or a part of it, and start it again on the same port."""
+"""A vLLM server for one test, which may kill it or its engine and restart it on the same port."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ TICKS_TO_END = 100
 
 
 class OwnServer:
-    """`base_url` is known before the server is there: `start()` begins, `answering()` waits until it is up."""
+    """`base_url` is fixed before the start: `start()` begins, `wait_until_ready()` waits until it answers."""
 
     def __init__(self, model: str) -> None:
         self._launch = Launch(model)
@@ -54,7 +54,7 @@ class OwnServer:
             stderr=subprocess.STDOUT,
             cwd=CHECKOUT,
             env=self._launch.environment(),
-            start_new_session=True,  # so that all it starts can be ended with it
+            start_new_session=True,  # so that all its processes can be ended together
         )
 
     async def wait_until_ready(self) -> None:
@@ -66,7 +66,7 @@ class OwnServer:
                 await asyncio.sleep(0.2)
 
     def kill(self) -> None:
-        """The API server, without a chance to say anything."""
+        """Kill the API server with SIGKILL."""
         assert self._process is not None
         self._process.kill()
 
@@ -76,7 +76,7 @@ class OwnServer:
         os.kill(engine, signal.SIGKILL)
 
     async def end(self) -> None:
-        """Nothing of it is left."""
+        """End all its processes."""
         if self._process is None or self._logging is None:
             return
         for _ in range(TICKS_TO_END):
@@ -99,7 +99,7 @@ def _command(pid: int) -> bytes:
 
 
 def _group_runs(leader: int) -> bool:
-    """Whether any process of the group runs; one that has ended and waits to be noticed does not."""
+    """Whether any process of the group runs; zombies do not count."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
             state, _parent, group = stat.read_text().rpartition(")")[2].split()[:3]

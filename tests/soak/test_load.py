@@ -1,4 +1,4 @@
-"""Much at once, long in a row, and all that can go wrong at random: each turn accounted for, nothing left over."""
+"""Many concurrent turns, many consecutive turns, and random faults: every turn ends correctly, nothing leaks."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ WORKERS: Final = 16
 CITIES: Final = user("Which cities?")
 WHOLE_ANSWER: Final = [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
 MOST_GROWTH: Final = 4 * 2**20
-"""Bytes, over nine thousand turns: what Python's allocator may take and keep, and less than 0.5 kB a turn."""
+"""Bytes, over nine thousand turns: growth of Python's allocator, less than 0.5 kB a turn."""
 
 
 async def test_a_thousand_concurrent_streams_are_all_answered() -> None:
@@ -88,10 +88,10 @@ async def test_every_turn_ends_correctly_in_two_minutes_of_random_faults() -> No
     ends = Counter(data["status"] for data in session.payloads("llm:response"))
     print(f"{outcomes.total()} turns in {SOAK_SECONDS:.0f} s: {dict(outcomes)}; {len(server.request_bodies)} requests")
     assert ends.total() == outcomes.total()
-    # A call that is cancelled while the hooks hear of its end has ended all the same.
+    # A call that is cancelled while its final hooks run has ended all the same.
     too_late = Counter(answered=ends["ok"], failed=ends["error"]) - outcomes
     assert ends["cancelled"] + too_late.total() == outcomes["cancelled"]
-    # A call that is cancelled before the hooks hear of its request has asked nothing.
+    # A call that is cancelled before its first event has sent no request.
     assert 0 <= outcomes.total() - len(session.payloads("llm:request")) <= outcomes["cancelled"]
     assert len({data["request_id"] for data in session.payloads("llm:response")}) == outcomes.total()
     assert asyncio.all_tasks() <= {asyncio.current_task(), *server.tasks}
@@ -100,7 +100,7 @@ async def test_every_turn_ends_correctly_in_two_minutes_of_random_faults() -> No
 
 
 class RandomServer(ReplayServer):
-    """Half of the time well, half of the time any fault or oddity there is."""
+    """Sends a correct reply half of the time, else a random fault or oddity."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ async def _most_connections(server: ReplayServer, counts: list[int]) -> None:
 
 
 def _by_call(session: Session) -> list[Session]:
-    """The session as each call alone would have seen it."""
+    """The session's events, split by call."""
     calls: dict[str, list[Event]] = {}
     for event in session.events:
         if "request_id" in event.data:
@@ -144,7 +144,7 @@ def _by_call(session: Session) -> list[Session]:
 
 
 def _assert_streamed_well(call: Session) -> None:
-    """Where it was cancelled, hooks may have been about to hear of a block, and are told to forget it all the same."""
+    """Check the stream of one call; a cancelled one may emit an abort even before its first block event."""
     (end,) = call.payloads("llm:response")
     match end["status"]:
         case "ok":

@@ -1,4 +1,4 @@
-"""Real vLLM, killed in mid-stream, started again, or not there yet: the same session ends its turn by itself."""
+"""Real vLLM, killed in mid-stream, restarted, or not yet started: the session completes its turn by itself."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.support.call_events import attempts, streamed_text
 from tests.support.session import Session, open_session, vllm
 
 MODEL: Final = "tiny-gpt-oss"
-"""It hands out its tokens one by one; a stream of tiny-qwen3 may arrive all at once, when it is done."""
+"""It streams token by token; a stream of tiny-qwen3 may arrive in one read at the end."""
 
 PATIENT: Final[dict[str, Any]] = {
     "temperature": 0, "startup_timeout": 600, "min_retry_delay": 0.5, "max_retry_delay": 2, "stream_idle_timeout": 60,
@@ -98,7 +98,7 @@ async def patient_session(server: OwnServer, **config: Any) -> AsyncIterator[Ses
 
 
 def written_tokens(server: OwnServer) -> float:
-    """What the server has generated since it started, by its own metrics."""
+    """The tokens generated since the server's start, from its metrics."""
     with urllib.request.urlopen(server.base_url.removesuffix("/v1") + "/metrics", timeout=10) as answer:  # noqa: S310
         counted = re.search(rb"^vllm:generation_tokens_total\{[^}]*\} (\S+)", answer.read(), re.MULTILINE)
     return float(counted[1]) if counted else 0

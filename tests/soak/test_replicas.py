@@ -1,4 +1,4 @@
-"""Two vLLM replicas behind HAProxy, one of them killed under load: no turn is lost, and none is answered twice."""
+"""Two vLLM replicas behind HAProxy, one of them killed under load: no turn is lost or answered twice."""
 
 import asyncio
 import shutil
@@ -23,7 +23,7 @@ TURNS: Final = 200
 CAPITAL: Final = user("What is the capital of France?")
 ANSWER: Final = ("text", "The capital of France is Paris.")
 KILLED_AFTER: Final = 20
-"""Turns that are answered by then; the others are waiting, or in mid-stream."""
+"""Turns answered before the kill; the others wait or are in mid-stream."""
 
 PATIENT: Final[dict[str, Any]] = {
     "temperature": 0, "startup_timeout": 120, "min_retry_delay": 0.2, "max_retry_delay": 2, "stream_idle_timeout": 120,
@@ -91,7 +91,7 @@ async def load_balancer(folder: Path, one: OwnServer, two: OwnServer) -> AsyncIt
     config.write_text(CONFIG.format(**places))
     haproxy = subprocess.Popen([str(shutil.which("haproxy")), "-db", "-f", str(config)])  # noqa: ASYNC220, S603
     try:
-        await asyncio.sleep(2)  # until both were seen to be healthy
+        await asyncio.sleep(2)  # until both health checks succeed
         assert haproxy.poll() is None
         yield f"http://{front}/v1"
     finally:
@@ -100,7 +100,7 @@ async def load_balancer(folder: Path, one: OwnServer, two: OwnServer) -> AsyncIt
 
 
 def _final_streams(session: Session) -> list[list[Any]]:
-    """Of each call the stream that was not taken back."""
+    """The stream of each call that was not aborted."""
     calls: dict[str, list[Any]] = {}
     for event in session.events:
         if event.name.startswith("llm:stream"):

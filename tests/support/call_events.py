@@ -48,7 +48,7 @@ def streamed_text(attempt: Sequence[Event]) -> str:
 
 
 def assert_contract(session: Session, response: ChatResponse | None) -> None:
-    """Check for one request id, indices and sequences from 0, deltas in open blocks, and a stream equal to the response."""
+    """Check that there is one request id, indices count from 0, blocks are open, and the stream equals the response."""
     assert len({event.data["request_id"] for event in session.events if _is_of_a_call(event)}) <= 1
     parts = [_blocks(attempt) for attempt in attempts(session.events)]
     assert all(blocks for blocks in parts[:-1]), "an attempt without stream events was aborted"

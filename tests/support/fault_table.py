@@ -221,7 +221,9 @@ BAD_REPLIES: Mapping[str, Fault] = {
     "a stream with content type text": same_fault(
         Reply(200, {"content-type": "text/plain"}, b"".join(EVENTS)), StreamError, "not a Responses reply"
     ),
-    "JSON with the content type of a stream": same_fault(Reply(200, SSE, REPLY_BODY), StreamError, "ended before the reply did"),
+    "JSON with the content type of a stream": same_fault(
+        Reply(200, SSE, REPLY_BODY), StreamError, "ended before the reply did"
+    ),
     "a body with a wrong content encoding": same_fault(
         Reply(200, SSE | {"content-encoding": "gzip"}, b"".join(EVENTS)), StreamError,
         "broke before the reply was complete",

@@ -1,4 +1,4 @@
-"""Property tests without a deadline, since a busy machine is no bug, and the same examples on every run."""
+"""Run property tests without a deadline, since a busy machine is not a bug, and with the same examples on every run."""
 
 from hypothesis import settings
 

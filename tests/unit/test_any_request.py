@@ -1,4 +1,4 @@
-"""Any valid request can be encoded, or is refused in words; the live tests ask vLLM's own model about the rest."""
+"""Any valid request is encoded or refused with a message; the live tests check the bodies with vLLM's own model."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The rules of the house that linters do not know."""
+"""The rules of the code base that linters do not check."""
 
 import ast
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ WIRE_KEYS = {
     "input_image", "input_text", "instructions", "max_completion_tokens", "messages", "output", "output_text",
     "previous_response_id", "reasoning_text", "role",
 }  # fmt: skip
-"""Words of request and reply bodies that mean nothing in a session."""
+"""Keys of request and reply bodies that a session does not use."""
 SHARED_KEYS = {
     "max_output_tokens": {"_budget", "_config", "_observability", "_options", "_provider", "_turn"},
     "parallel_tool_calls": {"_options"},
     "tool_choice": {"_options"},
 }
-"""Words of both sides, and the modules in which they are Amplifier's: its keywords, config keys and payloads."""
+"""Keys of both sides, and the modules where they are Amplifier's: keywords, config keys and payloads."""
 MOST_LINES_OF_A_MODULE = 300
 MOST_LINES_OF_A_FUNCTION = 40
 DEEPEST_BLOCK = 3
@@ -55,7 +55,7 @@ def test_no_module_uses_hasattr_or_getattr(name: str) -> None:
 
 @every_module
 def test_no_module_imports_the_package_itself(name: str) -> None:
-    """Its surface is the top layer, which the import contracts cannot name."""
+    """The package's own `__init__` is the top layer, which the import contracts cannot name."""
     siblings = {module.rpartition(".")[2] for module in MODULES} | {path.parent.name for path in MODULES.values()}
     nameless = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.ImportFrom) and node.module is None]
     taken = {alias.name for node in nameless for alias in node.names}
@@ -65,7 +65,7 @@ def test_no_module_imports_the_package_itself(name: str) -> None:
 
 
 def test_inner_packages_have_an_empty_init() -> None:
-    """What it re-exported would stand in no layer."""
+    """Names re-exported there would belong to no layer."""
     inner = [path for path in PACKAGE.rglob("*/__init__.py") if path.parent != PACKAGE]
 
     assert [path for path in inner if statements_besides_docstring(path)] == []
@@ -135,7 +135,7 @@ def tree_of(name: str) -> ast.Module:
 
 
 def imports(tree: ast.Module) -> set[str]:
-    """The absolute names; what is relative stays within the package."""
+    """The absolute imports; relative ones stay within the package."""
     nodes = list(ast.walk(tree))
     whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     parts = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
@@ -151,7 +151,7 @@ def functions(tree: ast.Module) -> Iterator[Function]:
 
 
 def depth(node: ast.AST) -> int:
-    """How many blocks stand around the innermost statement. An `elif` counts as one: a row of them is a `match`."""
+    """The number of blocks around the innermost statement. A chain of `elif` counts as one block, like a `match`."""
     return max((depth(child) + isinstance(child, BLOCKS) for child in ast.iter_child_nodes(node)), default=0)
 
 

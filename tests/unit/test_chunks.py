@@ -1,4 +1,4 @@
-"""h11 reads the same response from joined chunks, however the socket cut it, and whatever may be wrong with it."""
+"""h11 reads the same response from joined chunks, for any split and for invalid bytes."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -25,7 +25,7 @@ def split_at(body: bytes, places: Iterable[int]) -> list[bytes]:
 
 
 def read_by_h11(reads: Iterable[bytes]) -> tuple[list[bytes], str]:
-    """The data that each read brought, and how it ended: "whole", "open" or "wrong"."""
+    """The data of each read, and how it ended: "whole", "open" or "wrong"."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="POST", target="/", headers=[("host", "vllm")]))
     connection.send(h11.EndOfMessage())
@@ -110,7 +110,7 @@ def test_one_read_yields_one_piece(size: int, ending: str) -> None:
 
 
 def test_received_data_is_passed_on_at_once() -> None:
-    """An event must not wait for the next one: a chunk's data is handed on before its end is there."""
+    """An event must not wait for the next one: a chunk's data is passed on before the end of the chunk."""
     joiner = ChunkJoiner()
 
     given_out = [joiner.feed(read) for read in (HEAD, b"8\r\nevent", b"\n\n", b"!\r\n", b"2\r\nhi\r\n")]

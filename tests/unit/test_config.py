@@ -1,4 +1,4 @@
-"""Config is read once: strings become what they mean, impossible values are named, unknown keys find their nearest."""
+"""Config is read once: strings are converted, invalid values named, unknown keys reported with the nearest."""
 
 from typing import Any
 

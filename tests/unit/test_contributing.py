@@ -1,4 +1,4 @@
-"""The table "To add X, touch Y" of CONTRIBUTING.md is that of the code."""
+"""The table "To add X, touch Y" of CONTRIBUTING.md matches the code."""
 
 import ast
 import re
@@ -117,5 +117,5 @@ def nodes(kind: type[Node]) -> Iterator[tuple[str, Node]]:
 
 
 def matched_classes() -> Iterator[tuple[str, str]]:
-    """The class that each `case` of each module names."""
+    """The classes in the `case` patterns of each module."""
     return ((module, node.cls.id) for module, node in nodes(ast.MatchClass) if isinstance(node.cls, ast.Name))

@@ -1,4 +1,4 @@
-"""What the demo writes for the events of a session."""
+"""The demo's output for the events of a session."""
 
 from io import StringIO
 from typing import Any

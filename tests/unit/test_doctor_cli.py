@@ -1,4 +1,4 @@
-"""The command as it is typed: its arguments, its exit status, its way out."""
+"""The doctor's command line: arguments, exit status, interruption."""
 
 import json
 import logging
@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def closed_url() -> str:
-    """A URL at which nothing listens."""
+    """A URL of a closed port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def silent_port() -> Iterator[socket.socket]:
-    """A port at which nothing is ever said."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 

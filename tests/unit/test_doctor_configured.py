@@ -1,4 +1,4 @@
-"""Config files as users of Amplifier have them, and what is in effect: with its sources, without its secrets."""
+"""Amplifier config files and the effective settings, with their sources and without secrets."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The three ways in which the doctor's findings are shown."""
+"""The three report formats of the doctor."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The documents are true: tables are those of the code; links, files, commands, configs and scripts are checked."""
+"""The documents match the code: tables, links, files, commands, configs and scripts are checked."""
 
 import ast
 import json
@@ -42,7 +42,7 @@ from tests.support.session import open_session
 PACKAGE = ROOT / "amplifier_module_provider_vllm"
 TARGETS = set(re.findall(r"^(\w+):", text(ROOT / "Makefile"), re.MULTILINE))
 
-# Which test runs a command; `make` runs its targets, and what stands in no test file here is run below.
+# The test that runs each command; `make` runs its targets, and commands without a test file run below.
 RUN_BY = {
     "make demo": "tests/live/test_documents.py",
     "pip install .": "tests/live/test_install.py",
@@ -141,7 +141,7 @@ def test_every_mount_plan_is_valid_for_amplifier_and_the_provider(block: str, tm
 
 
 async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app() -> None:
-    """Amplifier's app tells entries apart by `id`, else by `module`, and gives the kernel the `id` as `instance_id`."""
+    """Amplifier's app identifies entries by `id`, else by `module`, and passes `id` on as `instance_id`."""
     (block,) = [block for block in blocks("yaml", README) if block.count("provider-vllm") == 2]
     entries = {entry.get("id") or entry["module"]: entry for entry in yaml.safe_load(block)["providers"]}
 
@@ -188,7 +188,7 @@ def test_the_documented_command_puts_the_vocabulary_where_it_is_read(tmp_path: P
 
 
 def test_the_last_call_and_all_failures_are_found_in_chronological_order(tmp_path: Path) -> None:
-    """The sessions' folders come in no order of time, and a session that goes on writes to an old one."""
+    """Session folders are not in chronological order, and a resumed session writes to an old one."""
     logged = {
         "a": ('{"ts": "T12:00", "event": "llm:response", "status": "ok"}',),
         "b": (
@@ -256,7 +256,7 @@ def _assert_configures(file: Path, block: str) -> None:
 
 
 async def _mount_all(entries: list[dict[str, Any]]) -> dict[str, int]:
-    """The names under which a session knows these providers, with their priorities; their servers are not asked."""
+    """The instance names of these providers in a session, with their priorities; no server is contacted."""
     nowhere = {"base_url": "http://127.0.0.1:1"}
     async with open_session(*(entry | {"config": entry["config"] | nowhere} for entry in entries)) as session:
         return {name: provider.priority for name, provider in session.coordinator.get("providers").items()}

@@ -1,4 +1,4 @@
-"""A request says what was asked for and nothing else, in the shapes that vLLM's /v1/responses takes."""
+"""A request is encoded exactly, in the format of vLLM's /v1/responses."""
 
 from typing import Any
 
@@ -116,7 +116,7 @@ def test_a_tool_choice_is_converted(choice: str | dict[str, Any], sent: str | di
 
 @pytest.mark.parametrize("choice", ["none", {"type": "none"}], ids=str)
 def test_tool_choice_none_sends_no_tools(choice: str | dict[str, Any]) -> None:
-    """vLLM ignores "none" on both paths: the call comes back, as a call or as its markup."""
+    """vLLM ignores "none" on both paths: the model still calls, natively or as markup."""
     assert encode_messages(request={"tools": [WEATHER], "tool_choice": choice}) == BARE
 
 

@@ -1,4 +1,4 @@
-"""What a failure says: the server's own words, when to come back, and nothing that hurts to read."""
+"""Error messages: the server's own text, the retry delay, and no pages, secrets or control characters."""
 
 import time
 
@@ -63,7 +63,7 @@ async def test_a_page_of_unclosed_titles_is_parsed_in_linear_time() -> None:
 
     await failure(httpx.Response(503, html="<title>" * 14_000))
 
-    assert time.process_time() - began < 1  # an expression with two ends takes seven
+    assert time.process_time() - began < 1  # a regular expression with two open ends takes seven
 
 
 @pytest.mark.parametrize(

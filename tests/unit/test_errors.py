@@ -1,4 +1,4 @@
-"""Every way a server refuses or dies becomes the error that a session can act on, in words that a person can read."""
+"""Every refusal and failure of a server becomes a typed error with a readable message."""
 
 import socket
 from dataclasses import replace

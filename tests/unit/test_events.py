@@ -1,4 +1,4 @@
-"""The events of a Responses stream are read in every spelling that servers use; the rest is skipped."""
+"""Events of a Responses stream are decoded in all known formats; others are skipped."""
 
 import json
 from typing import Any

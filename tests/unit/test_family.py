@@ -1,4 +1,4 @@
-"""A model's family is known by its names, and says all that is different about it."""
+"""A model's family is recognised by its names and contains all its differences."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever a server streams folds into blocks whose places are the same in the stream and in the reply."""
+"""Any stream folds into blocks with the same indices in the stream and in the response."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, 
 from tests.support.recordings import load_recording
 from tests.support.rounds import MODELS, events_of, fold_events, streams_of, turn_of
 
-# Streamed, a call that was cut off is a call; whole, it is the markup. And one recording was sampled, not greedy.
+# A truncated call is a call if streamed, but markup if not. And one recording was sampled, not greedy.
 STREAMED_DIFFERENTLY = {
     ("tiny-qwen3", "r5_cut_in_call_20_stream"),
     ("tiny-qwen3", "r5_cut_in_call_25_stream"),
@@ -59,7 +59,7 @@ def items(events: Sequence[Event]) -> tuple[Item, ...] | None:
 
 
 def updates_of(items: Sequence[Item]) -> list[Update]:
-    """The updates of a round, the deltas of each block joined, as these items promise them: block after block."""
+    """The expected updates for these items: block after block, the deltas of each block joined."""
     expected: list[Update] = []
     for index, item in enumerate(items):
         match item:
@@ -92,7 +92,7 @@ def without_id(call: FunctionCall) -> FunctionCall:
 
 
 def without_ids(turn: Turn) -> tuple[Any, ...]:
-    """What two runs of one question have in common."""
+    """The turn without ids, which differ between two runs of one question."""
     bare = [without_id(item) if isinstance(item, FunctionCall) else item for item in turn.items]
     counts = turn.usage and (turn.usage.input_tokens, turn.usage.output_tokens, turn.usage.reasoning_tokens)
     return bare, turn.status, turn.incomplete_reason, turn.model, counts

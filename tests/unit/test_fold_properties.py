@@ -1,4 +1,4 @@
-"""No stream, however odd, loses a delta, tells a block twice or breaks the fold."""
+"""No stream loses a delta, duplicates a block or breaks the fold."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ SHORT = [stream for stream in streams_of(*MODELS) if len(load_recording(*stream)
 
 @dataclass(frozen=True)
 class StreamedItem:
-    """An item as a well-behaved server streams it: its deltas, if it has any, then the whole."""
+    """An item as a correct server streams it: its deltas, if any, then the final item."""
 
     item: Item
     deltas: list[str]
@@ -61,7 +61,7 @@ def wire(item: Item, item_id: str | None, *, empty: bool = False) -> WireItem:
 
 
 def stream(streamed_items: list[StreamedItem], *, silent: bool, same_ids: bool) -> Iterator[Event]:
-    """`silent`: items come without their texts, but for the deltas. `same_ids`: the terminal event keeps the ids."""
+    """`silent`: only the deltas contain text, the items do not. `same_ids`: the terminal event keeps the ids."""
     for index, one in enumerate(streamed_items):
         yield ItemAdded(wire(one.item, f"id_{index}", empty=True), index)
         for delta in one.deltas:
@@ -181,7 +181,7 @@ def test_recorded_events_in_any_order_fold_in_contract_order(data: st.DataObject
 
 
 def characters(updates: list[Update]) -> list[Update | tuple[int, str]]:
-    """Everything that is shown, a delta as its single characters."""
+    """All updates, with each delta split into characters."""
     shown: list[Update | tuple[int, str]] = []
     for update in updates:
         if isinstance(update, BlockDelta):

@@ -1,4 +1,4 @@
-"""The vocabulary files: found where users put them, else fetched once, and never at the cost of a reply."""
+"""The vocabulary files: found where users put them, else downloaded once, and never delaying a reply."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ GREETING = [13225]  # "Hello"
 
 
 class Host(ThreadingHTTPServer):
-    """Serves a folder on the loopback: `wanted` counts what was asked for, no body is ended before `release`."""
+    """Serves a folder on the loopback: `wanted` counts the requests, no body ends before `release` is set."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Answer, directory=str(folder)))
@@ -40,7 +40,7 @@ class _Answer(SimpleHTTPRequestHandler):
     server: Host
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: the tests look at what was wanted."""
+        """Log nothing: the tests check `wanted`."""
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         self.server.wanted[self.path.removeprefix("/")] += 1
@@ -162,7 +162,7 @@ def test_a_file_gets_its_final_name_when_it_is_complete(tmp_path: Path, host: Ho
 
 
 def test_concurrent_processes_download_once(tmp_path: Path, host: Host) -> None:
-    """They set out together, and the first files come only a while later."""
+    """They start together, and the first files arrive later."""
     code = (
         "import sys; from pathlib import Path;"
         " from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary;"

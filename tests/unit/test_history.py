@@ -1,4 +1,4 @@
-"""Every role, block and content shape becomes input items that both of vLLM's paths take, in the order it was said."""
+"""Every role, block and content shape becomes input items, in order, that both of vLLM's paths accept."""
 
 import json
 from typing import Any

@@ -31,7 +31,7 @@ events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(Err
 
 
 def characters(events: Sequence[Event]) -> list[object]:
-    """Everything that is told, a delta as its single characters."""
+    """All events, with each delta split into characters."""
     characters_seen: list[object] = []
     for event in events:
         if isinstance(event, Delta):

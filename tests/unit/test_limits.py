@@ -1,4 +1,4 @@
-"""What a server takes: read from its cards and refusals, capped by the config, never above what it said."""
+"""A server's limits: read from cards and refusals, capped by the config, never above the server's own."""
 
 from typing import Any
 

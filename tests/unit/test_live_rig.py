@@ -17,10 +17,10 @@ from tests.rig.slots import Slot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU wheels, and so the rig, are for Linux")
 
-# The settings of no server that others could be using: its port is not the preferred one.
+# Settings of a server that nobody else can be using: its port is not the preferred one.
 LAUNCH = Launch("tiny-qwen3", max_model_len=64)
 
-# What stands in for vLLM: it answers what the rig asks, and has an engine that ignores SIGTERM and has left its process
+# A stand-in for vLLM: it answers the rig's requests, and has an engine that ignores SIGTERM and has left its process
 # group.
 STAND_IN = """
 import http.server, json, os, signal, subprocess, sys

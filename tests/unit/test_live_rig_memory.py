@@ -1,4 +1,4 @@
-"""The live rig's memory without vLLM: what is free, what new servers may need, and how they wait for it."""
+"""The live rig's memory accounting without vLLM: free memory, needs of new servers, and waiting."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU whee
 STORING = Launch("tiny-qwen3", store=True)
 MEBIBYTE = 2**20
 
-# Takes memory and keeps it until its input ends.
+# Allocates memory and holds it until its input ends.
 GREEDY = f"import sys; kept = bytearray(b'x') * (64 * {MEBIBYTE}); print('up', flush=True); sys.stdin.read()"
 GREEDY_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {GREEDY!r}])"
 
@@ -63,7 +63,7 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def start_program(program: str) -> Iterator[subprocess.Popen[str]]:
-    """A program that has said its first line."""
+    """A running program that has printed its first line."""
     command = [sys.executable, "-c", program]
     with subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT, text=True

@@ -1,4 +1,4 @@
-"""Which servers the live rig keeps up while one test follows another: no vLLM, no processes."""
+"""The servers that the live rig keeps running between tests; without vLLM or processes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +16,7 @@ QWEN, GPT_OSS, STORING = Launch("tiny-qwen3"), Launch("tiny-gpt-oss"), Launch("t
 
 
 class Machine:
-    """Starts servers that take no time and no memory; what is up counts against `gib`."""
+    """Starts fake servers without time or memory; running ones count against `gib`."""
 
     def __init__(self, gib: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.up: list[Launch] = []

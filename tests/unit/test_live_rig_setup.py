@@ -1,4 +1,4 @@
-"""The live rig without vLLM: settings, ports, what is built and when, locks and progress."""
+"""The live rig without vLLM: settings, ports, builds, locks and progress."""
 
 import io
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="vLLM's CPU whee
 
 
 class Terminal(io.StringIO):
-    """A stream that shows what is written at once."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""What the live tests compare with: requests and replies as they went over the wire, on a loopback server."""
+"""The tap that records raw requests and replies for the live tests, on a loopback server."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ EVENTS = f'data: {{"type": "response.created"}}\n\ndata: {json.dumps({"response"
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers with a page, a failure, a stream or a whole reply."""
+    """Answers with a page, an error, a stream or an unstreamed reply."""
 
     protocol_version = "HTTP/1.1"
 

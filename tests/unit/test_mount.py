@@ -1,4 +1,4 @@
-"""The provider plugs into a session offline, any number of times, and shows nobody its secrets."""
+"""The provider mounts offline and repeatedly, and never shows its secrets."""
 
 import inspect
 import logging
@@ -138,7 +138,7 @@ def test_the_url_comes_from_a_given_client() -> None:
 
 
 def test_the_provider_has_no_stream_method() -> None:
-    """Amplifier's streaming loop takes that for a simpler protocol, and loses tool calls."""
+    """Amplifier's streaming loop would use it instead of `complete`, and lose tool calls."""
     assert not hasattr(VLLMProvider(CLOSED), "stream")
 
 

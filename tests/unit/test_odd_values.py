@@ -1,4 +1,4 @@
-"""What no JSON can say and what no server takes, wherever in a request it stands, is sent as near to it as can be."""
+"""Values that JSON or a server cannot represent are replaced by the nearest possible value."""
 
 import json
 from typing import Any

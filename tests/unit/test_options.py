@@ -1,4 +1,4 @@
-"""One call's settings: kwargs before the request, the request before the config, and zero is an answer."""
+"""One call's settings: kwargs override the request, the request overrides the config, and zero counts as set."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What pyproject.toml promises about versions is what the tests are run with."""
+"""The tests run with the versions that pyproject.toml promises."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""The encoding of a history begins with the encoding of its beginning, so that vLLM finds it in its prefix cache."""
+"""The encoding of a history is a prefix of the encoding of a longer one, as vLLM's prefix cache needs it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,7 +69,7 @@ turns = st.one_of(
 
 
 def items(turns_: Sequence[Sequence[Message]], *, harmony: bool) -> list[dict[str, Any]]:
-    """What is sent for a question and these turns after it."""
+    """The encoded input of a question and the turns after it."""
     messages = [FIRST, *(message for turn in turns_ for message in turn)]
     sent: list[dict[str, Any]] = encode_messages(*repair_tool_sequence(messages).messages, harmony=harmony)["input"]
     return sent

@@ -1,4 +1,4 @@
-"""What another provider for vLLM got wrong and no other test of ours looks at."""
+"""Defects of another vLLM provider that no other test covers."""
 
 import subprocess
 import sys

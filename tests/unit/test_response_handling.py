@@ -1,4 +1,4 @@
-"""A Turn becomes the reply that a session reads: nothing lost, nothing invented, and no call run that was not meant."""
+"""A Turn becomes a ChatResponse: nothing lost, nothing invented, and no unintended call."""
 
 import json
 from decimal import Decimal

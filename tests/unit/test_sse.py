@@ -1,4 +1,4 @@
-"""Server-sent events come out the same, however the socket cut them and whatever a server may send around them."""
+"""Server-sent events are read the same for any split and for any other lines between them."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def split_at(body: bytes, places: list[int]) -> list[bytes]:
 
 
 def reference_events(body: bytes) -> list[Frame]:
-    """The events of a whole body, as the standard reads it line by line, with the last one dispatched at its end."""
+    """The events of a body, read line by line as in the standard, with the last one dispatched at the end."""
     frames, name, data = [], b"", list[bytes]()
     for line in [*re.split(rb"\r\n|\r|\n", body.removeprefix(BOM)), b""]:
         field, _, value = line.partition(b":")

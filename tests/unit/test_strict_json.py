@@ -1,4 +1,4 @@
-"""What a model or a server wrote as JSON is read if everybody after us can take it, and refused if not."""
+"""JSON of a model or server is accepted only if every later consumer can serialise it."""
 
 import json
 from typing import Any

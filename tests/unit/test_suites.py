@@ -1,4 +1,4 @@
-"""How the folders under tests/ stand to each other: suites share `support` and `rig`, and nothing else."""
+"""Import rules between the folders of tests/: suites share only `support` and `rig`."""
 
 import ast
 from collections.abc import Iterator

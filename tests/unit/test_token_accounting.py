@@ -1,4 +1,4 @@
-"""What a request and its reply cost, against what a real server counted for the same ones."""
+"""Our token counts of recorded exchanges, compared with the server's own counts."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,7 +40,7 @@ QUESTION = Message(role="user", content="What is the weather in Paris?")
 WITHOUT_DROPPING = RenderConversationConfig(auto_drop_analysis=False)
 
 NONSENSE = {"r1_no_sampling_params_stream"}
-"""A reply at random, of which half did not parse: what is not said cannot be counted."""
+"""A random reply, half of which could not be parsed: missing text cannot be counted."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def encoding() -> HarmonyEncoding:
 
 
 def comparable() -> list[str]:
-    """The recorded exchanges that were asked as we ask, came whole to the model, and wrote what it chose to."""
+    """The recorded exchanges with requests like ours, an untruncated prompt and unconstrained output."""
     recordings = {case: load_recording(GPT_OSS, case) for case in cases(GPT_OSS)}
     return [case for case, recording in recordings.items() if case not in NONSENSE and _is_comparable(recording)]
 
@@ -84,7 +84,7 @@ def _items(recording: Recording) -> list[dict[str, Any]]:
 
 
 def _ask(recording: Recording) -> Ask:
-    """What was asked, in our words."""
+    """The recorded request as an Ask."""
     request = recording.request
     tools = [
         ToolSpec(name=tool["name"], description=tool.get("description"), parameters=tool["parameters"])

@@ -1,4 +1,4 @@
-"""Calls and results pair up after the repair, in both directions, and the caller's history stays as it was."""
+"""After the repair every call has a result and every result a call; the caller's history is not modified."""
 
 from typing import Any
 
