@@ -23,7 +23,7 @@ GOOD, BROKEN = '{"city": "Paris"}', '{"city": "Par'
 @pytest.mark.parametrize("malformed", [BROKEN, '["Paris"]', '"Paris"', "null"])
 async def test_the_model_gets_the_error_of_a_bad_call_and_corrects_it(malformed: str) -> None:
     recorder = EventRecorder()
-    first = full_reply(message_item("I look."), call_item(malformed), call_item(GOOD, call_id="call_2"))
+    first = full_reply(message_item("I look."), call_item(malformed), call_item(GOOD, "get_time", call_id="call_2"))
 
     async with (
         ReplayServer(first, full_reply(call_item(GOOD, call_id="call_3"))) as server,

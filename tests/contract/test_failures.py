@@ -102,10 +102,10 @@ async def test_a_round_that_fails_before_streaming_emits_no_abort() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected", "message"),
     [
-        (CUT, StreamError, "broke before the reply was whole"),
-        (load_broken_stream("kill_engine"), StreamError, "broke before the reply was whole"),
-        (load_broken_stream("sigkill_server"), StreamError, "broke before the reply was whole"),
-        (reply(ANSWER, cut_at=2500), StreamError, "is not a Responses reply"),
+        (CUT, StreamError, "broke before the reply was complete"),
+        (load_broken_stream("kill_engine"), StreamError, "broke before the reply was complete"),
+        (load_broken_stream("sigkill_server"), StreamError, "broke before the reply was complete"),
+        (reply(ANSWER, cut_at=2500), StreamError, "sent an invalid reply"),
         (stream(DELTA), StreamError, "the stream ended before the reply did"),
         (stream(DELTA, DELTA[:60] + b"\n\n"), StreamError, "sent an invalid reply"),
         (stream(event("response.output_item.added", item=5)), StreamError, "sent an invalid reply"),

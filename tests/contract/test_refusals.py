@@ -119,6 +119,6 @@ async def test_a_failure_after_a_refusal_is_reported_as_itself() -> None:
         with pytest.raises(StreamError) as failure:
             await provider.complete(PICTURED)
 
-    assert "broke before the reply was whole (RemoteProtocolError" in str(failure.value)
+    assert "broke before the reply was complete (RemoteProtocolError" in str(failure.value)
     assert "multimodal" not in str(failure.value)
     assert len(server.request_bodies) == 2

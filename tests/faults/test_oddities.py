@@ -159,3 +159,18 @@ async def test_an_answer_truncated_by_a_graceful_shutdown_looks_complete() -> No
 def test_the_reply_used_for_faults_is_complete() -> None:
     assert HEALTHY[True] == Reply(200, SSE, BODY)
     assert reasoning_item()["content"][0]["text"] == REASONING_TEXT
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with an event line", "without an event line"])
+async def test_a_large_event_that_arrives_slowly_does_not_time_out(named: bool) -> None:
+    large = event("response.completed", response=response(message_item("x" * 30_000)))  # its type is at its end
+    slow = sse_reply(large if named else large.partition(b"\n")[2], piece=1000, delay_between_pieces=0.03)
+
+    async with (
+        ReplayServer(slow) as server,
+        provider_session(server, stream_idle_timeout=0.6, max_retries=0) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert block_contents(reply) == [("text", "x" * 30_000)]
+    assert_contract(session, reply)

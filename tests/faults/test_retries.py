@@ -8,6 +8,7 @@ import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest
 
+from amplifier_module_provider_vllm import CallKeywords
 from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
 from tests.support.exchange import block_contents
 from tests.support.fault_table import STALL_OFFSET, STATUSES

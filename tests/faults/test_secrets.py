@@ -169,7 +169,7 @@ async def test_the_error_for_a_redirect_hides_the_key() -> None:
     async with ReplayServer(always=onward) as server, provider_session(server, api_key=KEY) as (session, provider):
         texts = [await _outcome(provider), *_visible_texts(provider, session)]
 
-    assert "sends requests on to 'http://127.0.0.1:1/[REDACTED]/responses'" in texts[0]
+    assert "redirects requests to 'http://127.0.0.1:1/[REDACTED]/responses'" in texts[0]
     assert _leaks(texts) == []
 
 

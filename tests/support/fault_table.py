@@ -95,7 +95,7 @@ def disconnect(cut_at: int, text: str, message: str, ending: Ending) -> Fault:
 def clean_end(cut_at: int, text: str, message: str = "ended before the reply did") -> Fault:
     """A body that ends properly, but before the reply does."""
     fault = disconnect(cut_at, text, message, ending="clean")
-    return replace(fault, whole_message="not a Responses reply")
+    return replace(fault, whole_message="sent an invalid reply")
 
 
 def stall(**shape: bytes) -> Fault:
@@ -146,30 +146,30 @@ SILENCES: Mapping[str, Fault] = {
 CUTS: Mapping[str, Fault] = {
     "connection closed without a response": same_fault(Reply(0, {}, b""), NetworkError, "no connection to"),
     "not HTTP": same_fault(Reply(0, {}, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), NetworkError, "no connection to"),
-    "cut before the first event": disconnect(0, "", "broke before the reply was whole", ending="cut"),
-    "cut with FIN": disconnect(STALL_OFFSET, TEXT_SO_FAR, "broke before the reply was whole", ending="cut"),
-    "cut with RST": disconnect(STALL_OFFSET, TEXT_SO_FAR, "broke before the reply was whole", ending="reset"),
-    "cut in an event": disconnect(IN_AN_EVENT, TEXT_SO_FAR, "broke before the reply was whole", ending="cut"),
-    "cut in a character": disconnect(IN_A_CHARACTER, TEXT_SO_FAR, "broke before the reply was whole", ending="cut"),
+    "cut before the first event": disconnect(0, "", "broke before the reply was complete", ending="cut"),
+    "cut with FIN": disconnect(STALL_OFFSET, TEXT_SO_FAR, "broke before the reply was complete", ending="cut"),
+    "cut with RST": disconnect(STALL_OFFSET, TEXT_SO_FAR, "broke before the reply was complete", ending="reset"),
+    "cut in an event": disconnect(IN_AN_EVENT, TEXT_SO_FAR, "broke before the reply was complete", ending="cut"),
+    "cut in a character": disconnect(IN_A_CHARACTER, TEXT_SO_FAR, "broke before the reply was complete", ending="cut"),
     "ended in the middle": clean_end(STALL_OFFSET, TEXT_SO_FAR),
     "ended in an event": clean_end(IN_AN_EVENT, TEXT_SO_FAR),
-    "ended in a character": clean_end(IN_A_CHARACTER, TEXT_SO_FAR, "not a Responses reply"),
+    "ended in a character": clean_end(IN_A_CHARACTER, TEXT_SO_FAR, "sent an invalid reply"),
     "cut before the terminal event": Fault(
         sse_reply(*OPENING, *REASONING, *MESSAGE, ending="cut"),
-        whole_reply(cut_at=len(REPLY_BODY) - 1, ending="cut"), StreamError, "broke before the reply was whole",
+        whole_reply(cut_at=len(REPLY_BODY) - 1, ending="cut"), StreamError, "broke before the reply was complete",
         text=FULL_TEXT,
     ),
     "ended before the terminal event": Fault(
         sse_reply(*OPENING, *REASONING, *MESSAGE), whole_reply(cut_at=len(REPLY_BODY) - 1), StreamError,
-        "ended before the reply did", text=FULL_TEXT, whole_message="not a Responses reply",
+        "ended before the reply did", text=FULL_TEXT, whole_message="sent an invalid reply",
     ),
     "engine killed": Fault(
         reply(load_broken_stream("kill_engine")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
-        "broke before the reply was whole", text="\nI will count.\n\n\n1, 2, 3, 4, 5,",
+        "broke before the reply was complete", text="\nI will count.\n\n\n1, 2, 3, 4, 5,",
     ),
     "server killed": Fault(
         reply(load_broken_stream("sigkill_server")), whole_reply(cut_at=HALF, ending="cut"), StreamError,
-        "broke before the reply was whole", text="\nI will count.\n\n\n1, 2, 3, ",
+        "broke before the reply was complete", text="\nI will count.\n\n\n1, 2, 3, ",
     ),
 }  # fmt: skip
 
@@ -204,22 +204,22 @@ BAD_REPLIES: Mapping[str, Fault] = {
     ),
     "invalid JSON": bad_reply(
         b"event: response.output_text.delta\ndata: {delta: oh}\n\n", COMPLETED, body=b"{id: oh}", error=StreamError,
-        message="not a Responses reply",
+        message="sent an invalid reply",
     ),
     "JSON of another shape": bad_reply(
         event("response.output_text.delta", delta=["oh"]), COMPLETED, body=b'["oh"]', error=StreamError,
-        message="not a Responses reply",
+        message="sent an invalid reply",
     ),
     "JSON without end": bad_reply(
         b"event: response.completed\ndata: " + b'{"a":' * 100_000 + b"\n\n", body=b'{"a":' * 100_000,
-        error=StreamError, message="not a Responses reply",
+        error=StreamError, message="sent an invalid reply",
     ),
     "invalid UTF-8": bad_reply(
         text_delta("oh").replace(b"oh", b"\xff\xfe"), COMPLETED, body=REPLY_BODY.replace("東".encode(), b"\xe6\x9d"),
-        error=StreamError, message="not a Responses reply",
+        error=StreamError, message="sent an invalid reply",
     ),
     "a stream with content type text": same_fault(
-        Reply(200, {"content-type": "text/plain"}, b"".join(EVENTS)), StreamError, "not a Responses reply"
+        Reply(200, {"content-type": "text/plain"}, b"".join(EVENTS)), StreamError, "sent an invalid reply"
     ),
     "JSON with the content type of a stream": same_fault(
         Reply(200, SSE, REPLY_BODY), StreamError, "ended before the reply did"
@@ -232,7 +232,7 @@ BAD_REPLIES: Mapping[str, Fault] = {
         sse_reply(*OPENING, event("response.completed", response=response())), whole_reply(_json(response())),
         ProviderUnavailableError, "the reply was empty", retries=1,
     ),
-    "a web page": same_fault(page(200, "<title>Welcome</title>"), StreamError, "not a Responses reply"),
+    "a web page": same_fault(page(200, "<title>Welcome</title>"), StreamError, "sent an invalid reply"),
 }  # fmt: skip
 
 STATUSES: Mapping[str, Fault] = {
@@ -278,7 +278,7 @@ STATUSES: Mapping[str, Fault] = {
     "503, busy": same_fault(refusal(503, "The engine is currently busy."), ProviderUnavailableError, "currently busy"),
     "503, a day": same_fault(refusal(503, retry_after="86400"), ProviderUnavailableError, "no", retries=0),
     "503, truncated": Fault(
-        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was whole"
+        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was complete"
     ),
     "504": same_fault(refusal(504, "late"), ProviderUnavailableError, "late"),
     "an endless error": same_fault(

@@ -43,7 +43,7 @@ def wire(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def terminal_event(**response: Any) -> Ended:
+def terminal_event(**response: Any) -> TerminalEvent:
     event = decode_event(Frame(b"response.completed", wire(type="response.completed", response=response)))
     assert isinstance(event, TerminalEvent)
     return event
@@ -215,7 +215,7 @@ def test_the_end_of_a_reply_is_decoded(event: str, response: dict[str, Any], sta
     ids=["all", "no details", "null details", "null output", "empty", "null"],
 )  # fmt: skip
 def test_usage_is_read_and_missing_usage_is_none(usage: dict[str, Any] | None, expected: TokenUsage | None) -> None:
-    assert to_turn(terminal_event(usage=usage).response, ()).usage == expected
+    assert to_turn(terminal_event(usage=usage).response, b"").usage == expected
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def call(name: str, arguments: str = "{}", item_id: str | None = None) -> WireIt
     return WireItem("function_call", call_id=f"call_{name}", name=name, arguments=arguments, id=item_id)
 
 
-def terminal_event(*output: WireItem, **response: Any) -> Ended:
-    return Ended(WireResponse(status="completed", **response), list(output))
+def terminal_event(*output: WireItem, **response: Any) -> TerminalEvent:
+    return TerminalEvent(WireResponse(status="completed", **response), list(output))
 
 
 def items(events: Sequence[Event]) -> tuple[Item, ...] | None:

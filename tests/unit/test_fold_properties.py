@@ -69,7 +69,7 @@ def stream(streamed_items: list[StreamedItem], *, silent: bool, same_ids: bool) 
         quiet = silent and not isinstance(one.item, FunctionCall)
         yield ItemDone(wire(one.item, f"id_{index}", empty=quiet), index)
     ids = [f"{'id' if same_ids else 'other'}_{index}" for index in range(len(streamed_items))]
-    yield Ended(
+    yield TerminalEvent(
         WireResponse(status="completed"), [wire(one.item, i) for one, i in zip(streamed_items, ids, strict=True)]
     )
 

@@ -140,7 +140,7 @@ def test_a_download_with_a_wrong_checksum_is_discarded(tmp_path: Path) -> None:
     for name in CHECKSUMS:
         (tmp_path / "served" / name).write_text("a page of some proxy")
 
-    with serve_folder(tmp_path / "served") as host, pytest.raises(OSError, match="checksum is wrong"):
+    with serve_folder(tmp_path / "served") as host, pytest.raises(OSError, match="wrong checksum"):
         Vocabulary(tmp_path / "vocab", host.url).fetch()
 
     assert names(tmp_path / "vocab") == []
@@ -239,7 +239,7 @@ async def test_without_a_network_there_is_one_warning_and_no_error(
 
 
 def test_a_stalled_host_times_out(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(vocabulary_module, "READ_TIMEOUT", 0.1)
     host.release.clear()
 
     with pytest.raises(TimeoutError):
@@ -249,7 +249,7 @@ def test_a_stalled_host_times_out(tmp_path: Path, host: Host, monkeypatch: pytes
 
 
 def test_a_slow_host_times_out(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary_module, "LONGEST_FETCH", 0.0)
+    monkeypatch.setattr(vocabulary_module, "FETCH_TIMEOUT", 0.0)
 
     with pytest.raises(TimeoutError, match="took longer"):
         Vocabulary(tmp_path, host.url).fetch()

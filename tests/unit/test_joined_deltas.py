@@ -57,7 +57,7 @@ def characters(events: Sequence[Event]) -> list[object]:
     ids=["nothing", "one part", "two items", "an item that ends between", "other places", "other kinds"],
 )
 def test_adjacent_deltas_of_one_part_are_joined(events: list[Event], expected: list[Event]) -> None:
-    assert list(joined(events)) == expected
+    assert list(join_deltas(events)) == expected
 
 
 @given(events_of_a_read)
@@ -67,6 +67,6 @@ def test_nothing_is_lost_or_reordered(events: list[Event]) -> None:
 
 @given(events_of_a_read)
 def test_no_adjacent_deltas_of_one_part_remain(events: list[Event]) -> None:
-    neighbours = pairwise(joined(events))
+    neighbours = pairwise(join_deltas(events))
 
     assert not any(isinstance(a, Delta) and isinstance(b, Delta) and b.continues(a) for a, b in neighbours)

@@ -33,7 +33,7 @@ def mounted_providers(coordinator: MockCoordinator) -> dict[str, Any]:
 
 
 def test_the_public_names_of_the_package() -> None:
-    assert set(package.__all__) == {"VLLMProvider", "mount", "on_session_ready"}
+    assert set(package.__all__) == {"CallKeywords", "VLLMProvider", "mount", "on_session_ready"}
     assert package.__amplifier_module_type__ == "provider"
 
 

@@ -29,8 +29,8 @@ def test_valid_json_is_parsed(value: Any) -> None:
         ("8" * 5000, "Exceeds the limit"),
         (r'"\ud83d"', "surrogates not allowed"),
         (b'"\xff"', "can't decode byte"),
-        (nested_arrays(DEEPEST + 1), "nested deeper than 100 levels"),
-        ("[" * 100_000, "nested without end"),
+        (nested_arrays(MAX_DEPTH + 1), "nested deeper than 100 levels"),
+        ("[" * 100_000, "nested too deep"),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be_serialised_again_are_refused(text: str | bytes, message: str) -> None:
@@ -39,4 +39,4 @@ def test_values_that_cannot_be_serialised_again_are_refused(text: str | bytes, m
 
 
 def test_the_nesting_limit_is_that_of_the_kernels_hooks() -> None:
-    assert read_json(nested_arrays(DEEPEST - 1))
+    assert read_json(nested_arrays(MAX_DEPTH - 1))
