@@ -1,1 +1,1 @@
-"""What the provider costs, beside what else a session could use."""
+"""The provider's cost, compared with alternatives."""

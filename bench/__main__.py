@@ -1,6 +1,6 @@
-"""Measure the provider beside its peers: `python -m bench [PART …]`, all parts where none is named.
+"""Measure the provider and its peers: `python -m bench [PART …]`, all parts by default.
 
-The figures go into bench/results.json, the pictures beside it, and both into docs/benchmarks.md. Fails only where
+The figures go into bench/results.json, the pictures beside it, and both into docs/benchmarks.md. Fails only if
 something is broken, never for being slow.
 """
 
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the provider beside its peers.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the provider and its peers.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--quick", action="store_true", help="measure little: shows that it works, not how fast")
     parser.add_argument("--into", type=Path, default=HERE, metavar="FOLDER", help="not into bench/ and docs/")

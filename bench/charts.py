@@ -12,7 +12,7 @@ from bench.streaming import Cost
 
 COLOR, OTHERS, GRID, INK = "#1a73e8", "#9aa0a6", "#dadce0", "#202124"
 LABEL_GAP = 1.7
-"""By what factor the labels at the ends of lines stand apart."""
+"""The minimum ratio between the positions of two line labels."""
 
 GOAL_US, GOAL_RATE = 5.0, 200_000.0
 
@@ -69,7 +69,7 @@ def draw_concurrency(crowds: Sequence[Crowd], path: Path) -> None:
 
 
 def draw_history(costs: Sequence[CallCost], path: Path) -> None:
-    """CPU of one call over the length of its history, each line with its name at its end."""
+    """CPU of one call over the length of its history, each line labelled at its end."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.4), layout="constrained")
@@ -96,7 +96,7 @@ def draw_history(costs: Sequence[CallCost], path: Path) -> None:
 
 
 def _name_ends(axes: Any, messages: int, ends: Sequence[tuple[float, str]]) -> None:
-    """Write the name of each line to the right of its end, from below, none on top of another."""
+    """Write the name of each line to the right of its end, from bottom to top, without overlaps."""
     height = 0.0
     for cpu_ms, name in ends:
         height = max(cpu_ms, height * LABEL_GAP)

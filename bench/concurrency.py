@@ -1,4 +1,4 @@
-"""Many streams in one process: how many tokens they bring at full speed, and how late each comes at a steady pace."""
+"""Many streams in one process: tokens per second at full speed, and token delay at a steady pace."""
 
 import asyncio
 import time
@@ -28,14 +28,14 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Crowd:
-    """So many streams at once through one contender."""
+    """The results of one contender with this number of concurrent streams."""
 
     contender: str
     streams: int
     tokens_per_second: float
     """At full speed, all streams together."""
     late_ms_p99: float
-    """At human speed, once all streams are open: from the server's sending a token to its being shown."""
+    """At human speed, with all streams open: from sending a token to showing it."""
     pieces_per_token: float
     """At human speed: how many hook events, or events of the SDK, there were for a token."""
 
@@ -80,7 +80,7 @@ def _late(name: str, base_url: str, streams: int, tokens: int) -> tuple[float, f
 
 
 async def _at_human_speed(name: str, base_url: str, streams: int, tokens: int) -> tuple[float, float]:
-    """The 99th percentile of the delays in seconds, and how many pieces came for a token."""
+    """The 99th percentile of the delays in seconds, and the number of pieces per token."""
     sent, late, pieces = list[float](), list[float](), list[float]()
 
     def on_text(text: str) -> None:

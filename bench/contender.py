@@ -1,4 +1,4 @@
-"""What is compared: anything that streams the reply to a history, behind one small interface."""
+"""The interface of a contender: anything that streams the reply to a history."""
 
 import importlib.util
 import sys
@@ -15,7 +15,7 @@ KEY: Final = "EMPTY"
 ANSWER: Final = "response.output_text.delta"
 
 Heard = Callable[[str], None]
-"""Called with each piece of the answer as soon as a program that uses the contender can have it."""
+"""Called with each piece of the answer as soon as a user of the contender gets it."""
 
 Ask = Callable[[], Awaitable[None]]
 """Streams one reply from its beginning to its end."""
@@ -34,7 +34,7 @@ class Contender:
     name: str
     open: Open
     package: str | None = None
-    """What must be installed for it, besides what this package needs itself."""
+    """The packages that it needs, besides this package's own."""
     environment: Path | None = None
     """The virtual environment in which it runs, if not in this one."""
 

@@ -1,4 +1,4 @@
-"""The floor, this provider, the SDK and the peers: every way to stream a reply that is compared here."""
+"""All contenders: the floor, this provider, the SDK and the peers."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ from bench.peers import langchain, litellm_chat, openai_agents, openai_agents_ch
 
 @asynccontextmanager
 async def raw_socket(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
-    """The floor: the request as JSON, lines off a blocking socket, and the data of each one parsed."""
+    """The floor: send the request as JSON, read lines from a blocking socket, and parse each one."""
     address = urlsplit(base_url)
     head = f"POST /v1/responses HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\n"
     request = {"model": MODEL, "input": response_items(steps), "stream": True, "temperature": 0}

@@ -1,4 +1,4 @@
-"""Histories of a session, as long as a benchmark needs: what was said, and how each kind of client is handed it."""
+"""Session histories of any length, and their format for each kind of client."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Call:
-    """The assistant's thought and the call that it led to."""
+    """The assistant's reasoning and call."""
 
     id: str
     thinking: str
@@ -45,7 +45,7 @@ QUESTION: Final = (Text("user", "Count from 1 to 100."),)
 def conversation(messages: int, characters: int = 0) -> list[Step]:
     """A session that thinks, calls a tool and answers, over and over, up to the user's next question.
 
-    `messages`: 1, or a multiple of 4. `characters`: how long the text of each message is at least.
+    `messages`: 1, or a multiple of 4. `characters`: the minimum length of each message's text.
     """
     opening: list[Step] = [
         Text("system", "You are a careful assistant. " * 20),

@@ -1,4 +1,4 @@
-"""What a provider costs beside the stream: its import, its encoding of a history, its memory, its first event."""
+"""A provider's costs besides streaming: import, encoding of a history, memory, first event."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ class Figures:
     first_text_ms: float
     first_text_of_sdk_ms: float
     first_text_of_raw_socket_ms: float
-    """From asking, on a connection that is open where the contender keeps one."""
+    """From the call, on an open connection if the contender keeps one."""
     kib_per_open_stream: float
     kib_grown_per_turn: float
 
@@ -57,7 +57,7 @@ def measure_figures(repetitions: int) -> Figures:
 
 
 def reply_of(items: int) -> bytes:
-    """A whole reply with so many output items: reasoning, text and calls in turn."""
+    """An unstreamed reply with this number of output items: reasoning, text and calls in turn."""
     usage = {"input_tokens": 10, "output_tokens": items}
     output = [_item(n) for n in range(items)]
     return json.dumps({"id": "resp_1", "status": "completed", "output": output, "usage": usage}).encode()
@@ -129,7 +129,7 @@ def _growth_kib(base_url: str, turns: int) -> float:
 
 
 async def _memory_growth(base_url: str, turns: int) -> float:
-    """By how much the process's peak memory grows with a turn, once it is warm."""
+    """The growth of the process's peak memory per turn, after a warm-up."""
     async with OURS.open(base_url, lambda _text: None) as ask:
         for _ in range(turns // 5):
             await ask()

@@ -1,4 +1,4 @@
-"""What one call costs by the length of its history, and how long it blocks the event loop. Replies have one token.
+"""The cost of one call by history length, and how long it blocks the event loop. Replies have one token.
 
 `python -m bench.history CONTENDER BASE_URL LENGTHS` measures one contender in the environment that it needs.
 """
@@ -23,7 +23,7 @@ from bench.replay_server import received_bytes, start_replay_server
 
 @dataclass(frozen=True)
 class Lengths:
-    """What to measure: histories of so many messages, each for so many seconds and at least so many calls."""
+    """What to measure: the history lengths, and the seconds and minimum number of calls for each."""
 
     messages: tuple[int, ...]
     blocking: tuple[tuple[int, int], ...]
@@ -43,7 +43,7 @@ class CallCost:
 
 @dataclass(frozen=True)
 class Blocking:
-    """For how long one call keeps everything else in the event loop waiting, in the best of the calls."""
+    """How long one call blocks the event loop, in the best of the calls."""
 
     contender: str
     messages: int
@@ -83,7 +83,7 @@ async def _cpu_ms(name: str, base_url: str, messages: int, lengths: Lengths) -> 
     async with find_contender(name).open(base_url, pieces.append, steps) as ask:
         await _check_call(name, ask, pieces)
         _check_that_all_was_sent(name, received_bytes(base_url), len(str(response_items(steps))))
-        gc.collect()  # what opening left behind is not the calls' to clear away; what they leave themselves is
+        gc.collect()  # garbage of the opening is not counted for the calls; their own garbage is
         until = time.perf_counter() + lengths.seconds
         while len(cpu) < lengths.calls or time.perf_counter() < until:
             began = time.process_time()
@@ -108,7 +108,7 @@ async def _longest_block(name: str, base_url: str, messages: int, characters: in
 
 
 async def _longest_gap(ask: Ask) -> float:
-    """Seconds between two turns of a task that only ever yields."""
+    """The longest time in seconds between two steps of a task that only yields."""
     gaps = [0.0]
 
     async def tick() -> None:
@@ -130,18 +130,20 @@ async def _longest_gap(ask: Ask) -> float:
 
 
 async def _check_call(name: str, ask: Ask, pieces: Sequence[str]) -> None:
-    """One call that counts for nothing but that the token came: connections are open and modules loaded after it."""
+    """A warm-up call that opens connections and loads modules, and checks that the token arrives."""
     await ask()
     if "".join(pieces).strip() != scale_recording(1).answer:
         raise BrokenRunError(f"{name}: {''.join(pieces)!r} came instead of {scale_recording(1).answer!r}")
 
 
 def _check_that_all_was_sent(name: str, sent: int, whole: int) -> None:
-    """Chat clients may leave the reasoning out; nobody may leave out more."""
+    """Chat clients may omit the reasoning, but nothing else."""
     if sent < whole / 2:
         raise BrokenRunError(f"{name}: sent {sent} bytes of a history of about {whole}")
 
 
 if __name__ == "__main__":
-    contender, url, told = sys.argv[1:]
-    print(json.dumps([asdict(cost) for cost in asyncio.run(_call_costs(contender, url, Lengths(**json.loads(told))))]))
+    contender, url, lengths = sys.argv[1:]
+    print(
+        json.dumps([asdict(cost) for cost in asyncio.run(_call_costs(contender, url, Lengths(**json.loads(lengths))))])
+    )

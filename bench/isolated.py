@@ -1,4 +1,4 @@
-"""Run a measurement in a fresh process of its own, so that nothing another one left behind can weigh on it."""
+"""Run each measurement in a fresh process, so that measurements do not influence each other."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class BrokenRunError(RuntimeError):
-    """Something did not bring what the server sent, so that its figures would mean nothing."""
+    """A contender did not receive what the server sent, so its figures would be meaningless."""
 
 
 def run_isolated(measure: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:

@@ -1,4 +1,4 @@
-"""Other libraries that stream from the same server, each asked as its documentation shows; imported where installed."""
+"""Other libraries that stream from the same server, each used as its documentation shows; imported if installed."""
 
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence

@@ -47,15 +47,15 @@ class Step:
 
     prompt: int
     possible: int
-    """What the server could have had in its cache: the beginning shared with the request before, in whole blocks."""
+    """The most that the server could have cached: the prefix shared with the previous request, in full blocks."""
     cached: int
-    """What it had."""
+    """The tokens that it had cached."""
     text: str = field(repr=False)
     """The prompt as the model read it."""
 
 
 def attach_reminder(messages: list[Message]) -> list[Message]:
-    """The reminder at the end of the history: what a session hands over."""
+    """The reminder at the end of the history, as a session passes it."""
     return messages
 
 
@@ -65,14 +65,14 @@ def hoist_reminder(messages: list[Message]) -> list[Message]:
 
 
 def reasoning_of(step: int) -> str:
-    """What the model thought before its call of this step; it must stay in the prompt for the rest of the turn."""
+    """The reasoning before the call of this step; it must stay in the prompt for the rest of the turn."""
     return f"Part {step} of the report is still missing, so I read it next."
 
 
 async def measure(base_url: str, placement: Placement, steps: int = STEPS) -> list[Step]:
     """A tool turn of so many steps, its reminder another one in every request. The server must have `RENDERING`."""
     wire = Wire(base_url)
-    # A salt of its own keeps what other runs left in the cache out of the count.
+    # A unique salt excludes cache entries of other runs.
     config = {"use_streaming": False, "max_retries": 0, "extra_request_params": {"cache_salt": uuid.uuid4().hex}}
     async with wire.client as client:
         provider = VLLMProvider(client=client, config=config)
@@ -80,11 +80,11 @@ async def measure(base_url: str, placement: Placement, steps: int = STEPS) -> li
         measured: list[Step] = []
         before: list[int] = []
         for step in range(steps):
-            # Only the prompt matters here: a tiny model far from its script may well reply with nothing.
+            # Only the prompt matters here: a tiny model may give empty replies to untrained prompts.
             with suppress(ProviderUnavailableError):
                 await provider.complete(_request(placement(_history(step))), max_output_tokens=TOKENS_OF_A_REPLY)
             prompt, usage = await wire.tokens(wire.request_bodies[-1]), wire.reply_bodies[-1]["usage"]
-            assert usage["input_tokens"] == len(prompt), "the tokens compared are not those that the model read"
+            assert usage["input_tokens"] == len(prompt), "the compared tokens differ from the model's prompt"
             possible = _shared_length(before, prompt) // block * block
             text = await wire.text(wire.request_bodies[-1]["model"], prompt)
             measured.append(Step(len(prompt), possible, usage["input_tokens_details"]["cached_tokens"], text))
@@ -113,10 +113,10 @@ def _history(steps: int) -> list[Message]:
 
 def _step(step: int) -> list[Message]:
     call = ToolCallBlock(id=f"call_{step}", name="read_part", input={"part": step})
-    told = " ".join(f"Line {step * 100 + line}" for line in range(LINES_OF_A_RESULT))
+    text = " ".join(f"Line {step * 100 + line}" for line in range(LINES_OF_A_RESULT))
     return [
         Message(role="assistant", content=[ThinkingBlock(thinking=reasoning_of(step)), call]),
-        Message(role="tool", name="read_part", tool_call_id=call.id, content=[TextBlock(text=told)]),
+        Message(role="tool", name="read_part", tool_call_id=call.id, content=[TextBlock(text=text)]),
     ]
 
 
@@ -125,9 +125,9 @@ def _shared_length(before: Sequence[int], now: Sequence[int]) -> int:
 
 
 async def _block_size(client: openai.AsyncOpenAI) -> int:
-    told = await client.get(urljoin(str(client.base_url), "/metrics"), cast_to=str)
-    found = re.search(r'[{,]block_size="(\d+)"', told)
-    assert found is not None, "the server does not say how large the blocks of its cache are"
+    text = await client.get(urljoin(str(client.base_url), "/metrics"), cast_to=str)
+    found = re.search(r'[{,]block_size="(\d+)"', text)
+    assert found is not None, "the server does not report its cache block size"
     return int(found.group(1))
 
 

@@ -1,4 +1,4 @@
-"""A real vLLM with a tiny model: what the provider adds to a reply, over reading the same bytes off a raw socket."""
+"""The provider's overhead on a real vLLM with a tiny model, over reading the same bytes from a raw socket."""
 
 import asyncio
 import time
@@ -42,9 +42,9 @@ def _overhead(base_url: str, repetitions: int) -> Overhead:
 async def _measure_one(base_url: str, repetitions: int) -> Overhead:
     replies: dict[str, list[_Reply]] = {FLOOR.name: [], OURS.name: []}
     for _ in range(repetitions + 1):
-        for name, told in replies.items():
-            told.append(await _reply(name, base_url))
-    if len({reply.text for told in replies.values() for reply in told}) != 1:
+        for name, timings in replies.items():
+            timings.append(await _reply(name, base_url))
+    if len({reply.text for timings in replies.values() for reply in timings}) != 1:
         raise BrokenRunError("the provider and the raw socket did not bring the same answer from the real server")
     raw, ours = replies[FLOOR.name][1:], replies[OURS.name][1:]
     tokens = raw[0].pieces

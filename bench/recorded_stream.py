@@ -1,4 +1,4 @@
-"""A recorded reply made longer: the events of a real vLLM in their own proportions, as many as a benchmark needs."""
+"""A recorded vLLM reply, scaled to the number of events that a benchmark needs."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ WITHOUT_REASONING = "tiny-qwen3", "thinking_off_kwargs_stream"
 CHAT = "tiny-qwen3-chat", "thinking_off_stream"
 
 STAMP = "0000000000.000000 "
-"""The text of every delta of a stamped stream; the server writes the time of sending in its place."""
+"""The text of every delta of a stamped stream; the server replaces it with the time of sending."""
 
 Json = dict[str, Any]
 
@@ -24,7 +24,7 @@ class RecordedStream:
 
     events: tuple[bytes, ...]
     tokens: int
-    """How many of the events are deltas: vLLM sends one for each token."""
+    """The number of deltas: vLLM sends one for each token."""
     answer: str
     """The text of the message, without the reasoning before it."""
 
@@ -79,7 +79,7 @@ def _text(deltas: list[Json]) -> str:
 
 
 def _with_text(value: Any, texts: dict[str, str]) -> Any:
-    """The same JSON, with the longer text wherever the recorded one stands: in the events that end a part."""
+    """The same JSON with the longer text in place of the recorded one, in the events that end a part."""
     match value:
         case str():
             return texts.get(value, value)

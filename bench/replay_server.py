@@ -1,8 +1,8 @@
 """A server in a process of its own that sends one recorded reply to every request, as vLLM frames it.
 
 Requests to /v1/chat/completions get a single token. `python -m bench.replay_server TOKENS [PACE]` prints its port and
-serves until its standard input ends. With a pace, in tokens per second, every token is sent in its time, and its text
-is the second of sending on the monotonic clock.
+serves until its standard input ends. With a pace, in tokens per second, every token is sent at its scheduled time,
+and its text is the second of sending on the monotonic clock.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def start_replay_server(tokens: int, pace: float | None = None) -> Iterator[str]
 
 
 def received_bytes(base_url: str) -> int:
-    """How many bytes the body of the last question had."""
+    """The number of bytes in the last request body."""
     with urllib.request.urlopen(f"{base_url}/received") as answer:  # noqa: S310
         return int(answer.read())
 
@@ -64,8 +64,8 @@ class Replay:
                     self._received = length
                     await self._stream_to(writer, is_chat=path.endswith("/chat/completions"))
                 else:
-                    told = b"%d" % self._received if path.endswith("/received") else _card()
-                    writer.write(_head("application/json") + _chunk(told) + LAST_CHUNK)
+                    body = b"%d" % self._received if path.endswith("/received") else _card()
+                    writer.write(_head("application/json") + _chunk(body) + LAST_CHUNK)
         writer.close()
 
     async def _stream_to(self, writer: asyncio.StreamWriter, *, is_chat: bool) -> None:
@@ -94,7 +94,7 @@ class Replay:
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[str, int]:
-    """The path of the next request and the length of its body, once it is here whole."""
+    """The path and body length of the next request, once it is complete."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     start, *lines = head.strip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}

@@ -1,4 +1,4 @@
-"""What was measured: kept as JSON, shown as tables, and written into docs/benchmarks.md."""
+"""The results: stored as JSON, formatted as tables, and written into docs/benchmarks.md."""
 
 import importlib.metadata
 import json
@@ -25,7 +25,7 @@ PACKAGES = ("amplifier-core", "openai", "openai-agents", "langchain-openai", "py
 
 @dataclass(frozen=True)
 class Results:
-    """One run's figures; None or nothing for a part that was not measured."""
+    """The figures of one run; None or empty for a part that was not measured."""
 
     machine: dict[str, str]
     streaming: tuple[Cost, ...] = ()
@@ -37,7 +37,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """What earlier runs left there, on this machine as it is now."""
+    """The results of earlier runs, with the current machine."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     figures, real = found.get("figures"), found.get("real_server")
     return Results(
@@ -69,7 +69,7 @@ def tables(results: Results) -> str:
 
 
 def with_results(page: str, results: Results) -> str:
-    """The page with what stands between the markers written anew."""
+    """The page with the text between the markers replaced."""
     before, _, rest = page.partition(BEGIN)
     streaming, concurrency = _streaming_table(results.streaming), _concurrency_table(results.concurrency)
     history = _history_table(results.history)
@@ -132,11 +132,11 @@ def _blocking_table(blockings: Sequence[Blocking]) -> str:
 
 
 def _figures_table(figures: Figures | None, real: Overhead | None) -> str:
-    told = [] if figures is None else _cells(figures)
+    rows = [] if figures is None else _cells(figures)
     if real is not None:
         about = f"a reply of {real.tokens} tokens from real vLLM on a CPU; the same over the raw socket"
-        told.append((about, _ms(real.provider_seconds * 1000, real.raw_seconds * 1000)))
-    return _table("| what else it costs | |", [f"| {about} | {figure} |" for about, figure in told]) if told else ""
+        rows.append((about, _ms(real.provider_seconds * 1000, real.raw_seconds * 1000)))
+    return _table("| what else it costs | |", [f"| {about} | {figure} |" for about, figure in rows]) if rows else ""
 
 
 def _cells(figures: Figures) -> list[tuple[str, str]]:
@@ -175,7 +175,7 @@ def machine() -> dict[str, str]:
 
 
 def _litellm() -> dict[str, str]:
-    """It stands in an environment apart, with an openai package of its own."""
+    """It is installed in a separate environment, with its own openai package."""
     folders = [str(folder) for folder in LITELLM.glob("lib/*/site-packages")]
     version = _version("litellm", folders)
     return {"litellm": f"{version} (with openai {_version('openai', folders)})"} if version else {}

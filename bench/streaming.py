@@ -1,4 +1,4 @@
-"""One stream at full speed: what each contender spends on a token."""
+"""One stream at full speed: the CPU time of each contender per token."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Draw a session's events as they come: reasoning, tool calls, their results and the answer, told apart at a glance."""
+"""Draw a session's events as they come: reasoning, tool calls, their results and the answer, each in its own style."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ FIGURES = Style(dim=True)
 
 @dataclass
 class Totals:
-    """What the server counted over all the calls of a session."""
+    """The server's token counts, summed over all calls of a session."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -56,12 +56,12 @@ class Renderer:
                 self.line("tool call", f"{name}({_call_text(arguments)})", CALL)
             case "tool:post", {"tool_name": name, "result": {"output": output}}:
                 self.line("result", f"{name}: {output}", RESULT)
-            case "tool:error", {"tool_name": name, "error": {"msg": said}}:
-                self.line("result", f"{name}: {said}", FAILURE)
+            case "tool:error", {"tool_name": name, "error": {"msg": message}}:
+                self.line("result", f"{name}: {message}", FAILURE)
             case "llm:stream_aborted", {"error": {"type": "CancelledError"}}:
                 self._close()
-            case "llm:stream_aborted", {"error": {"type": kind, "msg": said}}:
-                self.line("broken off", str(said or kind), FAILURE)
+            case "llm:stream_aborted", {"error": {"type": kind, "msg": message}}:
+                self.line("broken off", str(message or kind), FAILURE)
             case "llm:response", {"usage": dict(usage)}:
                 self.totals.add(usage)
 
@@ -72,7 +72,7 @@ class Renderer:
         self._close(force=True)
 
     def _stream(self, label: str, text: str, style: Style) -> None:
-        """White space around a block is left out: what ends a piece waits for what follows it."""
+        """Whitespace around a block is dropped: trailing whitespace is held until more text follows."""
         if self._open != style:
             self._close()
             text = text.lstrip()

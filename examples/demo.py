@@ -26,7 +26,7 @@ INTERRUPTED = 130
 def main() -> int:
     question = _arguments().question
     renderer = Renderer(console_for_stdout())
-    # What the kernel logs about a failure is said below, in one line.
+    # The kernel's log of a failure is replaced by one line below.
     logging.getLogger("amplifier_core").addHandler(logging.NullHandler())
     try:
         with _server() as provider:
@@ -56,7 +56,7 @@ def _server() -> Iterator[dict[str, Any]]:
         model = os.environ.get("VLLM_MODEL")
         yield vllm(own, **({"default_model": model} if model else {}))
         return
-    from tests.rig.server import serve_model  # what it needs is not needed with a server of one's own
+    from tests.rig.server import serve_model  # its requirements are not needed with the user's own server
 
     with serve_model(TINY_MODEL) as server:
         yield vllm(server.base_url, default_model=server.model, api_key="EMPTY", temperature=0)

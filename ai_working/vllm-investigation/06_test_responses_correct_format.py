@@ -1,4 +1,4 @@
-"""Which spellings of an earlier reply the server takes back, and what it says to the others."""
+"""The formats of an earlier reply that the server accepts as input, and its errors for the others."""
 
 from raw import call, model
 
@@ -31,5 +31,5 @@ asked = model()
 for name, items in SPELLINGS.items():
     body = {"model": asked, "input": [QUESTION, *items, NEXT], "max_output_tokens": 16}
     status, answer = call("POST", "/responses", body)
-    said = "" if status == 200 else str(answer.get("error", answer) if isinstance(answer, dict) else answer)
-    print(f"{status}  {name:<32} {said[:120]}")
+    error = "" if status == 200 else str(answer.get("error", answer) if isinstance(answer, dict) else answer)
+    print(f"{status}  {name:<32} {error[:120]}")

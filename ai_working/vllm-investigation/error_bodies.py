@@ -1,4 +1,4 @@
-"""What the server says to requests that it cannot serve, word for word."""
+"""The server's raw error bodies for invalid requests."""
 
 import json
 

@@ -11,7 +11,7 @@ RESULT = "The weather is fine in all of the places that were asked about. " * 20
 
 def measure(*, hoisted: bool) -> None:
     history: list[dict[str, Any]] = []
-    print("\nreminders in `instructions`:" if hoisted else "\nreminders where they were said:")
+    print("\nreminders in `instructions`:" if hoisted else "\nreminders at their original positions:")
     for step in range(STEPS):
         reminder = f"Reminder {step}: answer briefly."
         asked = {"role": "user", "content": f"Question {step}. {RESULT}" + ("" if hoisted else f"\n{reminder}")}

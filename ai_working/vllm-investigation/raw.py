@@ -1,4 +1,4 @@
-"""Talk to a server without any SDK in between: what the scripts beside this one share."""
+"""Raw HTTP requests to a server without an SDK, shared by the scripts here."""
 
 import json
 import os

@@ -8,6 +8,6 @@ before = 0.0
 for seconds, event in stream(input="What is the weather in Paris?", tools=[WEATHER_TOOL]):
     kind = event["type"]
     rest = event.get("delta", event.get("item", event.get("part", "")))
-    told = event["response"]["usage"] if kind == "response.completed" else rest
-    print(f"{seconds:8.3f} s  +{1000 * (seconds - before):7.1f} ms  {kind:<40} {json.dumps(told)[:100]}")
+    details = event["response"]["usage"] if kind == "response.completed" else rest
+    print(f"{seconds:8.3f} s  +{1000 * (seconds - before):7.1f} ms  {kind:<40} {json.dumps(details)[:100]}")
     before = seconds

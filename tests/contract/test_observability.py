@@ -109,9 +109,9 @@ async def test_concurrent_calls_have_separate_streams() -> None:
         one: "".join(data["text"] for data in recorder.payloads("llm:stream_block_delta") if data["request_id"] == one)
         for one in ids
     }
-    said = ["".join(_block_texts(response)) for response in responses]
+    value = ["".join(_block_texts(response)) for response in responses]
     assert len(ids) == 8
-    assert sorted(shown.values()) == sorted(said)
+    assert sorted(shown.values()) == sorted(value)
 
 
 def _block_texts(response: ChatResponse) -> list[str]:
@@ -119,13 +119,13 @@ def _block_texts(response: ChatResponse) -> list[str]:
     return [*thoughts, *(block.text for block in response.content if isinstance(block, TextBlock))]
 
 
-def _strings(said: Any) -> list[str]:
-    match said:
+def _strings(value: Any) -> list[str]:
+    match value:
         case str():
-            return [said]
+            return [value]
         case dict():
-            return [text for value in said.values() for text in _strings(value)]
+            return [text for value in value.values() for text in _strings(value)]
         case list():
-            return [text for value in said for text in _strings(value)]
+            return [text for value in value for text in _strings(value)]
         case _:
             return []

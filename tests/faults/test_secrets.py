@@ -226,8 +226,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _visible_texts(provider: VLLMProvider, session: Session) -> list[str]:
-    told = [json.dumps(event.data) for event in session.events]
-    return [*told, repr(provider), str(provider), provider.url, provider.get_info().model_dump_json()]
+    events = [json.dumps(event.data) for event in session.events]
+    return [*events, repr(provider), str(provider), provider.url, provider.get_info().model_dump_json()]
 
 
 def _message(record: logging.LogRecord) -> str:

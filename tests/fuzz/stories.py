@@ -33,16 +33,16 @@ def _word(number: int) -> str:
 
 
 def _item(place: int, word: int) -> dict[str, Any]:
-    said = _word(word)
+    text = _word(word)
     kind = TYPES[(place >> 2) % len(TYPES)]
-    part = {"type": ("output_text", "refusal", "image")[place % 3], "text": said if place % 3 == 0 else None}
-    part |= {"refusal": said} if place % 3 == 1 else {}
-    content: Any = (None, [], [part], [part, part], said)[(place >> 4) % 5]
+    part = {"type": ("output_text", "refusal", "image")[place % 3], "text": text if place % 3 == 0 else None}
+    part |= {"refusal": text} if place % 3 == 1 else {}
+    content: Any = (None, [], [part], [part, part], text)[(place >> 4) % 5]
     named = {"type": kind, "id": (f"id_{word % 4}", None)[place % 2]}
     if kind == "reasoning":
-        return {**named, "content": content, "summary": [{"text": said}] if place & 1 else None}
+        return {**named, "content": content, "summary": [{"text": text}] if place & 1 else None}
     if kind in ("function_call", "mcp_call"):
-        return {**named, "call_id": f"call_{place % 3}", "name": _word(word + place), "arguments": said}
+        return {**named, "call_id": f"call_{place % 3}", "name": _word(word + place), "arguments": text}
     return {**named, "content": content}
 
 

@@ -162,10 +162,10 @@ def _check_turn(turn: Turn) -> None:
 
 
 def _check_readable(error: LLMError) -> None:
-    said = str(error)
-    assert said
-    assert said.isprintable(), repr(said)
-    assert len(said) <= LONGEST_MESSAGE
+    message = str(error)
+    assert message
+    assert message.isprintable(), repr(message)
+    assert len(message) <= LONGEST_MESSAGE
 
 
 def _receive(reads: Sequence[bytes]) -> tuple[bytes, str]:

@@ -125,7 +125,7 @@ def test_without_the_tool_parser_its_flags_are_named_on_tiny_qwen3(
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "finding"),
     [
         pytest.param(None, "the server requires a key; none is set", id="none"),
         pytest.param("wrong", "the server rejects the key (from VLLM_API_KEY)", id="wrong"),

@@ -43,11 +43,11 @@ async def test_blocks_stream_in_contract_order_with_their_index_in_the_reply(
 async def test_joined_deltas_are_the_text_of_their_block(session: Session, question: ChatRequest) -> None:
     response: Any = await mounted_provider(session).complete(question)
 
-    heard: dict[int, str] = {}
+    streamed: dict[int, str] = {}
     for delta in session.payloads("llm:stream_block_delta"):
-        heard[delta["block_index"]] = heard.get(delta["block_index"], "") + delta["text"]
+        streamed[delta["block_index"]] = streamed.get(delta["block_index"], "") + delta["text"]
     blocks = enumerate(response.content_blocks)
-    assert heard == {index: block.text for index, block in blocks if block.type.value != "tool_call"}
+    assert streamed == {index: block.text for index, block in blocks if block.type.value != "tool_call"}
 
 
 async def test_every_event_of_a_call_has_its_own_request_id(session: Session) -> None:
@@ -65,11 +65,11 @@ async def test_every_event_of_a_call_has_its_own_request_id(session: Session) ->
 async def test_an_unstreamed_reply_emits_a_request_and_a_response_only(session: Session) -> None:
     response = await mounted_provider(session).complete(CAPITAL.model_copy(update={"metadata": {"stream": False}}))
 
-    (told,) = session.payloads("llm:response")
+    (event,) = session.payloads("llm:response")
     assert [event.name for event in session.events if event.name.startswith("llm:")] == ["llm:request", "llm:response"]
     assert response.usage is not None
-    assert (told["status"], told["finish_reason"]) == ("ok", "stop")
-    assert told["usage"] == response.usage.model_dump(mode="json", exclude_none=True)
+    assert (event["status"], event["finish_reason"]) == ("ok", "stop")
+    assert event["usage"] == response.usage.model_dump(mode="json", exclude_none=True)
 
 
 async def test_two_instances_use_their_own_servers_and_names(qwen: LiveServer, gpt_oss: LiveServer) -> None:
@@ -79,12 +79,12 @@ async def test_two_instances_use_their_own_servers_and_names(qwen: LiveServer, g
     async with open_session(*plan) as session:
         replies = {name: await mounted_provider(session, name).complete(CAPITAL) for name in servers}
 
-    told = [
+    events = [
         (event.name, event.data["instance"], event.data["base_url"], event.data["model"])
         for event in session.events
         if event.name in ("llm:request", "llm:response")
     ]
-    assert told == [
+    assert events == [
         (name, instance, server.base_url, server.model)
         for instance, server in servers.items()
         for name in ("llm:request", "llm:response")

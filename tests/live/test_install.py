@@ -67,9 +67,9 @@ def test_an_installed_provider_answers_in_a_session_on_tiny_qwen3(
 ) -> None:
     (checkout / "session.py").write_text(SESSION)
 
-    said = run([str(python), "session.py"], checkout, VLLM_BASE_URL=qwen.base_url)
+    output = run([str(python), "session.py"], checkout, VLLM_BASE_URL=qwen.base_url)
 
-    assert "The capital of France is Paris." in said
+    assert "The capital of France is Paris." in output
 
 
 def test_a_script_runs_with_the_installed_package_alone_on_tiny_qwen3(
@@ -86,6 +86,6 @@ def test_a_script_runs_with_the_installed_package_alone_on_tiny_qwen3(
 
 
 def test_an_installed_doctor_examines_on_tiny_qwen3(qwen: LiveServer, checkout: Path, python: Path) -> None:
-    said = run([str(python.with_name("amplifier-vllm")), "doctor", qwen.base_url], checkout)
+    output = run([str(python.with_name("amplifier-vllm")), "doctor", qwen.base_url], checkout)
 
-    assert said.endswith("A session would work.\n")
+    assert output.endswith("A session would work.\n")

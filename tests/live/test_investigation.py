@@ -19,7 +19,7 @@ SHOWN = {
     "04_test_tool_calling.py": "It is sunny and 21 degrees in Paris.",
     "06_test_responses_correct_format.py": "400  message with id null",
     "stream_timing.py": "response.function_call_arguments.done",
-    "prefix_cache.py": "reminders where they were said:",
+    "prefix_cache.py": "reminders at their original positions:",
     "error_bodies.py": "no such model: 404",
 }
 
@@ -45,9 +45,9 @@ def test_a_script_prints_its_findings(server: LiveServer, script: str) -> None:
 
 
 def test_the_server_is_found_in_the_environment_too(server: LiveServer) -> None:
-    said = run("test_provider_simple.py", VLLM_BASE_URL=server.base_url, VLLM_MODEL=server.model)
+    output = run("test_provider_simple.py", VLLM_BASE_URL=server.base_url, VLLM_MODEL=server.model)
 
-    assert "The capital of France is Paris." in said
+    assert "The capital of France is Paris." in output
 
 
 def test_every_script_is_documented_and_run() -> None:

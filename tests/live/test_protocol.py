@@ -47,8 +47,8 @@ def test_any_request_is_accepted_by_vllm_or_refused_with_the_reason(
     try:
         body = body_of(request, model)
     except InvalidRequestError as refusal:
-        said = str(refusal)
-        assert any(role in said for role in ROLES) or "image" in said
+        message = str(refusal)
+        assert any(role in message for role in ROLES) or "image" in message
         return
 
     assert protocol.objection(body) is None
@@ -79,8 +79,8 @@ def replies_of(*groups: str) -> list[tuple[str, str, Recording]]:
 
 
 def _is_reply(recording: Recording) -> bool:
-    said = recording.json if recording.body.startswith(b"{") else {}
-    return said.get("object") == "response" and said["status"] in ("completed", "incomplete")
+    body = recording.json if recording.body.startswith(b"{") else {}
+    return body.get("object") == "response" and body["status"] in ("completed", "incomplete")
 
 
 def stored_history(recording: Recording, turn: Turn) -> list[Message] | None:
@@ -99,5 +99,5 @@ def stored_history(recording: Recording, turn: Turn) -> list[Message] | None:
     calls = [{"id": call.id, "tool": call.name, "arguments": call.arguments} for call in response.tool_calls or []]
     dumped = {"role": "assistant", "content": [block.model_dump() for block in response.content], "tool_calls": calls}
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "sunny"} for call in calls]
-    said = [{"role": "user", "content": "Go."}, dumped, *results, {"role": "user", "content": "And now?"}]
-    return [Message.model_validate(message) for message in said]
+    history = [{"role": "user", "content": "Go."}, dumped, *results, {"role": "user", "content": "And now?"}]
+    return [Message.model_validate(message) for message in history]

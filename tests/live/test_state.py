@@ -77,12 +77,12 @@ async def test_a_tool_turn_continues_from_the_store_if_the_server_stores_calls(s
     async with state.wire.client:
         asked = await state.provider.complete(WEATHER)
         following = with_tool_results(WEATHER, asked, "sunny, 21 C")
-        told = await state.provider.complete(following)
+        reply = await state.provider.complete(following)
         last = await state.provider.complete(
-            next_request(next_request(following, told), "What is the capital of Germany?")
+            next_request(next_request(following, reply), "What is the capital of Germany?")
         )
 
-    assert block_contents(told)[-1] == ("text", "It is sunny and 21 degrees in Paris.")
+    assert block_contents(reply)[-1] == ("text", "It is sunny and 21 degrees in Paris.")
     assert block_contents(last)[-1] == ("text", "The capital of Germany is Berlin.")
     turn = ["message", "reasoning", "function_call", "function_call_output"]
     if storing_server.model == "tiny-gpt-oss":

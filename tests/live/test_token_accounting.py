@@ -51,8 +51,8 @@ def tool_call_message(name: str, call_id: str, thought: str, **arguments: str) -
 
 
 def request_of(*messages: Message | str, **fields: object) -> ChatRequest:
-    said = [Message(role="user", content=one) if isinstance(one, str) else one for one in messages]
-    return ChatRequest.model_validate({"messages": said, **fields})
+    history = [Message(role="user", content=one) if isinstance(one, str) else one for one in messages]
+    return ChatRequest.model_validate({"messages": history, **fields})
 
 
 WEATHER = "What is the weather in Paris?"

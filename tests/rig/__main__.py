@@ -18,7 +18,7 @@ from tests.rig.training_run import train
 
 
 def main() -> int:
-    # However we are ended, we wait for the servers to be gone. A shell's background jobs are born deaf to Ctrl+C.
+    # Wait for the servers on any signal. A shell's background jobs ignore Ctrl+C by default.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
@@ -107,8 +107,8 @@ def _status() -> None:
     for slot, server in running.items():
         kept = "detached" if slot.is_detached() else "used by a running process" if slot.is_used() else "ending"
         age, used = time.time() - server.since, used_bytes(server.keeper) / GIB
-        told = f"{server.base_url}, pid {server.server}, {used:.1f} GiB, up {age:.0f} s, {kept}"
-        print(f"{slot.name}: {told}; log {slot.log}")
+        status = f"{server.base_url}, pid {server.server}, {used:.1f} GiB, up {age:.0f} s, {kept}"
+        print(f"{slot.name}: {status}; log {slot.log}")
     if not running:
         print("nothing runs")
     print(f"room for {read_memory().room / GIB:.1f} GiB of new servers")

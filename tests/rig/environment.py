@@ -79,7 +79,7 @@ def _check_unused() -> None:
 
 
 def _build(venv: Path, log: Path, lock: int) -> None:
-    # What an interrupted build left behind is not worth mending: pip's cache makes the second try short.
+    # An interrupted build is not repaired: pip's cache makes a second build short.
     shutil.rmtree(venv, ignore_errors=True)
     with Progress(f"creating vLLM's environment in {venv}") as progress:
         if run_logged([sys.executable, "-m", "venv", str(venv)], log, progress, holding=lock) != 0:

@@ -43,8 +43,8 @@ class Pool:
         return self._up[launch]
 
     def ensure(self, launches: Collection[Launch]) -> None:
-        """Have these up. Where memory is short, stop others first, even if a later test must start them again."""
-        # What could not be started is not tried, and waited for, again and again.
+        """Start these. If memory is short, stop others first, even if a later test must start them again."""
+        # A server that failed to start is not tried again.
         if (failure := self._failures.get(frozenset(launches))) is not None:
             raise failure
         try:

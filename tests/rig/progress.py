@@ -1,4 +1,4 @@
-"""What the rig is doing and for how long: a line that ticks on a terminal, a line now and then elsewhere."""
+"""Progress of the rig: a self-updating line on a terminal, an occasional line elsewhere."""
 
 import shutil
 import sys
@@ -34,7 +34,7 @@ class Progress:
         return time.monotonic() - self._start
 
     def tick(self) -> None:
-        """Say that it goes on, as often as a reader wants to hear it."""
+        """Show the elapsed time, at a readable rate."""
         due = SECONDS_BETWEEN_TICKS if self._terminal else SECONDS_BETWEEN_LINES
         if self._said is not None and self.seconds - self._said < due:
             return

@@ -1,4 +1,4 @@
-"""What a real server makes of a request: the tokens that its model reads, and what came back on the wire.
+"""The prompt tokens of a request on a real server, and its raw requests and replies.
 
 The tokens come from `/v1/responses/render`, which a server has only with `RENDERING` among its flags.
 """
@@ -14,7 +14,7 @@ RENDERING = ("--enable-scale-out",)
 
 
 class Wire:
-    """Every request for a reply and the whole reply to it, as they were sent; `client` is for a provider to use."""
+    """Records every request body and every unstreamed reply; a provider uses `client`."""
 
     def __init__(self, base_url: str) -> None:
         self.request_bodies: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Start servers only where there is memory for them; wait for it, but not forever, where there is not."""
+"""Start servers only if there is memory for them; else wait for it, up to a limit."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def read_memory() -> Memory:
 
 
 def needed_bytes(models: Sequence[str]) -> int:
-    """What servers of these models need together, in bytes."""
+    """The total memory that servers of these models need, in bytes."""
     return sum(tiny_model(model).memory for model in models)
 
 

@@ -22,7 +22,7 @@ from tests.rig.slots import Running, Slot
 
 SECONDS_TO_START = 600.0
 SECONDS_TO_END = 10.0
-# A server that generates for others on a small machine can be slow to say that it is well.
+# A busy server on a small machine can be slow to answer a health check.
 SECONDS_TO_ANSWER = 30.0
 
 
@@ -40,7 +40,7 @@ class LiveServer:
     base_url: str
     api_key: str | None
     started: bool
-    """Whether it was started for this block, and not found running."""
+    """Whether it was started for this block, not found running."""
     pid: int
     """vLLM's own process; its engine and workers are its children."""
     slot: Slot
@@ -135,7 +135,7 @@ class Start:
         self.slot.remember(self.running)
 
     def ready(self) -> bool:
-        """Whether it answers as it should; raises when it never will."""
+        """Whether it answers correctly; raises if it never will."""
         if not self.slot.is_alive():
             raise self._start_error()
         return self.running is not None and answers(self.running, self.launch.api_key)
@@ -166,7 +166,7 @@ class Start:
 
 
 def answers(running: Running, api_key: str | None) -> bool:
-    """Whether it is healthy and serves the model, at the length, that it is said to serve."""
+    """Whether it is healthy and serves the recorded model with the recorded length."""
     if _get(f"http://{LOOPBACK}:{running.port}/health", api_key) is None:
         return False
     cards = _get(f"{running.base_url}/models", api_key)

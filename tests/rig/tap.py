@@ -1,4 +1,4 @@
-"""A loopback socket in front of a server that passes everything on and keeps what was asked and replied."""
+"""A loopback proxy in front of a server that records requests and replies."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULT
 
 
 class Tap:
-    """Talk to `base_url` instead of to the server's."""
+    """Clients connect to `base_url` instead of the server's."""
 
     def __init__(self, server_url: str) -> None:
         self._server_url = urlsplit(server_url)
@@ -43,7 +43,7 @@ class Tap:
 
     @property
     def exchanges(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Each request that was answered with a Response, and the whole Response; in the order of the connections."""
+        """Each request that got a Response, and that Response; in the order of the connections."""
         exchanges = [
             (json.loads(request), _final_response(body))
             for sent, received in self._connections
@@ -109,7 +109,7 @@ def _requests(sent: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _bodies(received: bytes) -> Iterator[bytes]:
-    """The bodies of the answers that followed each other on one connection."""
+    """The bodies of the consecutive responses on one connection."""
     wire = _Wire(received)
     while wire.tell() < len(received):
         answer = HTTPResponse(cast("socket", wire))
@@ -118,7 +118,7 @@ def _bodies(received: bytes) -> Iterator[bytes]:
 
 
 class _Wire(BytesIO):
-    """What http.client takes for a socket; it closes one after the first answer, and there are more to read."""
+    """A fake socket for http.client, which would close a real one after the first response."""
 
     def makefile(self, _mode: str) -> Self:
         return self
@@ -128,7 +128,7 @@ class _Wire(BytesIO):
 
 
 def _final_response(body: bytes) -> dict[str, Any]:
-    """A whole answer, or the response that a stream ended with."""
+    """The unstreamed Response, or the one in a stream's terminal event."""
     events = [line.removeprefix(b"data: ") for line in body.splitlines() if line.startswith(b"data: ")]
-    said: dict[str, Any] = json.loads(events[-1])["response"] if events else json.loads(body)
-    return said
+    response: dict[str, Any] = json.loads(events[-1])["response"] if events else json.loads(body)
+    return response

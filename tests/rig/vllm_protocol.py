@@ -27,7 +27,7 @@ class Protocol:
         self._answers = answers
 
     def objection(self, body: Mapping[str, Any]) -> str | None:
-        """What vLLM has against this body of /v1/responses; None if nothing."""
+        """vLLM's validation error for this body of /v1/responses, or None."""
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # as the SDK does; raises for a lone surrogate
         self._requests.write(json.dumps(body) + "\n")
         self._requests.flush()

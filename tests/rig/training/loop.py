@@ -69,10 +69,10 @@ def evaluate(pupil: Pupil, each: int = 4) -> None:
         for _ in range(each):
             prompt, target = pupil.encode(_example_of(scenario, rng), rng)
             wanted = [token for token in target if token not in pupil.stop]
-            said = _greedy(pupil, prompt, limit=len(target) + 8)
-            right += said == wanted
-            if said != wanted:
-                print(f"  wanted {pupil.decode(wanted)[:200]!r}\n  said   {pupil.decode(said)[:200]!r}")
+            output = _greedy(pupil, prompt, limit=len(target) + 8)
+            right += output == wanted
+            if output != wanted:
+                print(f"  wanted {pupil.decode(wanted)[:200]!r}\n  said   {pupil.decode(output)[:200]!r}")
         print(f"{scenario}: {right} of {each}", flush=True)
 
 
@@ -126,13 +126,13 @@ def _example_of(scenario: str, rng: random.Random) -> Example:
 
 @torch.no_grad()
 def _greedy(pupil: Pupil, prompt: Ids, limit: int) -> Ids:
-    said: Ids = []
+    output: Ids = []
     past, step = None, torch.tensor([prompt])
-    while len(said) < limit:
+    while len(output) < limit:
         result = pupil.model(input_ids=step, past_key_values=past, use_cache=True, logits_to_keep=1)
         token = int(result.logits[0, -1].argmax())
         if token in pupil.stop:
             break
-        said.append(token)
+        output.append(token)
         past, step = result.past_key_values, torch.tensor([[token]])
-    return said
+    return output
