@@ -41,7 +41,7 @@ def call(method: str, path: str, body: object = None, key: str | None = None) ->
 
 
 def respond(**params: Any) -> Any:
-    """The whole reply of POST /v1/responses; the program ends where the server refuses."""
+    """The unstreamed reply of POST /v1/responses; exits if the server refuses."""
     status, body = call("POST", "/responses", {"model": model(), "temperature": 0, **params})
     if status != 200:
         sys.exit(f"{status}: {json.dumps(body, indent=2)}")

@@ -214,7 +214,7 @@ async def test_images_are_sent_to_be_counted() -> None:
 
 
 UNREADABLE = {
-    "nobody can": {},
+    "no endpoint": {},
     "odd answer": {"tokenize": httpx.Response(200, json=["?"]), "count_tokens": httpx.Response(200, json={})},
     "no JSON": {"tokenize": httpx.Response(200, text="<html>"), "count_tokens": httpx.Response(200, text="")},
     "refused": {"tokenize": httpx.Response(401, json={"error": "Unauthorized"})},

@@ -67,7 +67,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("usage", [ZEROS, None], ids=["zeros", "null"])
-@pytest.mark.parametrize("case", ["r2_tool_stream", "r2_tool"], ids=["streamed", "whole"])
+@pytest.mark.parametrize("case", ["r2_tool_stream", "r2_tool"], ids=["streamed", "unstreamed"])
 async def test_tokens_missing_from_the_servers_usage_are_counted(
     case: str, usage: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
 ) -> None:

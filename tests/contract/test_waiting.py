@@ -28,7 +28,7 @@ BUSY = json_reply(503, {"error": {"message": "The engine is currently busy.", "c
         reply(ANSWER, cut_at=2500, ending="stall"),
         reply(load_recording("tiny-qwen3", "r1_answer"), cut_at=20, ending="stall"),
     ],
-    ids=["no headers", "no bytes", "no further bytes", "half a whole reply"],
+    ids=["no headers", "no bytes", "no further bytes", "half an unstreamed reply"],
 )
 async def test_a_stalled_server_times_out(answer: Reply) -> None:
     recorder = EventRecorder()

@@ -47,7 +47,7 @@ MOMENTS: Mapping[str, Moment] = {
     "before the headers": Moment([sse_reply(delay_before_headers=NEVER)]),
     "between headers and events": Moment([sse_reply(ending="stall")]),
     "in the middle of a stream": Moment([STALLED], event="llm:stream_block_delta", visible=True),
-    "in the middle of a whole reply": Moment(
+    "in the middle of an unstreamed reply": Moment(
         [whole_reply(cut_at=100, ending="stall")], config={"use_streaming": False}
     ),
     "while a retry waits": Moment(

@@ -15,7 +15,7 @@ SLOW = 0.1
 """In seconds for one event; all events together take many times the idle timeout."""
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) -> None:
     emitted: list[str] = []
 
@@ -38,7 +38,7 @@ async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) ->
     assert_contract(session, reply)
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_a_hook_that_always_raises_does_not_lose_the_reply(stream: bool) -> None:
     def listener(name: str, _data: dict[str, Any]) -> None:
         if name.startswith(("llm:", "provider:")):

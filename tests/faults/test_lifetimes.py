@@ -19,7 +19,7 @@ from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, sse_reply,
 IN_FLIGHT = {
     "before the headers": sse_reply(*EVENTS, delay_before_headers=3600),
     "in the middle of a stream": sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall"),
-    "in the middle of a whole reply": whole_reply(cut_at=100, ending="stall"),
+    "in the middle of an unstreamed reply": whole_reply(cut_at=100, ending="stall"),
 }
 
 
@@ -67,7 +67,7 @@ async def test_concurrent_closes_are_harmless_and_the_next_call_reconnects() -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 def test_a_provider_answers_in_one_event_loop_after_another(stream: bool) -> None:
     made: list[VLLMProvider] = []
 

@@ -36,7 +36,7 @@ from tests.support.wire import (
 )
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 @pytest.mark.parametrize("odd", ODDITIES.values(), ids=ODDITIES)
 async def test_an_unusual_reply_is_read_correctly(odd: Reply, stream: bool) -> None:
     async with ReplayServer(odd) as server, provider_session(server, use_streaming=stream) as (session, provider):
@@ -55,7 +55,7 @@ UNREAD: Mapping[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 @pytest.mark.parametrize("value", UNREAD.values(), ids=UNREAD)
 async def test_an_invalid_value_in_an_unread_field_does_not_lose_the_reply(value: bytes, stream: bool) -> None:
     """The reply is complete before anybody reads `metadata`."""
@@ -103,7 +103,7 @@ async def test_items_completed_out_of_order_keep_their_streamed_positions() -> N
     assert_contract(session, reply)
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_a_reply_of_100_megabytes_is_read(stream: bool) -> None:
     text = ONE_MB * (50 if stream else 100)
     deltas = [text_delta(ONE_MB, 0) for _ in range(50)] if stream else []

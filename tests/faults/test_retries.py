@@ -19,7 +19,7 @@ from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, ref
 BUSY = refusal(503, "The engine is currently busy.")
 CUT = sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut")
 
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
 async def test_every_attempt_of_a_stream_starts_from_the_beginning() -> None:

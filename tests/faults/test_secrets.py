@@ -146,7 +146,7 @@ async def test_the_password_of_the_url_is_sent_as_basic_auth() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_a_redirect_to_another_host_receives_no_secret(status: int, stream: bool) -> None:
     async with ReplayServer(always=HEALTHY[stream]) as elsewhere:
         # Another port is another host for HTTP.

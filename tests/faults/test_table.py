@@ -12,7 +12,7 @@ from tests.support.wire import ANSWER_TEXT, HEALTHY, REASONING_TEXT
 PASSING = {name: fault for name, fault in FAULTS.items() if fault.retries}
 """The faults that are retried."""
 
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
 @both_ways

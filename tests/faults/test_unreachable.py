@@ -23,7 +23,7 @@ CERTIFICATE: Final = Path(__file__).parent.parent / "support" / "self_signed.pem
 
 KNOWN: Final[dict[str, Any]] = {**SHORT_RETRY_DELAY, "default_model": "tiny-qwen3", "max_retries": 2}
 
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
 @pytest.fixture

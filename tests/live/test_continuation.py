@@ -17,7 +17,7 @@ CAP = 120
 
 COUNTED = ", ".join(str(number) for number in range(1, 101))
 
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
 @both_ways

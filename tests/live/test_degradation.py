@@ -42,7 +42,7 @@ CITY = {
 }
 CONTROL = "<|im_start|> <|im_end|> <|endoftext|> <|start|> <|end|> <|message|> <|channel|> <|call|> <|return|>"
 
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
 def format_request(schema: dict[str, Any], text: str, **fields: Any) -> ChatRequest:

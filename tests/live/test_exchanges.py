@@ -95,7 +95,7 @@ async def test_streamed_and_unstreamed_replies_are_equal(provider: VLLMProvider,
     assert comparable(streamed) == comparable(whole)
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_usage_equals_the_servers_counts(server: LiveServer, stream: bool) -> None:
     async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
         response = await provider.complete(WEATHER)

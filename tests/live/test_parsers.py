@@ -11,7 +11,7 @@ from tests.support.session import open_session, vllm
 pytestmark = pytest.mark.live
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_the_weather_turn_works_with_the_call_in_the_text(without_parsers: LiveServer, stream: bool) -> None:
     plan = vllm(without_parsers.base_url, temperature=0, use_streaming=stream)
 

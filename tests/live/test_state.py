@@ -128,7 +128,7 @@ async def test_state_is_disabled_after_two_misses(server: LiveServer) -> None:
     ]
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 @pytest.mark.parametrize(
     "server", ALL, ids=["tiny-qwen3", "tiny-gpt-oss", "tiny-qwen3-store", "tiny-gpt-oss-store"], indirect=True
 )

@@ -100,7 +100,7 @@ def test_zero_counts_as_set_everywhere(place: str) -> None:
         ({"max_output_tokens": 50}, {"max_tokens": 25}, {}, (25, True)),
         ({}, {"max_output_tokens": 10, "max_tokens": 25}, {}, (10, True)),
     ],
-    ids=["nobody", "config", "request", "kwargs", "both kwargs"],
+    ids=["unset", "config", "request", "kwargs", "both kwargs"],
 )
 def test_the_cap_records_whether_the_caller_set_it(
     request_: dict[str, Any], overrides: dict[str, Any], config: dict[str, Any], expected: tuple[int, bool]
