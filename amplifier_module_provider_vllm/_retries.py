@@ -38,12 +38,13 @@ class Retries:
         )
 
         async def attempt() -> T:
-            self._check_open()
+            self.check_open()
             return await operation()
 
         return await retry_with_backoff(attempt, retries, on_retry=self._before_retry)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `AbortError` if the provider was closed during the call, which is not to open it again."""
         if self._transport.times_closed != self._closed_before:
             raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
 
@@ -52,7 +53,7 @@ class Retries:
 
         An unreachable server is given up within the connect timeout, unless it may be starting.
         """
-        self._check_open()
+        self.check_open()
         if attempt == 1:
             self._failing_since = time.monotonic()
         waited = time.monotonic() - self._failing_since + delay

@@ -102,6 +102,7 @@ class Rounds:
         await asyncio.sleep(0)  # encoding a long history and the SDK's dump of it block: let other tasks run between
         body = encode(ask)
         await asyncio.sleep(0)
+        self._retries.check_open()  # what ran meanwhile may have closed the provider
         batches = self._server.transport.batches(
             RESPONSES, body, ask.options.extra_headers, self._config.stream_idle_timeout
         )

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+from contextlib import suppress
 
 import pytest
 from amplifier_core.llm_errors import LLMError
@@ -10,7 +11,7 @@ from amplifier_core.message_models import ChatResponse
 
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.call_events import assert_contract, event_counts
-from tests.support.exchange import block_contents
+from tests.support.exchange import block_contents, open_provider
 from tests.support.fault_table import STALL_OFFSET
 from tests.support.provider_session import CITIES, HANG_TIMEOUT, provider_session
 from tests.support.replay import ReplayServer, Reply
@@ -55,6 +56,22 @@ async def test_closing_ends_a_call_that_waits_for_a_retry() -> None:
             await call
 
     assert (len(server.request_bodies), event_counts(session).statuses) == (1, ["error"])
+
+
+@pytest.mark.parametrize("steps", range(1, 13))
+async def test_closing_leaves_no_connection_however_early_in_a_call_it_comes(steps: int) -> None:
+    async with ReplayServer(always=HEALTHY[True]) as server, open_provider(server.base_url) as provider:
+        await provider.probe()
+
+        call = asyncio.create_task(provider.complete(CITIES))
+        for _ in range(steps):  # of the event loop
+            await asyncio.sleep(0)
+        await provider.close()
+        with suppress(LLMError):
+            await call
+
+        async with asyncio.timeout(1):
+            await server.wait_for_disconnect()
 
 
 async def test_concurrent_closes_are_harmless_and_the_next_call_reconnects() -> None:
