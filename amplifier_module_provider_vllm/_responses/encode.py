@@ -22,7 +22,8 @@ Body = dict[str, Any]
 def encode(ask: Ask) -> Body:
     """The JSON body. Raises `InvalidRequestError` for an image whose source is neither base64 nor a URL."""
     options, prompt = ask.options, ask.prompt
-    body: Body = {"model": options.model, "input": encode_items(ask), "store": options.store, "stream": options.stream}
+    model = wire_text(options.model)
+    body: Body = {"model": model, "input": encode_items(ask), "store": options.store, "stream": options.stream}
     if ask.stored is not None:
         body["previous_response_id"] = ask.stored.response_id
     rest = {"instructions": prompt.instructions, **_settings(ask), **_tools(ask), "text": _text(prompt.format)}
