@@ -155,7 +155,7 @@ class _Block:
     item: Item
     index: int = NO_INDEX
     ended: bool = False
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list[str])
     earlier_text: str = ""
     """The part of a text from earlier rounds."""
 

@@ -134,7 +134,7 @@ def read_config(config: Mapping[str, object], environment: Mapping[str, str]) ->
 
 def unknown_keys(config: Mapping[str, object]) -> list[str]:
     """One sentence for each unknown key, with the nearest valid one."""
-    sentences = []
+    sentences: list[str] = []
     for key in config.keys() - Config.model_fields.keys():
         near = difflib.get_close_matches(key, Config.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "put it under 'extra_request_params' if it is meant for vLLM"

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @contextmanager
-def failures_as_llm_errors(model: str | None, url: str) -> Iterator[None]:
+def failures_as_llm_errors(model: str | None, url: str) -> Generator[None]:
     """Convert failures of the connection and the server to `LLMError`; programming errors propagate unchanged."""
     try:
         yield

@@ -54,13 +54,10 @@ def call_arguments(arguments: object) -> str:
 
 def output_text(output: object) -> str:
     """A tool's output as text: strings unchanged, the rest as JSON, or as `str()` if JSON fails."""
-    match output:
-        case str():
-            return output
-        case None:
-            return ""
+    if isinstance(output, str):
+        return output
     try:
-        return json.dumps(output, ensure_ascii=False, default=str)
+        return "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
         return str(output)
 
@@ -181,7 +178,7 @@ def _attach(items: list[PromptItem], tag: str, text: str) -> None:
 
 
 def _system_text(message: Message) -> str:
-    texts = []
+    texts: list[str] = []
     for block in _blocks(message):
         if not isinstance(block, TextBlock):
             raise _unsupported_block(message, block)

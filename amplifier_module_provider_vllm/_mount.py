@@ -36,8 +36,8 @@ async def on_session_ready(coordinator: Any) -> None:
 
     The kernel calls this once for every mounted instance; each server is probed once, all concurrently.
     """
-    mounted = (coordinator.get("providers") or {}).values()
-    await asyncio.gather(*(_probe(one) for one in mounted if isinstance(one, VLLMProvider) and not one.probed))
+    mounted: Mapping[str, object] = coordinator.get("providers") or {}
+    await asyncio.gather(*(_probe(one) for one in mounted.values() if isinstance(one, VLLMProvider) and not one.probed))
 
 
 async def _probe(provider: VLLMProvider) -> None:

@@ -161,7 +161,7 @@ class ObservedStream:
 
     hooks: Hooks
     request_id: str
-    _sequences: dict[int, int] = field(default_factory=dict)
+    _sequences: dict[int, int] = field(default_factory=dict[int, int])
 
     @property
     def visible(self) -> bool:

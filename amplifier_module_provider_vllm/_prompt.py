@@ -80,7 +80,8 @@ class Prompt:
 
 def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
     """The text of parts without images: lines, then each reminder after a blank line; `tool_text` escapes a tool's."""
-    lines, reminders = [], []
+    lines: list[str] = []
+    reminders: list[str] = []
     for part in parts:
         match part:
             case str():
@@ -89,4 +90,6 @@ def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
                 lines.append(tool_text(text))
             case Reminder(text):
                 reminders.append(text)
+            case Image():
+                pass
     return "\n\n".join(["\n".join(lines), *reminders] if lines or not reminders else reminders)

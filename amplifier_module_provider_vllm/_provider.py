@@ -190,7 +190,7 @@ class VLLMProvider:
 
     def _instance(self) -> str:
         """The name under which the session mounted this object; the kernel renames the mount of an instance later."""
-        mounted = (self.coordinator.get("providers") or {}) if self.coordinator is not None else {}
+        mounted: Mapping[str, object] = {} if self.coordinator is None else self.coordinator.get("providers") or {}
         return next((name for name, provider in mounted.items() if provider is self), PROVIDER)
 
 

@@ -63,7 +63,7 @@ def to_response(
         "text": "".join(texts) or None,
     }
     return ChatResponse(
-        content=blocks,
+        content=[*blocks],
         tool_calls=calls or None,
         usage=to_usage(turn.usage, rates),
         degradation=_merge(degradations),

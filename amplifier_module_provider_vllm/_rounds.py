@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -138,7 +138,7 @@ class Rounds:
         return with_more_room(ask, turn, limits.context_window if limits.from_server else None)
 
     @asynccontextmanager
-    async def _learning_from_refusals(self, model: str) -> AsyncIterator[None]:
+    async def _learning_from_refusals(self, model: str) -> AsyncGenerator[None]:
         """Learn the window from a refusal, and add the served models to an unknown-model error."""
         try:
             yield

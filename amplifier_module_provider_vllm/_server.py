@@ -26,15 +26,15 @@ class Server:
 
     transport: Transport
     config: Config
-    cards: list[ModelCard] = field(default_factory=list)
+    cards: list[ModelCard] = field(default_factory=list[ModelCard])
     stored: StoredReplies = field(default_factory=StoredReplies)
     vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
-    no_images: set[str] = field(default_factory=set)
+    no_images: set[str] = field(default_factory=set[str])
     """Models that refused an image."""
     probed_at: float | None = None
     """The time of the last probe, on the monotonic clock."""
-    _warned: set[str] = field(default_factory=set)
-    _learned_windows: dict[str, int] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set[str])
+    _learned_windows: dict[str, int] = field(default_factory=dict[str, int])
 
     async def probe(self, max_wait: float = PROBE_TIMEOUT) -> None:
         """Ask the server for its models. Raises `LLMError` if it does not answer within `max_wait` seconds."""

@@ -58,6 +58,6 @@ class StoredReplies:
     def forget(self, stored: StoredReply) -> None:
         """Remove a reply that the server does not have: it was restarted, or has no response store."""
         self._misses += 1
-        conversations = [] if self._misses >= MISSES_BEFORE_GIVING_UP else self._conversations
+        conversations = () if self._misses >= MISSES_BEFORE_GIVING_UP else self._conversations
         remaining = (one for one in conversations if one.response_id != stored.response_id)
         self._conversations = deque(remaining, maxlen=MAX_STORED_REPLIES)

@@ -17,9 +17,9 @@ NO_RESULT = "[No result: the call was interrupted before the tool answered.]"
 @dataclass(frozen=True, slots=True)
 class RepairedHistory:
     messages: list[Message]
-    unanswered: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list[str])
     """Ids of calls that got a placeholder result."""
-    orphaned: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list[str])
     """Ids of results without an earlier call, which became user messages."""
 
 

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def _instances(options: argparse.Namespace) -> list[Instance]:
 
 
 @contextmanager
-def _logging_disabled() -> Iterator[None]:
+def _logging_disabled() -> Generator[None]:
     """No log lines: the findings say the same."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -26,8 +26,8 @@ class Instance:
     """A vLLM provider as it is configured, and what is wrong with that config."""
 
     name: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sources: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where each key of the config was stated."""
     findings: Sequence[Finding] = ()
 

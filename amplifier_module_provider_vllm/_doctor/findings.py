@@ -54,8 +54,8 @@ class Examination:
 
     name: str
     url: str | None = None
-    settings: list[Setting] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list[Setting])
+    findings: list[Finding] = field(default_factory=list[Finding])
 
     @property
     def failed_checks(self) -> list[str]:

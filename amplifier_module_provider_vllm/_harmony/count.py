@@ -150,7 +150,11 @@ def _preamble(ask: Ask) -> "Iterator[Message]":
         developer = developer.with_instructions(instructions)
     if tools:
         descriptions = [
-            ToolDescription.new(wire_text(tool.name), wire_text(tool.description or ""), wire_value(tool.parameters))
+            ToolDescription(
+                name=wire_text(tool.name),
+                description=wire_text(tool.description or ""),
+                parameters=wire_value(tool.parameters),
+            )
             for tool in tools
         ]
         developer = developer.with_function_tools(descriptions)

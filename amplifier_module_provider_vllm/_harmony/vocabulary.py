@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
@@ -140,7 +140,7 @@ def _load_from(folder: Path | None) -> "HarmonyEncoding | None":
 
 
 @contextmanager
-def _folder_in_environment(folder: Path | None) -> Iterator[None]:
+def _folder_in_environment(folder: Path | None) -> Generator[None]:
     """Set the folder variable, or unset it for None, for the duration of the block."""
     before = os.environ.get(FOLDER_VARIABLE)
     _set_folder_variable(None if folder is None else str(folder))
@@ -167,7 +167,7 @@ def _is_embedded() -> bool:
 
 
 @contextmanager
-def _fetch_lock(lock: Path) -> Iterator[bool]:
+def _fetch_lock(lock: Path) -> Generator[bool]:
     """Whether this process got the lock. A stale lock, left by a killed process, is removed."""
     with suppress(FileNotFoundError):
         if time.time() - lock.stat().st_mtime > 2 * FETCH_TIMEOUT:

@@ -99,7 +99,7 @@ class Transport:
     @asynccontextmanager
     async def _open(
         self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncGenerator[Response]:
         """The response after its headers; the body of an unstreamed reply stays unread too."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
         # The SDK checks keyword arguments against its types, at 1 ms a message; it sends `extra_body` unchanged.

@@ -1,6 +1,6 @@
 """The HTTP client under the SDK's: its default one, with the chunks of one socket read joined."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Self
@@ -123,7 +123,7 @@ class _Connection:
 
 
 @contextmanager
-def _as_httpx_errors(core: Any) -> Iterator[None]:
+def _as_httpx_errors(core: Any) -> Generator[None]:
     """Convert httpcore's errors to httpx's of the same name."""
     try:
         yield

@@ -77,7 +77,8 @@ def _frames(complete: bytes) -> list[Frame]:
 
 
 def _frame(block: bytes) -> Frame:
-    name, lines = b"", []
+    name = b""
+    lines: list[bytes] = []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
