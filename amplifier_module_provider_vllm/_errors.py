@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import openai
@@ -150,7 +150,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     """
     yield error
     wrapped = next((argument for argument in error.args if isinstance(argument, BaseException)), None)
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    inner = cast("BaseExceptionGroup[BaseException]", error).exceptions if isinstance(error, BaseExceptionGroup) else ()
     for cause in (error.__cause__ or wrapped, *inner):
         if cause is not None:
             yield from causes(cause)

@@ -26,6 +26,7 @@ from amplifier_core.message_models import (
 
 from ._constants import PROVIDER
 from ._prompt import Format, Image, Part, Prompt, PromptItem, Reminder, Result, ToolText, User
+from ._strict_json import Json
 from ._turn import FunctionCall, Reasoning, Text
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -190,7 +191,7 @@ def _blocks(message: Message) -> Sequence[ContentBlockUnion]:
     return [TextBlock(text=message.content)] if isinstance(message.content, str) else message.content
 
 
-def _joined_thoughts(parts: Sequence[object]) -> list[str]:
+def _joined_thoughts(parts: Sequence[Json]) -> list[str]:
     """The parts of an OpenAI reasoning block as one text: vLLM reads only the first part of an item."""
     texts = [text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
     return ["\n".join(texts)] if any(text.strip() for text in texts) else []

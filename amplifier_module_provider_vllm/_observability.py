@@ -18,7 +18,7 @@ from ._blocks import BlockDelta, BlockEnd, BlockStart, Update
 from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
-from ._strict_json import read_json
+from ._strict_json import Json, read_json
 from ._tool_repair import RepairedHistory
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ def _redacted(content: Callable[[], Any]) -> Any:
         return f"[cannot be shown: {error}]"
 
 
-def _without_images(value: Any) -> Any:
+def _without_images(value: Json) -> Json:
     match value:
         case str() if value.startswith("data:"):
             return f"{value[:30]}… ({len(value)} characters)"

@@ -84,7 +84,7 @@ class CallOptions:
     vision: bool
     degradations: Sequence[Degradation]
     """What was asked for and this model cannot be given."""
-    extra_body: Mapping[str, object]
+    extra_body: Mapping[str, Any]
     extra_headers: Mapping[str, str]
 
 

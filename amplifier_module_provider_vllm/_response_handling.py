@@ -21,7 +21,7 @@ from amplifier_core.message_models import (
 
 from ._config import Rates
 from ._constants import PROVIDER
-from ._strict_json import read_json
+from ._strict_json import Json, read_json
 from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 Block = TextBlock | ThinkingBlock | ToolCallBlock
@@ -93,12 +93,12 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
     if not call.complete:
         return BadCall(call, "without sending its arguments")
     try:
-        arguments = read_json(call.arguments) if call.arguments.strip() else {}
+        arguments: Json = read_json(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:
         return BadCall(call, f"with arguments that are not JSON ({error})")
     if not isinstance(arguments, dict):
         return BadCall(call, "with arguments that are not a JSON object")
-    properties = schema.get("properties") or {}
+    properties: Mapping[str, Json] = schema.get("properties") or {}
     return {key: _unwrap_json(value, properties.get(key)) for key, value in arguments.items()}
 
 
@@ -164,7 +164,7 @@ def _is_complete(call: FunctionCall) -> bool:
         return False
 
 
-def _unwrap_json(value: Any, schema: object) -> Any:
+def _unwrap_json(value: Json, schema: Json) -> Json:
     """Decode an object or list that the model wrote as a JSON string, if the tool's schema wants one."""
     match schema:
         case {"type": "object" | "array" as kind} if isinstance(value, str):

@@ -5,10 +5,12 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import cast
 
 import openai
 
 from ._constants import NO_API_KEY
+from ._strict_json import Json
 
 WARM_UP_PHRASES = ("starting up", "warming up", "warm-up", "loading model", "model is loading", "currently scaling")
 
@@ -26,7 +28,7 @@ MIN_SECRET_LENGTH = 6
 
 def server_message(error: openai.APIStatusError) -> str:
     """The server's error message: from JSON its message, from a web page its title, never the page."""
-    body = error.body
+    body = cast("Json", error.body)
     if isinstance(body, Mapping):
         nested = body.get("error", body)
         message = nested.get("message", nested.get("detail")) if isinstance(nested, Mapping) else nested

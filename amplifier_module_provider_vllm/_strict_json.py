@@ -2,18 +2,22 @@
 
 import json
 import math
-from typing import Any, Final, NoReturn, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
-T = TypeVar("T")
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | float | None
+"""A JSON value. Read-only types: a list of one kind of object is one too."""
+
+T = TypeVar("T", bound=Json)
 
 MAX_DEPTH: Final = 100
 """Levels; the kernel's hooks raise for a payload deeper than 127."""
 
 
-def read_json(text: str | bytes) -> Any:
+def read_json(text: str | bytes) -> Json:
     """Raises `ValueError` for invalid JSON and values that cannot be encoded again: NaN, 1e999, too deep nesting."""
     try:
-        value = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_float)
+        value: Json = json.loads(text, parse_constant=_reject_constant, parse_float=_parse_float)
         # An escaped lone surrogate cannot be encoded as UTF-8.
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
@@ -60,7 +64,7 @@ def _parse_float(number: str) -> float:
     return value
 
 
-def _is_deeper_than(value: Any, levels: int) -> bool:
+def _is_deeper_than(value: Json, levels: int) -> bool:
     level = [value]
     for _ in range(levels):
         level = [inner for each in level if isinstance(each, dict | list) for inner in _children(each)]
@@ -69,5 +73,5 @@ def _is_deeper_than(value: Any, levels: int) -> bool:
     return True
 
 
-def _children(value: dict[str, Any] | list[Any]) -> list[Any]:
+def _children(value: dict[str, Json] | list[Json]) -> list[Json]:
     return list(value.values()) if isinstance(value, dict) else value

@@ -13,7 +13,7 @@ from amplifier_core.message_models import ToolSpec
 
 from ._ask import Ask
 from ._prompt import Image, Part, PromptItem, Result, User, join_text
-from ._strict_json import read_json, wire_text, wire_value
+from ._strict_json import Json, read_json, wire_text, wire_value
 from ._turn import FunctionCall, Reasoning, Text
 
 Body = dict[str, Any]
@@ -160,5 +160,5 @@ def _anthropic_effort(ask: Ask) -> Body:
 
 
 def _configured_kwargs(ask: Ask) -> Body:
-    kwargs = ask.options.extra_body.get("chat_template_kwargs")
+    kwargs: Json = ask.options.extra_body.get("chat_template_kwargs")
     return dict(kwargs) if isinstance(kwargs, Mapping) else {}

@@ -87,6 +87,8 @@ def _calls(text: str) -> Iterator[tuple[str, str, str]]:
                     "parameters": dict(arguments),
                 }:
                     yield span, name, json.dumps(arguments, ensure_ascii=False)
+                case _:
+                    pass
     yield from _tagged_calls(text)
     for match in HARMONY_CALL.finditer(text):
         yield match.group(0), match.group("name"), match.group("arguments")

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from amplifier_core.utils.truncate import redact_secrets
 from pydantic import BaseModel, SecretStr
@@ -19,6 +19,9 @@ from .findings import Finding, Setting, fail, note
 MODULE = "provider-vllm"
 VARIABLE = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
 DEFAULT = "default"
+
+Node: TypeAlias = Mapping[Any, "Node"] | list["Node"] | str | float | None
+"""What a config file holds; the keys of YAML need not be strings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def _yaml(text: str) -> Any:
         raise ValueError(" ".join(f"it is not YAML: {error}".split())) from error
 
 
-def _providers(node: Any) -> Iterator[Mapping[str, Any]]:
+def _providers(node: Node) -> Iterator[Mapping[str, Any]]:
     """The entries of every list or table called `providers`, at any depth."""
     match node:
         case Mapping():
@@ -97,14 +100,18 @@ def _providers(node: Any) -> Iterator[Mapping[str, Any]]:
         case list():
             for value in node:
                 yield from _providers(value)
+        case _:
+            pass
 
 
-def _entries(providers: Any) -> Iterator[Mapping[str, Any]]:
+def _entries(providers: Node) -> Iterator[Mapping[str, Any]]:
     match providers:
         case Mapping():
             yield from _entries(list(providers.values()))
         case list():
             yield from (entry for entry in providers if isinstance(entry, Mapping))
+        case _:
+            pass
 
 
 def _is_ours(entry: Mapping[str, Any]) -> bool:
@@ -117,10 +124,11 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _config(entry: Mapping[str, Any]) -> dict[str, Any]:
-    match entry.get("config"):
+    config: Node = entry.get("config")
+    match config:
         case None:
             return {}
-        case Mapping() as config:
+        case Mapping():
             return {str(key): _expand(value) for key, value in config.items()}
         case _:
             raise ValueError(f"the `config` of {_name(entry)} is not a table of keys and values")
@@ -137,7 +145,7 @@ def _file_findings(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[F
         yield note("config", f"the variable {variable} is not set and is read as empty", f"export {variable}=…")
 
 
-def _unset_variables(value: Any) -> Iterator[str]:
+def _unset_variables(value: Node) -> Iterator[str]:
     match value:
         case str():
             found = VARIABLE.finditer(value)
@@ -148,9 +156,11 @@ def _unset_variables(value: Any) -> Iterator[str]:
         case list():
             for inner in value:
                 yield from _unset_variables(inner)
+        case _:
+            pass
 
 
-def _expand(value: Any) -> Any:
+def _expand(value: Node) -> Node:
     """`${NAME}` and `${NAME:default}` from the environment, as Amplifier's applications fill them in."""
     match value:
         case str():
@@ -168,7 +178,7 @@ def _default_source(key: str, environment: Mapping[str, str]) -> str:
     return variable if variable is not None and environment.get(variable) else DEFAULT
 
 
-def _display(key: str, value: object) -> Any:
+def _display(key: str, value: Node | BaseModel | SecretStr) -> Any:
     match key, value:
         case _, SecretStr():
             return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"

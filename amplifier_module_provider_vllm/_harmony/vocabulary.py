@@ -129,7 +129,11 @@ def shared_vocabulary() -> Vocabulary:
 def _load_from(folder: Path | None) -> "HarmonyEncoding | None":
     """The encoding from a folder's files, which openai-harmony verifies, or from the package itself."""
     # The import takes 0.1 s, and most servers never need it.
-    from openai_harmony import HarmonyEncodingName, HarmonyError, load_harmony_encoding
+    from openai_harmony import (
+        HarmonyEncodingName,
+        HarmonyError,  # pyright: ignore[reportUnknownVariableType] - of its compiled module, which has no stub
+        load_harmony_encoding,
+    )
 
     # Without the variable openai-harmony would download the files itself, holding the GIL.
     with _environment, _folder_in_environment(folder):

@@ -26,7 +26,7 @@ def encode(ask: Ask) -> Body:
     body: Body = {"model": model, "input": encode_items(ask), "store": options.store, "stream": options.stream}
     if ask.stored is not None:
         body["previous_response_id"] = ask.stored.response_id
-    rest = {"instructions": prompt.instructions, **_settings(ask), **_tools(ask), "text": _text(prompt.format)}
+    rest: Body = {"instructions": prompt.instructions, **_settings(ask), **_tools(ask), "text": _text(prompt.format)}
     body |= {key: wire_value(value) for key, value in rest.items() if value is not None}
     return {**wire_value(dict(options.extra_body)), **body, **_stop(options)}
 
