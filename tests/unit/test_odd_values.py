@@ -31,7 +31,7 @@ def test_a_lone_surrogate_in_a_setting_is_replaced(request_fields: dict[str, Any
 
 
 def test_a_lone_surrogate_in_a_models_name_is_replaced() -> None:
-    assert request_body(HELLO, model=LONE)["model"] == SAFE
+    assert encode_messages(HELLO, model=LONE)["model"] == SAFE
 
 
 @pytest.mark.parametrize(
