@@ -37,7 +37,7 @@ class Ask:
 
     @property
     def items(self) -> tuple[PromptItem, ...]:
-        """The prompt and the reply so far, which is input without conversion."""
+        """The prompt and the reply so far."""
         return (*self.prompt.items, *to_prompt_items(self.reply)) if self.reply else self.prompt.items
 
     @property

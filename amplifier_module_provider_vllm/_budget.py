@@ -52,7 +52,7 @@ async def _budget(server: Server, completion: Completion, context_estimate: int)
 
 async def _count(server: Server, ask: Ask) -> tuple[str, int] | None:
     """The source of the count, and the count: from the server's endpoint; for gpt-oss also from our own vocabulary."""
-    if ask.options.family.counts == "server":
+    if ask.options.family.rendering == "template":
         return await _server_count(server, ask)
     if is_ascii(ask):
         return await _server_count(server, ask) or await _harmony_count(server, ask)

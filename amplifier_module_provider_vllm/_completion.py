@@ -73,7 +73,7 @@ class Completion:
             answer = await self._correct(answer, response)
             response = self._convert(answer)
         if isinstance(response, BadCall):
-            raise response.error(ask.options.model)
+            raise response.error(ask.options.model) from response.cause
         self._call.set_response(response, answer.turn.raw)
         return response
 
@@ -120,11 +120,10 @@ class Completion:
         """The request without the part that the server refuses; None if that part is not optional."""
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
-        if not is_about_images(error):
-            return None
-        if refuses_all_images(error):
+        degraded = without_images(ask, str(error)) if is_about_images(error) else None
+        if degraded is not None and refuses_all_images(error):
             self._server.no_images.add(ask.options.model)
-        return without_images(ask, str(error))
+        return degraded
 
     def _convert(self, answer: _Answer) -> ChatResponse | BadCall:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations]

@@ -33,10 +33,9 @@ class Family:
     """Whether vLLM keeps a stored conversation's messages but not its calls (vLLM #43244)."""
     markup: tuple[str, ...] = ()
     """Tokens of the family's own format. In a text they mean malformed output, which no server flag fixes."""
-    counts: Literal["server", "harmony"] = "server"
-    """The fallback if the server gives no token counts: "server" has none, "harmony" counts with the vocabulary.
-
-    `/tokenize` does not render Harmony prompts."""
+    rendering: Literal["template", "harmony"] = "template"
+    """How vLLM renders a prompt. Harmony is not what `/tokenize` renders, has one message per item, and can be counted
+    here, with its vocabulary, if the server gives no token counts."""
 
     def effort(self, requested: str) -> str:
         """The effort to send for the requested one."""
@@ -65,7 +64,7 @@ GPT_OSS: Final = Family(
     forgets_stored_calls=False,
     # vLLM parses Harmony whatever its flags are.
     markup=("<|channel|>", "<|start|>"),
-    counts="harmony",
+    rendering="harmony",
 )
 """Rendered with Harmony instead of a chat template."""
 

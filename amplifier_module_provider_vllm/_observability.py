@@ -92,7 +92,7 @@ class ObservedCall:
             "stream": options.stream,
         }
         logger.debug("[PROVIDER] vLLM: asking %s with %d items", options.model, payload["message_count"])
-        headers = {"extra_headers": dict.fromkeys(options.extra_headers, HIDDEN)} if options.extra_headers else {}
+        headers = {"extra_headers": dict(options.extra_headers)} if options.extra_headers else {}
         await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
     def set_response(self, response: ChatResponse, raw: bytes) -> None:
@@ -227,8 +227,17 @@ def _without_images(value: Json) -> Json:
         case str() if value.startswith("data:"):
             return f"{value[:30]}… ({len(value)} characters)"
         case Mapping():
-            return {key: _without_images(inner) for key, inner in value.items()}
+            return {key: _without_images(inner) for key, inner in _hide_headers(value).items()}
         case list() | tuple():
             return [_without_images(inner) for inner in value]
+        case _:
+            return value
+
+
+def _hide_headers(value: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Ours, and those that an operator put among the body's keys by mistake."""
+    match value.get("extra_headers"):
+        case Mapping() as headers:
+            return {**value, "extra_headers": dict.fromkeys(headers, HIDDEN)}
         case _:
             return value

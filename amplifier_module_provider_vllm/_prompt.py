@@ -92,4 +92,6 @@ def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
                 reminders.append(text)
             case Image():
                 pass
-    return "\n\n".join(["\n".join(lines), *reminders] if lines or not reminders else reminders)
+    if lines or not reminders:
+        reminders.insert(0, "\n".join(lines))
+    return "\n\n".join(reminders)

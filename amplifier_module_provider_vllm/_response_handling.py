@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, assert_never
 
@@ -33,6 +33,7 @@ class BadCall:
 
     call: FunctionCall
     reason: str
+    cause: Exception | None = field(default=None, compare=False)
 
     def error(self, model: str) -> InvalidToolCallError:
         return InvalidToolCallError(
@@ -95,7 +96,7 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
     try:
         arguments: Json = read_json(call.arguments) if call.arguments.strip() else {}
     except ValueError as error:
-        return BadCall(call, f"with arguments that are not JSON ({error})")
+        return BadCall(call, f"with arguments that are not JSON ({error})", error)
     if not isinstance(arguments, dict):
         return BadCall(call, "with arguments that are not a JSON object")
     properties: Mapping[str, Json] = schema.get("properties") or {}

@@ -71,18 +71,17 @@ class Rounds:
 
     async def _with_stored_state(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream a round from a stored reply if there is one; if the server lost it, send the full history."""
-        stored = self._server.stored
-        short = stored.shortened(ask) if self._config.enable_state else ask
-        if short is ask or short.stored is None:
+        found = self._server.stored.find(ask) if self._config.enable_state else None
+        if found is None:
             await self._with_schema_reason(fold, ask)
             return
         try:
-            await self._with_schema_reason(fold, short)
+            await self._with_schema_reason(fold, replace(ask, stored=found))
         except NotFoundError:
-            stored.forget(short.stored)
+            self._server.stored.forget(found)
             await self._with_schema_reason(fold, ask)
         else:
-            stored.reset_misses()
+            self._server.stored.reset_misses()
 
     async def _with_schema_reason(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream a round; if it has a schema and the stream breaks, ask again unstreamed, to get the reason.
@@ -114,7 +113,7 @@ class Rounds:
         """The turn with the server's counts; for gpt-oss with ours if it gave none, as vLLM 0.10 does."""
         if is_counted(turn.usage):
             return turn
-        ours = ask.options.family.counts == "harmony"
+        ours = ask.options.family.rendering == "harmony"
         encoding = await self._server.vocabulary.encoding() if ours else None
         if encoding is None:
             return replace(turn, usage=None)

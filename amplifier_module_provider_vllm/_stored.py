@@ -1,7 +1,7 @@
 """Find the stored reply that a request continues, for servers that keep replies (`enable_state`)."""
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ._ask import Ask, StoredReply, to_prompt_items
 from ._prompt import PromptItem
@@ -22,9 +22,9 @@ class _StoredConversation:
     items: tuple[PromptItem, ...]
     """The prompt as it was sent, and the reply as it will be sent back."""
 
-    def is_prefix_of(self, ask: Ask) -> bool:
+    def is_prefix_of(self, ask: Ask, items: tuple[PromptItem, ...]) -> bool:
         same = (ask.options.model, ask.prompt.instructions) == (self.model, self.instructions)
-        return same and len(self.items) < len(ask.items) and ask.items[: len(self.items)] == self.items
+        return same and len(self.items) < len(items) and items[: len(self.items)] == self.items
 
 
 class StoredReplies:
@@ -44,13 +44,12 @@ class StoredReplies:
             _StoredConversation(turn.response_id, ask.options.model, ask.prompt.instructions, items)
         )
 
-    def shortened(self, ask: Ask) -> Ask:
-        """The same request without the items that the server has stored; unchanged if it has none."""
-        matching = [conversation for conversation in self._conversations if conversation.is_prefix_of(ask)]
-        if not matching:
-            return ask
-        longest = max(matching, key=lambda conversation: len(conversation.items))
-        return replace(ask, stored=StoredReply(longest.response_id, len(longest.items)))
+    def find(self, ask: Ask) -> StoredReply | None:
+        """The stored reply with the most items of the request; None if there is none that it continues."""
+        items = ask.items
+        matching = (conversation for conversation in self._conversations if conversation.is_prefix_of(ask, items))
+        longest = max(matching, key=lambda conversation: len(conversation.items), default=None)
+        return None if longest is None else StoredReply(longest.response_id, len(longest.items))
 
     def reset_misses(self) -> None:
         self._misses = 0

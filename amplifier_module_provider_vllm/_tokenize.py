@@ -27,7 +27,9 @@ ANTHROPIC_EFFORTS: Final = {"low", "medium", "high", "xhigh", "max"}
 def count_bodies(ask: Ask) -> list[tuple[str, Body]]:
     """Path and body of each counting request, the more exact one first."""
     messages = COUNT_TOKENS, wire_value(_anthropic_body(ask))
-    return [messages] if ask.options.family.counts == "harmony" else [(TOKENIZE, wire_value(_chat_body(ask))), messages]
+    if ask.options.family.rendering == "harmony":
+        return [messages]
+    return [(TOKENIZE, wire_value(_chat_body(ask))), messages]
 
 
 def is_ascii(ask: Ask) -> bool:
@@ -99,7 +101,7 @@ def _template_kwargs(ask: Ask) -> Body:
 
 def _anthropic_body(ask: Ask) -> Body:
     """The request as Anthropic messages: for Harmony one message per item, for chat templates one per turn."""
-    per_item = ask.options.family.counts == "harmony"
+    per_item = ask.options.family.rendering == "harmony"
     blocks = [_anthropic_block(item, ask) for item in ask.items]
     keys = [(role, place if per_item or role == "user" else 0) for place, (role, _) in enumerate(blocks)]
     keyed = zip(keys, (block for _, block in blocks), strict=True)

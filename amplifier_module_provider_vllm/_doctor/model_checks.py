@@ -62,7 +62,7 @@ async def check_model(server: Server, *, store_wanted: bool) -> AsyncIterator[Fi
     yield _usage(answer)
     yield await _run_check("prefix cache", _prefix_cache(server), note)
     yield await _run_check("store", check_store(server, wanted=store_wanted), note)
-    if server.family(model).counts == "harmony":
+    if server.family(model).rendering == "harmony":
         yield await check_vocabulary(server.vocabulary)
 
 

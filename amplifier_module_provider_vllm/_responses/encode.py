@@ -4,7 +4,7 @@ The paths are Harmony and chat templates. Seen on vLLM 0.32: a second content pa
 dropped, a null id is refused, a reasoning item needs a summary, and a tool's output must be a string for gpt-oss.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from amplifier_core.message_models import ToolSpec
@@ -12,7 +12,7 @@ from amplifier_core.message_models import ToolSpec
 from .._ask import Ask, is_function
 from .._family import Family
 from .._options import CallOptions, NamedTool, ToolChoice
-from .._prompt import Format, Image, Part, Reminder, Result, ToolText, User, join_text
+from .._prompt import Format, Image, Part, PromptItem, Reminder, Result, ToolText, User, join_text
 from .._strict_json import wire_text, wire_value
 from .._turn import FunctionCall, Reasoning, Text
 
@@ -32,33 +32,34 @@ def encode(ask: Ask) -> Body:
 
 
 def encode_items(ask: Ask) -> list[Body]:
-    """The input items, except those that the server has stored."""
-    items = list(_items(ask))
-    if ask.reply and items and items[-1]["type"] == "message":
-        # vLLM continues a last message that is not complete.
-        items[-1]["status"] = "incomplete"
-    return items if ask.stored is None else items[ask.stored.items :]
+    """The input items, except those that the server has stored.
+
+    Ids come from an item's position in the conversation, so that the same history gives the same bytes.
+    """
+    start = 0 if ask.stored is None else ask.stored.items
+    items = [_item(item, place, ask.options.family) for place, item in enumerate(ask.items[start:], start)]
+    if ask.reply:
+        items[-1] |= {"status": "incomplete"}  # vLLM continues a last message with this status
+    return items
 
 
-def _items(ask: Ask) -> Iterator[Body]:
-    """Ids come from an item's position in the conversation, so that the same history gives the same bytes."""
-    family = ask.options.family
-    for place, item in enumerate(ask.items):
-        match item:
-            case FunctionCall():
-                yield _call(item)
-            case Result(call_id, parts):
-                output = _content(parts, family)
-                yield {"type": "function_call_output", "call_id": wire_text(call_id), "output": output}
-            case Reasoning(text):
-                yield _reasoning(text, place)
-            case Text(text, beside_calls=beside_calls):
-                spell = _reasoning if beside_calls and family.thinks_beside_calls else _message
-                yield spell(text, place)
-            case User(parts):
-                yield {"type": "message", "role": "user", "content": _content(parts, family)}
-            case _:
-                assert_never(item)
+def _item(item: PromptItem, place: int, family: Family) -> Body:
+    match item:
+        case FunctionCall():
+            return _call(item)
+        case Result(call_id, parts):
+            output = _content(parts, family)
+            return {"type": "function_call_output", "call_id": wire_text(call_id), "output": output}
+        case Reasoning(text):
+            return _reasoning(text, place)
+        case Text(text, beside_calls=True) if family.thinks_beside_calls:
+            return _reasoning(text, place)
+        case Text(text):
+            return _message(text, place)
+        case User(parts):
+            return {"type": "message", "role": "user", "content": _content(parts, family)}
+        case _:
+            assert_never(item)
 
 
 def _message(text: str, place: int) -> Body:

@@ -161,7 +161,7 @@ async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float)
             read = await anext(reads, None)
         frames = framer.end() if read is None else framer.feed(read)
         # Comments and pings show that a gateway is alive, not that the server works on the reply.
-        progress = any(map(dialect.is_progress, (*frames, framer.partial)))
+        progress = any(map(dialect.is_progress, frames)) or dialect.is_progress(framer.partial)
         remaining = idle_timeout if progress else remaining - (clock() - start)
         done = False
         for events in _decode(dialect, frames):

@@ -1,5 +1,6 @@
 """An invalid call: the model may correct it once, and no call is run that it did not emit."""
 
+import json
 from typing import Any
 
 import pytest
@@ -60,6 +61,7 @@ async def test_a_call_that_stays_bad_raises_an_error_with_the_models_output() ->
 
     error = failure.value
     assert (error.tool_name, error.raw_arguments) == ("get_weather", BROKEN)
+    assert isinstance(error.__cause__, json.JSONDecodeError)
     assert (error.provider, error.model, error.retryable) == ("vllm", "tiny-qwen3", False)
     assert len(server.request_bodies) == 2
     assert [event["status"] for event in recorder.payloads("llm:response")] == ["error"]

@@ -14,6 +14,7 @@ from amplifier_core.message_models import (
 )
 
 from tests.support.event_recorder import NO_RETRY_DELAY, provider_at
+from tests.support.exchange import user
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply, reply
 
@@ -90,6 +91,16 @@ async def test_a_model_that_refuses_images_gets_only_one_image_request() -> None
         requested="image", actual="text", reason="tiny-qwen3 is not a multimodal model"
     )
     assert second.degradation == Degradation(requested="image", actual="text", reason="tiny-qwen3 cannot see images")
+
+
+async def test_a_refusal_of_images_for_a_request_without_any_is_an_error_and_does_not_disable_images() -> None:
+    async with ReplayServer(BLIND, ANSWER) as server, provider_at(server.base_url) as provider:
+        with pytest.raises(InvalidRequestError):
+            await provider.complete(user("Hello"))
+        response = await provider.complete(PICTURED)
+
+    assert [NOTE in str(body["input"]) for body in server.request_bodies] == [False, False]
+    assert response.degradation is None
 
 
 async def test_an_image_that_cannot_be_loaded_does_not_disable_images() -> None:
