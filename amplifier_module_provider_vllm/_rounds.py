@@ -21,6 +21,9 @@ from ._turn import Status, Text, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
 
+LONG_HISTORY = 1_000
+"""Items; fewer block the event loop for less than 3 ms."""
+
 
 class Rounds:
     """Runs the rounds of one call, sharing one retry budget and one hook stream."""
@@ -98,10 +101,10 @@ class Rounds:
 
     async def _stream(self, fold: ResponsesFold, ask: Ask) -> None:
         """Stream one round to the hooks. Hook time does not count against the read timeout."""
-        await asyncio.sleep(0)  # encoding a long history and the SDK's dump of it block: let other tasks run between
         body = encode(ask)
-        await asyncio.sleep(0)
-        self._retries.check_open()  # what ran meanwhile may have closed the provider
+        if len(ask.prompt.items) > LONG_HISTORY:
+            await asyncio.sleep(0)  # the encoding and the SDK's dump of it block: let other tasks run between
+            self._retries.check_open()  # they may have closed the provider
         batches = self._server.transport.batches(
             RESPONSES, body, ask.options.extra_headers, self._config.stream_idle_timeout
         )

@@ -45,7 +45,7 @@ def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
 
 def _ids(message: Message) -> _Ids:
     blocks = () if isinstance(message.content, str) else message.content
-    calls = [block.id for block in blocks if block.type == "tool_call"]
+    calls = [block.id for block in blocks if block.type == "tool_call"] if blocks else []
     if stored := loop_calls(message):
         calls = list(dict.fromkeys([*calls, *(call_id for call_id, _, _ in stored)]))
     if message.tool_call_id is not None:

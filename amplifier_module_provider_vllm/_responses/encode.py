@@ -88,7 +88,12 @@ def _call(call: FunctionCall) -> Body:
 
 def _content(parts: Sequence[Part], family: Family) -> str | list[Body]:
     """Parts without images as a string, which both paths accept; vLLM itself joins text parts with a newline."""
-    if any([isinstance(part, Image) for part in parts]):  # noqa: C419 - nearly always one part
+    match parts:
+        case [str(text)]:  # nearly always
+            return wire_text(text)
+        case [ToolText(text)]:
+            return wire_text(family.tool_text(text))
+    if any(isinstance(part, Image) for part in parts):
         return [_part(part, family) for part in parts]
     return wire_text(join_text(parts, family.tool_text))
 
