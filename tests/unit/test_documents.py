@@ -120,7 +120,7 @@ def test_every_path_and_module_that_is_named_exists(file: Path) -> None:
 @every_guide
 def test_every_command_in_running_text_exists(file: Path) -> None:
     targets = re.findall(r"`make (\w+)`", text(file))
-    modules = re.findall(r"`python -m ([\w.]+)", text(file))
+    modules = re.findall(r"`(?:\.venv/bin/)?python -m ([\w.]+)", text(file))
 
     assert [target for target in targets if target not in TARGETS] == []
     assert [module for module in modules if find_spec(module) is None] == []
@@ -230,7 +230,7 @@ def _is_run(command: str) -> bool:
     match command.split():
         case ["make", target]:
             return target in TARGETS
-        case ["python", "-m", "tests.rig", word]:
+        case [".venv/bin/python", "-m", "tests.rig", word]:
             return f'"{word}"' in text(ROOT / "tests" / "rig" / "__main__.py")
         case [".venv/bin/pytest", *arguments]:
             return all((ROOT / one).exists() for one in arguments if one.startswith("tests/"))
