@@ -69,13 +69,15 @@ class Config(BaseModel):
         SecretStr(NO_API_KEY), description="Key, if the server was started with `--api-key`"
     )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
-    max_tokens: int | None = Field(None, ge=1, description="Maximum tokens of one reply; unset: the advertised output")
+    max_tokens: int | None = Field(None, ge=1, description="Maximum tokens of one reply; unset: `max_output_tokens`")
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
     reasoning: Annotated[Reasoning | None, BeforeValidator(_expand_effort)] = Field(
         None, description="Effort, or `{effort, summary}`"
     )
-    reasoning_effort: Effort | None = Field(None, description="Effort; overrides `reasoning`")
+    reasoning_effort: Effort | None = Field(
+        None, description="`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`; overrides `reasoning`"
+    )
     reasoning_summary: Literal["auto", "concise", "detailed"] | None = Field(
         None, description="Summary of the reasoning"
     )
@@ -84,7 +86,9 @@ class Config(BaseModel):
         None, ge=1, description="Output to advertise; unset: from the server's window"
     )
     enable_state: bool = Field(False, description="Keep the conversation on the server (needs its response store)")
-    truncation: Literal["disabled", "auto"] | None = Field("disabled", description='Sent as is; `""`: not sent')
+    truncation: Literal["disabled", "auto"] | None = Field(
+        "disabled", description='vLLM\'s field `truncation`; `""`: not sent'
+    )
     timeout: float | None = Field(
         None, gt=0, description="Maximum seconds of one call, retries included; unset: no limit"
     )
