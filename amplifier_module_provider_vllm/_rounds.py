@@ -110,6 +110,8 @@ class Rounds:
         )
         async with aclosing(batches):
             async for events in batches:
+                # A pool of httpcore 1 that is closed leaves a connection open that was being made.
+                self._retries.check_open()
                 await self._call.stream.show(fold.push_all(events))
 
     async def _with_usage(self, turn: Turn, ask: Ask) -> Turn:
