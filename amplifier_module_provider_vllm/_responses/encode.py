@@ -93,9 +93,10 @@ def _content(parts: Sequence[Part], family: Family) -> str | list[Body]:
             return wire_text(text)
         case [ToolText(text)]:
             return wire_text(family.tool_text(text))
-    if any(isinstance(part, Image) for part in parts):
-        return [_part(part, family) for part in parts]
-    return wire_text(join_text(parts, family.tool_text))
+        case _ if any(isinstance(part, Image) for part in parts):
+            return [_part(part, family) for part in parts]
+        case _:
+            return wire_text(join_text(parts, family.tool_text))
 
 
 def _part(part: Part, family: Family) -> Body:
