@@ -22,7 +22,7 @@ from ._turn import Status, Text, Turn, is_counted, total_usage
 logger = logging.getLogger(__name__)
 
 LONG_HISTORY = 1_000
-"""Items; fewer block the event loop for less than 3 ms."""
+"""Items. Encoding and dumping 400 messages blocks the event loop for 2.3 ms, 4,000 for 13 ms (`make bench`)."""
 
 
 class Rounds:

@@ -10,8 +10,8 @@ from tests.support.exchange import mounted_provider, user
 from tests.support.replay import ReplayServer
 from tests.support.session import Listener, Session, open_session, vllm
 
-HANG_TIMEOUT: Final = 120.0
-"""In seconds, ten times more than any test needs on a busy machine: only a hang reaches it."""
+HANG_TIMEOUT: Final = 30.0
+"""In seconds, ten times more than any test needs: only a hang reaches it."""
 
 SHORT_RETRY_DELAY: Final[Mapping[str, Any]] = {"min_retry_delay": 0.01, "retry_jitter": False}
 CITIES: Final = user("Which cities?")
