@@ -4,9 +4,10 @@ import asyncio
 import logging
 from typing import Any
 
-from amplifier_core.llm_errors import LLMError
+from amplifier_core.llm_errors import AbortError, LLMError
 
 from ._ask import Ask
+from ._cancellation import CancellationToken, CancellationWatch
 from ._completion import Completion
 from ._constants import PROBE_TIMEOUT
 from ._harmony.count import count_input
@@ -16,13 +17,15 @@ from ._tokenize import count_bodies, is_ascii, read_count
 logger = logging.getLogger(__name__)
 
 
-async def request_budget(server: Server, completion: Completion, context_estimate: int) -> dict[str, Any] | None:
-    """The budget, with Amplifier's keys; None for any failure, a timeout included."""
+async def request_budget(
+    server: Server, completion: Completion, context_estimate: int, cancellation: CancellationToken | None
+) -> dict[str, Any] | None:
+    """The budget, with Amplifier's keys; None for any failure, a timeout or a cancelled session included."""
     outcome: dict[str, Any] | BaseException | None
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
+        async with CancellationWatch(cancellation), asyncio.timeout(PROBE_TIMEOUT):
             (outcome,) = await asyncio.gather(_budget(server, completion, context_estimate), return_exceptions=True)
-    except TimeoutError as error:
+    except (TimeoutError, AbortError) as error:
         outcome = error
     if isinstance(outcome, BaseException):
         logger.debug("[PROVIDER] vLLM: the request could not be counted: %r", outcome)

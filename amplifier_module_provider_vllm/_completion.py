@@ -10,6 +10,7 @@ from amplifier_core.message_models import ChatRequest, ChatResponse
 
 from ._ask import Ask, corrected, to_ask, without_format, without_images
 from ._blocks import to_updates
+from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
 from ._endpoints import encode
 from ._errors import is_about_format, is_about_images, refuses_all_images
@@ -35,8 +36,16 @@ class _Answer:
 class Completion:
     """One call of `complete()`."""
 
-    def __init__(self, server: Server, call: ObservedCall, request: ChatRequest, overrides: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        call: ObservedCall,
+        request: ChatRequest,
+        overrides: Mapping[str, Any],
+        cancellation: CancellationToken | None = None,
+    ) -> None:
         self._server = server
+        self._watch = CancellationWatch(cancellation)
         self._config = server.config
         self._call = call
         self._request = request
@@ -47,7 +56,7 @@ class Completion:
     async def run(self) -> ChatResponse:
         timeout = first_set(self._overrides.get("timeout"), self._request.timeout, self._config.timeout)
         deadline = asyncio.timeout(timeout)
-        async with self._call:
+        async with self._watch, self._call:
             try:
                 async with deadline:
                     return await self._response()
@@ -74,6 +83,7 @@ class Completion:
             response = self._convert(answer)
         if isinstance(response, BadCall):
             raise response.error(ask.options.model) from response.cause
+        await self._watch.check()
         self._call.set_response(response, answer.turn.raw)
         return response
 

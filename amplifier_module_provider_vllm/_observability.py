@@ -14,7 +14,7 @@ from amplifier_core.message_models import ChatResponse
 from amplifier_core.utils.truncate import redact_secrets, truncate_values
 
 from ._ask import Ask
-from ._blocks import BlockDelta, BlockEnd, BlockStart, Update
+from ._blocks import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
@@ -162,6 +162,7 @@ class ObservedStream:
     hooks: Hooks
     request_id: str
     _sequences: dict[int, int] = field(default_factory=dict[int, int])
+    _open: dict[int, BlockKind] = field(default_factory=dict[int, BlockKind])
 
     @property
     def visible(self) -> bool:
@@ -177,7 +178,9 @@ class ObservedStream:
             await self.abort(error)
 
     async def abort(self, error: BaseException) -> None:
+        """End the open blocks and the attempt, if the hooks have seen any of it."""
         if self.visible:
+            await self.show([BlockEnd(index, kind) for index, kind in self._open.items()])
             self._sequences.clear()
             await self.hooks.emit("llm:stream_aborted", {"request_id": self.request_id, "error": _error_payload(error)})
 
@@ -191,11 +194,13 @@ class ObservedStream:
             case BlockStart(index=index, name=name):
                 self._sequences[index] = 0
                 await self.hooks.emit("llm:stream_block_start", labels if name is None else labels | {"name": name})
+                self._open[index] = update.kind
             case BlockDelta(index=index, text=text):
                 sequence = self._sequences[index]
                 self._sequences[index] += 1
                 await self.hooks.emit("llm:stream_block_delta", labels | {"sequence": sequence, "text": text})
-            case BlockEnd():
+            case BlockEnd(index=index):
+                self._open.pop(index, None)
                 await self.hooks.emit("llm:stream_block_end", labels)
             case _:
                 assert_never(update)

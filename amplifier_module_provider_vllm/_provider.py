@@ -11,6 +11,7 @@ from amplifier_core.message_models import ChatRequest, ChatResponse, ToolCall
 from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
 
 from ._budget import request_budget
+from ._cancellation import cancellation_token
 from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
@@ -129,7 +130,8 @@ class VLLMProvider:
         """
         labels = event_labels(self._instance(), self.url)
         call = ObservedCall(self._hooks(), self._server.config, labels)
-        response = await Completion(self._server, call, request, dict(kwargs)).run()
+        cancellation = cancellation_token(self.coordinator)
+        response = await Completion(self._server, call, request, dict(kwargs), cancellation).run()
         self._add_cost(response)
         return response
 
@@ -144,7 +146,7 @@ class VLLMProvider:
         """
         call = ObservedCall(NoHooks(), self._server.config, {})
         completion = Completion(self._server, call, request, request_options or {})
-        return await request_budget(self._server, completion, context_estimate)
+        return await request_budget(self._server, completion, context_estimate, cancellation_token(self.coordinator))
 
     def parse_tool_calls(self, response: ChatResponse) -> list[ToolCall]:
         """The calls of a response, in order; empty if it has none."""

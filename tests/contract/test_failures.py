@@ -86,7 +86,7 @@ async def test_a_broken_stream_is_aborted_and_its_retry_streams_from_the_start()
     aborted = recorder.names.index("llm:stream_aborted")
     starts = [data["block_index"] for data in recorder.payloads("llm:stream_block_start")]
     assert starts == [0, 0, 1]
-    assert recorder.names[aborted - 1] == "llm:stream_block_delta"
+    assert recorder.names[aborted - 2 : aborted] == ["llm:stream_block_delta", "llm:stream_block_end"]
     assert recorder.names[aborted + 1] == "provider:retry"
     assert recorder.events[aborted].data["error"]["type"] == "StreamError"
 
