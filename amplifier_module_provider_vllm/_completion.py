@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, StreamError
@@ -16,13 +17,13 @@ from ._endpoints import encode
 from ._errors import is_about_format, is_about_images, refuses_all_images
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
-from ._response_handling import BadCall, to_response
+from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
 from ._server import Server
 from ._tool_markup import recover_calls
 from ._tool_repair import RepairedHistory, repair_tool_sequence
-from ._turn import Turn, total_usage
+from ._turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class Completion:
                 message = f"no reply within the timeout of {timeout} s"
                 raise LLMTimeoutError(message, provider=PROVIDER, model=self._call.model) from error
 
+    @property
+    def cost(self) -> Decimal | None:
+        """The price of all tokens so far, in US dollars; None without rates or counts."""
+        return cost(self._rounds.spent, self._config.rates)
+
     async def prepare(self) -> tuple[Ask, RepairedHistory]:
         """The request as it will be sent, and the repairs of its history."""
         options = self._options(await self._retries.run(self._model))
@@ -74,7 +80,7 @@ class Completion:
 
     async def _response(self) -> ChatResponse:
         ask, history = await self.prepare()
-        await self._call.emit_request(ask, lambda: encode(ask))
+        await self._call.emit_request(ask, len(self._request.messages), lambda: encode(ask))
         await self._call.emit_repair(history)
         answer = await self._answer(ask)
         response = self._convert(answer)
@@ -137,11 +143,15 @@ class Completion:
 
     def _convert(self, answer: _Answer) -> ChatResponse | BadCall:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations]
-        return to_response(answer.turn, self._request.tools or [], self._config.rates, degradations)
+        tools = self._request.tools or []
+        spent, continuations = self._rounds.spent, self._rounds.continuations
+        return to_response(
+            answer.turn, tools, self._config.rates, degradations, spent=spent, continuations=continuations
+        )
 
     async def _correct(self, answer: _Answer, bad: BadCall) -> _Answer:
         """The one round in which the model may correct an invalid call."""
         error = bad.error(answer.ask.options.model)
         await self._call.stream.abort(error)
-        second = await self._answer(corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again."))
-        return replace(second, turn=replace(second.turn, usage=total_usage(answer.turn.usage, second.turn.usage)))
+        await self._call.emit_retry(1, 0.0, error, max_retries=1)
+        return await self._answer(corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again."))

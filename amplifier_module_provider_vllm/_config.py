@@ -69,7 +69,11 @@ class Config(BaseModel):
         SecretStr(NO_API_KEY), description="Key, if the server was started with `--api-key`"
     )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
-    max_tokens: int | None = Field(None, ge=1, description="Maximum tokens of one reply; unset: `max_output_tokens`")
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Maximum tokens of a round; longer replies are continued. Unset: `max_output_tokens`",
+    )
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
     reasoning: Annotated[Reasoning | None, BeforeValidator(_expand_effort)] = Field(

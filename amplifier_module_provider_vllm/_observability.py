@@ -20,6 +20,7 @@ from ._constants import PROVIDER
 from ._options import CallOptions
 from ._strict_json import Json, read_json
 from ._tool_repair import RepairedHistory
+from ._turn import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ EVENTS: Final = [
     "llm:stream_block_delta",
     "llm:stream_block_end",
     "llm:stream_aborted",
+    "provider:incomplete_continuation",
     "llm:request:debug",
     "llm:response:debug",
     "llm:request:raw",
@@ -67,6 +69,7 @@ class ObservedCall:
     _started: float = field(default_factory=time.monotonic)
     _response: ChatResponse | None = None
     _raw: bytes = b""
+    _continuations: int = 0
 
     def __post_init__(self) -> None:
         self.stream = ObservedStream(NoHooks(), self.request_id)
@@ -79,19 +82,24 @@ class ObservedCall:
     async def __aenter__(self) -> Self:
         return self
 
-    async def emit_request(self, ask: Ask, body: Callable[[], Mapping[str, Any]]) -> None:
-        """Emit `llm:request`. `body` encodes the JSON body; it is called only if a debug event includes it."""
+    async def emit_request(self, ask: Ask, messages: int, body: Callable[[], Mapping[str, Any]]) -> None:
+        """Emit `llm:request`, for a request of so many messages.
+
+        `body` encodes the JSON body; it is called only if a debug event includes it.
+        """
         options = self._options = ask.options
         if options.stream:
             self.stream = ObservedStream(self.hooks, self.request_id)
         payload = {
-            "message_count": len(ask.items),
+            "message_count": messages,
+            "has_instructions": ask.prompt.instructions is not None,
             "tool_count": len(ask.prompt.tools) if ask.may_call_tools else 0,
             "max_output_tokens": options.max_output_tokens,
             "reasoning_effort": options.reasoning_effort,
+            "reasoning_enabled": options.reasoning_effort not in (None, "none"),
             "stream": options.stream,
         }
-        logger.debug("[PROVIDER] vLLM: asking %s with %d items", options.model, payload["message_count"])
+        logger.debug("[PROVIDER] vLLM: asking %s with %d items", options.model, len(ask.items))
         headers = {"extra_headers": dict(options.extra_headers)} if options.extra_headers else {}
         await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
@@ -118,6 +126,7 @@ class ObservedCall:
         )
         if self._response is not None:
             payload |= {"status": "ok", "finish_reason": self._response.finish_reason, "usage": _usage(self._response)}
+            payload |= {"continuation_count": self._continuations}
             await self._emit_with_dumps("llm:response", payload, "response", lambda: read_json(self._raw))
             return
         if isinstance(error, asyncio.CancelledError):
@@ -132,10 +141,19 @@ class ObservedCall:
             count = len(history.unanswered) + len(history.orphaned)
             await self._emit("provider:tool_sequence_repaired", payload | {"repair_count": count})
 
-    async def emit_retry(self, attempt: int, delay: float, error: LLMError) -> None:
-        payload = {"attempt": attempt, "max_retries": self.config.max_retries, "delay": delay}
-        failure = {"retry_after": error.retry_after, "status_code": error.status_code, "error": _error_payload(error)}
-        await self._emit("provider:retry", payload | failure)
+    async def emit_continuation(self, turn: Turn, number: int, limit: int) -> None:
+        """Emit `provider:incomplete_continuation`: the reply was truncated, and goes on with another round."""
+        self._continuations = number
+        payload = {"response_id": turn.response_id, "reason": turn.incomplete_reason}
+        counts = {"continuation_number": number, "max_attempts": limit}
+        await self._emit("provider:incomplete_continuation", payload | counts)
+
+    async def emit_retry(self, attempt: int, delay: float, error: LLMError, max_retries: int) -> None:
+        payload = {"attempt": attempt, "max_retries": max_retries, "delay": delay}
+        # Not under the key `error`: Amplifier's logging hook would write the line at level ERROR.
+        failure = {"error_type": type(error).__name__, "error_message": str(error)}
+        answer = {"retry_after": error.retry_after, "status_code": error.status_code}
+        await self._emit("provider:retry", payload | answer | failure)
 
     async def _emit(self, event: str, payload: dict[str, Any]) -> None:
         model = {} if self.model is None else {"model": self.model}
@@ -216,7 +234,9 @@ def _error_payload(error: BaseException | None) -> dict[str, str]:
 
 
 def _usage(response: ChatResponse) -> dict[str, Any]:
-    return {} if response.usage is None else response.usage.model_dump(mode="json", exclude_none=True)
+    """The counts that there are; the price always, as sibling providers have it."""
+    usage = {} if response.usage is None else response.usage.model_dump(mode="json", exclude_none=True)
+    return {"cost_usd": None, **usage}
 
 
 def _redacted(content: Callable[[], Any]) -> Any:

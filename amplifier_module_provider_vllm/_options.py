@@ -75,7 +75,9 @@ class CallOptions:
     tool_choice: ToolChoice | None
     parallel_tool_calls: bool | None
     max_output_tokens: int | None
+    """The cap on each round."""
     capped_by_caller: bool
+    """Whether the request or a keyword set the cap: it is then a cap on the whole reply, which is not continued."""
     reasoning_effort: str | None
     reasoning_summary: str | None
     truncation: str | None
@@ -103,9 +105,7 @@ def decide_options(
     advertised_output: int | None,
 ) -> CallOptions:
     """The options of a call to `model`; `advertised_output` caps a reply, in tokens, that nobody else capped."""
-    cap = first_set(
-        overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens, config.max_tokens
-    )
+    cap = first_set(overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens)
     effort, summary = _reasoning(request, overrides, config)
     sent_effort = None if effort is None else family.effort(effort)
     return CallOptions(
@@ -117,7 +117,7 @@ def decide_options(
         stop=first_set(overrides.get("stop"), request.stop),
         tool_choice=_tool_choice(first_set(overrides.get("tool_choice"), request.tool_choice)),
         parallel_tool_calls=first_set(overrides.get("parallel_tool_calls"), _extra(request, "parallel_tool_calls")),
-        max_output_tokens=first_set(cap, advertised_output),
+        max_output_tokens=first_set(cap, config.max_tokens, advertised_output),
         capped_by_caller=cap is not None,
         reasoning_effort=sent_effort,
         reasoning_summary=summary,

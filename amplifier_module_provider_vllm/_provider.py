@@ -131,9 +131,11 @@ class VLLMProvider:
         labels = event_labels(self._instance(), self.url)
         call = ObservedCall(self._hooks(), self._server.config, labels)
         cancellation = cancellation_token(self.coordinator)
-        response = await Completion(self._server, call, request, dict(kwargs), cancellation).run()
-        self._add_cost(response)
-        return response
+        completion = Completion(self._server, call, request, dict(kwargs), cancellation)
+        try:
+            return await completion.run()
+        finally:
+            self._add_cost(completion.cost)
 
     async def request_budget(
         self, request: ChatRequest, *, context_estimate: int, request_options: Mapping[str, Any] | None = None
@@ -164,9 +166,9 @@ class VLLMProvider:
         """Close the connections. May be called any number of times; the next call opens new ones."""
         await self._server.transport.close()
 
-    def _add_cost(self, response: ChatResponse) -> None:
-        if response.usage is not None and response.usage.cost_usd is not None:
-            self._cost = (self._cost or Decimal()) + response.usage.cost_usd
+    def _add_cost(self, cost: Decimal | None) -> None:
+        if cost is not None:
+            self._cost = (self._cost or Decimal()) + cost
 
     def _model_info(self, model: str) -> ModelInfo:
         limits, rates = self._server.limits(model), self._server.config.rates

@@ -46,9 +46,15 @@ class BadCall:
 
 
 def to_response(
-    turn: Turn, tools: Sequence[ToolSpec], rates: Rates | None, degradations: Sequence[Degradation] = ()
+    turn: Turn,
+    tools: Sequence[ToolSpec],
+    rates: Rates | None,
+    degradations: Sequence[Degradation] = (),
+    *,
+    spent: TokenUsage | None = None,
+    continuations: int = 0,
 ) -> ChatResponse | BadCall:
-    """The reply, or its first invalid call."""
+    """The reply, or its first invalid call. `spent`: the usage of all rounds of the call, if there were several."""
     schemas = {tool.name: tool.parameters for tool in tools}
     items = turn.items if turn.status is Status.COMPLETED else _replace_truncated_call(turn.items)
     blocks: list[Block] = []
@@ -66,27 +72,48 @@ def to_response(
     return ChatResponse(
         content=[*blocks],
         tool_calls=calls or None,
-        usage=to_usage(turn.usage, rates),
+        usage=to_usage(turn.usage, rates, spent),
         degradation=_merge(degradations),
         finish_reason=_finish_reason(turn, bool(calls)),
-        metadata=_metadata(turn),
+        metadata=_metadata(turn, spent, continuations),
         **extras,
     )
 
 
-def to_usage(usage: TokenUsage | None, rates: Rates | None) -> Usage | None:
-    """The usage of a reply. None if there are no counts: zero would look like a count."""
-    if usage is None:
+def to_usage(last: TokenUsage | None, rates: Rates | None, spent: TokenUsage | None = None) -> Usage | None:
+    """The usage of a reply: the prompt of its last round, which is what the context holds, and the output of all.
+
+    None if there are no counts: zero would look like a count.
+    """
+    last, spent = last or spent, spent or last
+    if last is None or spent is None:
         return None
+    # Amplifier adds cache writes to the input; vLLM's are a part of it, and free unless the rates say otherwise.
+    priced_writes = rates is not None and rates.cache_write is not None
     return Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        total_tokens=usage.input_tokens + usage.output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        cache_read_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        cost_usd=None if rates is None else _cost(usage, rates),
+        input_tokens=last.input_tokens,
+        output_tokens=spent.output_tokens,
+        total_tokens=last.input_tokens + spent.output_tokens,
+        reasoning_tokens=spent.reasoning_tokens,
+        cache_read_tokens=last.cached_tokens,
+        cache_write_tokens=last.cache_write_tokens if priced_writes else None,
+        cost_usd=cost(spent, rates),
     )
+
+
+def cost(usage: TokenUsage | None, rates: Rates | None) -> Decimal | None:
+    """The price in US dollars; None without counts or rates."""
+    if usage is None or rates is None:
+        return None
+    cached, cache_writes = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    uncached = usage.input_tokens - cached - (cache_writes if rates.cache_write is not None else 0)
+    priced = (
+        (rates.input, max(0, uncached)),  # some gateways do not count cached tokens as input
+        (rates.input if rates.cache_read is None else rates.cache_read, cached),
+        (rates.cache_write or 0, cache_writes),
+        (rates.output, usage.output_tokens),
+    )
+    return sum((Decimal(str(rate)) * tokens for rate, tokens in priced), Decimal()) / 1_000_000
 
 
 def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any] | BadCall:
@@ -187,14 +214,21 @@ def _finish_reason(turn: Turn, calls: bool) -> str:
     return "tool_calls" if calls else "stop"
 
 
-def _metadata(turn: Turn) -> dict[str, Any]:
+def _metadata(turn: Turn, spent: TokenUsage | None, continuations: int) -> dict[str, Any]:
     values = {
+        "vllm:status": turn.status.value,
         "vllm:response_id": turn.response_id,
         "vllm:model": turn.model,
         "vllm:incomplete_reason": turn.incomplete_reason,
+        "vllm:continuation_count": continuations or None,
+        "vllm:billed_tokens": None if spent is None or spent == turn.usage else _billed(spent),
         "vllm:usage_estimated": True if turn.usage is not None and turn.usage.estimated else None,
     }
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _billed(spent: TokenUsage) -> dict[str, int]:
+    return {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
 
 
 def _merge(degradations: Sequence[Degradation]) -> Degradation | None:
@@ -205,14 +239,3 @@ def _merge(degradations: Sequence[Degradation]) -> Degradation | None:
         actual=", ".join(dict.fromkeys(one.actual for one in degradations)),
         reason="; ".join(dict.fromkeys(one.reason for one in degradations)),
     )
-
-
-def _cost(usage: TokenUsage, rates: Rates) -> Decimal:
-    cached, cache_writes = usage.cached_tokens or 0, usage.cache_write_tokens or 0
-    priced = (
-        (rates.input, usage.input_tokens - cached - (cache_writes if rates.cache_write is not None else 0)),
-        (rates.input if rates.cache_read is None else rates.cache_read, cached),
-        (rates.cache_write or 0, cache_writes),
-        (rates.output, usage.output_tokens),
-    )
-    return sum((Decimal(str(rate)) * tokens for rate, tokens in priced), Decimal()) / 1_000_000

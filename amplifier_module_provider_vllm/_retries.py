@@ -61,4 +61,4 @@ class Retries:
         unreachable = isinstance(error, NetworkError) and waited > CONNECT_TIMEOUT
         if not starting and (unreachable or attempt > self._config.max_retries):
             raise error
-        await self._call.emit_retry(attempt, delay, error)
+        await self._call.emit_retry(attempt, delay, error, self._config.max_retries)

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from amplifier_core.llm_errors import ContextLengthError, NotFoundError, StreamError
+from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, NotFoundError, StreamError
 
 from ._ask import Ask, continued, unstreamed, with_more_room
-from ._blocks import Blocks
+from ._blocks import Blocks, to_updates
 from ._endpoints import RESPONSES, ResponsesFold, encode
 from ._errors import empty_reply, failed_reply, failed_stream, truncated_stream, unknown_model
 from ._harmony.count import count_usage
@@ -17,7 +17,7 @@ from ._observability import ObservedCall
 from ._retries import Retries
 from ._server import Server
 from ._tool_markup import has_tool_markup
-from ._turn import Status, Text, Turn, is_counted, total_usage
+from ._turn import Status, Text, TokenUsage, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +34,37 @@ class Rounds:
         self._call = call
         self._retries = retries
         self._empty_replies = 0
+        self.continuations = 0
+        """The number of rounds that continued a truncated one, or asked for it again with more room."""
+        self.spent: TokenUsage | None = None
+        """The usage of all rounds so far, those included whose reply was discarded."""
 
     async def reply(self, ask: Ask) -> Turn:
-        """The complete reply to a request. Raises `LLMError` when the retry budget is spent."""
-        continuations = 0 if ask.options.capped_by_caller else self._config.max_continuations
-        turn, next_ask = await self._round_with_retries(ask, continuations > 0)
-        usage = turn.usage
+        """The reply to a request, complete unless a continuation fails. Raises `LLMError` if the first round fails."""
+        limit = 0 if ask.options.capped_by_caller else self._config.max_continuations
+        turn, next_ask = await self._round_with_retries(ask, limit > 0)
         if self._config.enable_state and next_ask is None:
             self._server.stored.remember(ask, turn)
-        while next_ask is not None:
-            continuations -= 1
-            turn, next_ask = await self._round_with_retries(next_ask, continuations > 0)
-            usage = total_usage(usage, turn.usage)
-        return replace(turn, usage=usage)
+        for number in range(1, limit + 1):
+            if next_ask is None:
+                break
+            self.continuations += 1
+            await self._call.emit_continuation(turn, number, limit)
+            try:
+                turn, next_ask = await self._round_with_retries(next_ask, number < limit)
+            except AbortError:
+                raise
+            except LLMError as error:
+                return await self._without_continuation(turn, error)
+        return turn
+
+    async def _without_continuation(self, turn: Turn, error: LLMError) -> Turn:
+        """The truncated turn again, for hooks that discarded it. Raises the error if there is nothing to keep."""
+        if not turn.items:
+            raise error
+        logger.warning("[PROVIDER] vLLM: the truncated reply of %s was not continued: %s", self._call.model, error)
+        await self._call.stream.show(to_updates(turn.items))
+        return turn
 
     async def _round_with_retries(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
         return await self._retries.run(lambda: self._round(ask, may_continue))
@@ -60,7 +78,7 @@ class Rounds:
                 await stream.show(blocks.replay())
             fold = ResponsesFold(blocks)
             await self._with_stored_state(fold, ask)
-            turn = await self._with_usage(_turn_of(fold, model), ask)
+            turn = await self._counted(_turn_of(fold, model), ask)
             next_ask = self._next_ask(ask, turn) if may_continue else None
             if next_ask is None and not turn.items:
                 self._empty_replies += 1
@@ -114,6 +132,15 @@ class Rounds:
                 self._retries.check_open()
                 await self._call.stream.show(fold.push_all(events))
 
+    async def _counted(self, turn: Turn, ask: Ask) -> Turn:
+        """The turn with its usage, which is added to that of the call. Raises `LLMError` for a failed turn."""
+        if turn.status is not Status.FAILED:
+            turn = await self._with_usage(turn, ask)
+        self.spent = total_usage(self.spent, turn.usage)
+        if turn.status is Status.FAILED:
+            raise failed_reply(turn, ask.options.model)
+        return turn
+
     async def _with_usage(self, turn: Turn, ask: Ask) -> Turn:
         """The turn with the server's counts; for gpt-oss with ours if it gave none, as vLLM 0.10 does."""
         if is_counted(turn.usage):
@@ -129,17 +156,20 @@ class Rounds:
     def _next_ask(self, ask: Ask, turn: Turn) -> Ask | None:
         """The Ask that completes a reply truncated by its output cap; None if it would gain nothing.
 
-        A truncated text continues where it stopped. A truncated reasoning or call cannot: it is asked again with the
-        rest of the window. In an unstreamed reply a truncated call is text with the start of its markup.
+        A truncated text continues where it stopped. A truncated reasoning or call cannot, and a text bound by a schema
+        would start its JSON again: these are asked again with the rest of the window. In an unstreamed reply a
+        truncated call is text with the start of its markup.
         """
         if not turn.truncated:
             return None
+        limits = self._server.limits(ask.options.model)
+        window = limits.context_window if limits.from_server else None
         last = turn.items[-1] if turn.items else None
         ends_in_call = ask.may_call_tools and last is not None and has_tool_markup(last)
-        if isinstance(last, Text) and ask.options.family.continues_text and not ends_in_call:
-            return continued(ask, turn)
-        limits = self._server.limits(ask.options.model)
-        return with_more_room(ask, turn, limits.context_window if limits.from_server else None)
+        continues = ask.options.family.continues_text and ask.prompt.format is None
+        if isinstance(last, Text) and continues and not ends_in_call:
+            return None if _fills(turn, window) else continued(ask, turn)
+        return with_more_room(ask, turn, window)
 
     @asynccontextmanager
     async def _learning_from_refusals(self, model: str) -> AsyncGenerator[None]:
@@ -161,6 +191,10 @@ def _turn_of(fold: ResponsesFold, model: str) -> Turn:
         raise failed_stream(fold.error, model, fold.error_code)
     if fold.turn is None:
         raise truncated_stream(model)
-    if fold.turn.status is Status.FAILED:
-        raise failed_reply(fold.turn, model)
     return fold.turn
+
+
+def _fills(turn: Turn, window: int | None) -> bool:
+    """Whether the prompt and the reply fill the window, in tokens."""
+    usage = turn.usage
+    return usage is not None and window is not None and usage.input_tokens + usage.output_tokens >= window

@@ -90,7 +90,7 @@ async def ask(
 async def _send(server: Server, question: Ask) -> Answer:
     stopwatch = _Stopwatch()
     async with ObservedCall(stopwatch, server.config, event_labels("doctor", server.transport.url)) as call:
-        await call.emit_request(question, lambda: encode(question))
+        await call.emit_request(question, len(question.items), lambda: encode(question))
         turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(question)
     first = None if stopwatch.first is None else stopwatch.first - stopwatch.started
     return Answer(turn, time.monotonic() - stopwatch.started, first)

@@ -39,7 +39,8 @@ def encode_items(ask: Ask) -> list[Body]:
     start = 0 if ask.stored is None else ask.stored.items
     items = [_item(item, place, ask.options.family) for place, item in enumerate(ask.items[start:], start)]
     if ask.reply:
-        items[-1] |= {"status": "incomplete"}  # vLLM continues a last message with this status
+        # vLLM continues a last message with this status, or with "incomplete", which agentic-api 0.9 refuses.
+        items[-1] |= {"status": "in_progress"}
     return items
 
 

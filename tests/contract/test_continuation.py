@@ -3,18 +3,26 @@
 from typing import Any
 
 import pytest
-from amplifier_core.llm_errors import AuthenticationError, ProviderUnavailableError
-from amplifier_core.message_models import ChatRequest, Message, ToolCallBlock, ToolSpec
+from amplifier_core.llm_errors import AuthenticationError
+from amplifier_core.message_models import (
+    ChatRequest,
+    Message,
+    ResponseFormatJsonSchema,
+    ToolCallBlock,
+    ToolSpec,
+)
 
 from tests.support.event_recorder import EventRecorder, provider_at
-from tests.support.recordings import load_recording
-from tests.support.replay import ReplayServer, json_reply
+from tests.support.recordings import Recording, load_recording
+from tests.support.replay import ReplayServer, Reply, json_reply
 from tests.support.replies import call_item, cut_reply, full_reply, message_item, reasoning_item
 
 OURS: dict[str, Any] = {"max_output_tokens": 10}
-"""A cap of ours, in tokens; the caller's is `max_tokens`, or `max_output_tokens` in the request."""
+"""A cap of ours, in tokens; the caller's is a keyword, or `max_output_tokens` in the request."""
 
 BUSY = json_reply(503, {"error": {"message": "busy"}})
+OVERFLOW = load_recording("tiny-qwen3", "ctx_overflow")
+UNKNOWN_STATUS = json_reply(400, {"error": {"message": "data did not match any variant of untagged enum"}})
 REFUSED = load_recording("tiny-qwen3-auth", "auth_wrong")
 HISTORY = [
     Message(role="system", content="Be brief."),
@@ -36,7 +44,7 @@ async def test_a_continuation_repeats_the_request_with_a_longer_input_and_sums_t
         response: Any = await provider.complete(REQUEST)
 
     first, second, third = server.request_bodies
-    cut_item = {"type": "message", "role": "assistant", "id": f"msg_{len(first['input']) + 1}", "status": "incomplete"}
+    cut_item = {"type": "message", "role": "assistant", "id": f"msg_{len(first['input']) + 1}", "status": "in_progress"}
     reasoning = {"effort": "none"}
     assert second | {"input": []} == first | {"input": [], "reasoning": reasoning}
     assert second["input"][:-2] == third["input"][:-2] == first["input"]
@@ -44,7 +52,9 @@ async def test_a_continuation_repeats_the_request_with_a_longer_input_and_sums_t
     assert second["input"][-1] == cut_item | {"content": [_part("It is sun")]}
     assert third["input"][-1] == cut_item | {"content": [_part("It is sunny in ")]}
     assert [block.text for block in response.content_blocks] == ["Sun.", "It is sunny in Paris."]
-    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (300, 30, 330)
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (100, 30, 130)
+    assert response.metadata["vllm:billed_tokens"] == {"input_tokens": 300, "output_tokens": 30}
+    assert response.metadata["vllm:continuation_count"] == 2
     assert response.finish_reason == "stop"
 
 
@@ -58,27 +68,84 @@ async def test_a_continuation_is_retried_like_any_round() -> None:
     assert server.request_bodies[1] == server.request_bodies[2]
 
 
-@pytest.mark.parametrize(
-    ("then", "error"),
-    [pytest.param(REFUSED, AuthenticationError, id="refused"), pytest.param(BUSY, ProviderUnavailableError, id="busy")],
-)
-async def test_a_failed_continuation_raises_and_returns_no_partial_answer(then: Any, error: type[Exception]) -> None:
+@pytest.mark.parametrize("then", [REFUSED, OVERFLOW, UNKNOWN_STATUS, BUSY], ids=["key", "overflow", "item", "busy"])
+async def test_a_continuation_that_fails_leaves_the_reply_that_there_is(
+    then: Reply | Recording, caplog: pytest.LogCaptureFixture
+) -> None:
     recorder = EventRecorder()
 
     async with (
-        ReplayServer(cut_reply(message_item("It is sun")), always=then) as server,
+        ReplayServer(cut_reply(reasoning_item("Sun."), message_item("It is sun")), always=then) as server,
         provider_at(server.base_url, recorder, **OURS, max_retries=2) as provider,
     ):
-        with pytest.raises(error):
+        response: Any = await provider.complete(REQUEST)
+
+    shown = recorder.events[_last(recorder, "llm:stream_aborted") :]
+    assert (response.text, response.finish_reason) == ("It is sun", "length")
+    assert [e.data["text"] for e in shown if e.name == "llm:stream_block_delta"] == ["Sun.", "It is sun"]
+    assert [event["status"] for event in recorder.payloads("llm:response")] == ["ok"]
+    assert [record.levelname for record in caplog.records if "was not continued" in record.message] == ["WARNING"]
+
+
+async def test_a_continuation_that_fails_raises_if_there_is_nothing_to_keep() -> None:
+    async with (
+        ReplayServer(cut_reply(), always=REFUSED) as server,
+        provider_at(server.base_url, **OURS) as provider,
+    ):
+        with pytest.raises(AuthenticationError):
             await provider.complete(REQUEST)
 
-    assert [event["status"] for event in recorder.payloads("llm:response")] == ["error"]
+
+async def test_the_configs_cap_is_a_cap_on_each_round() -> None:
+    rounds = [cut_reply(message_item("It is sun")), full_reply(message_item("ny."))]
+    recorder = EventRecorder()
+
+    async with (
+        ReplayServer(*rounds) as server,
+        provider_at(server.base_url, recorder, max_tokens=10) as provider,
+    ):
+        response: Any = await provider.complete(REQUEST)
+
+    (continued,) = recorder.payloads("provider:incomplete_continuation")
+    assert (response.text, response.finish_reason) == ("It is sunny.", "stop")
+    assert [body["max_output_tokens"] for body in server.request_bodies] == [10, 10]
+    assert [continued[key] for key in ("response_id", "reason", "continuation_number", "max_attempts")] == [
+        "resp_1",
+        "max_output_tokens",
+        1,
+        5,
+    ]
+
+
+async def test_a_reply_that_fills_the_window_is_not_continued() -> None:
+    full_window = {"input_tokens": 4000, "output_tokens": 96}
+
+    async with (
+        ReplayServer(cut_reply(message_item("It is sun"), usage=full_window)) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        response: Any = await provider.complete(REQUEST)
+
+    assert (response.text, response.finish_reason, len(server.request_bodies)) == ("It is sun", "length", 1)
+
+
+async def test_a_reply_bound_by_a_schema_is_not_joined_but_requested_once_more_with_all_the_room() -> None:
+    schema = ResponseFormatJsonSchema(json_schema={"name": "city", "schema": {"type": "object"}})
+    request = ChatRequest(messages=HISTORY, response_format=schema)
+    rounds = [cut_reply(message_item('{"city": "Par')), cut_reply(message_item('{"city": "Paris, the'))]
+
+    async with ReplayServer(*rounds) as server, provider_at(server.base_url, **OURS) as provider:
+        response: Any = await provider.complete(request)
+
+    first, second = server.request_bodies
+    assert second == first | {"max_output_tokens": 4096 - 100}
+    assert (response.text, response.finish_reason) == ('{"city": "Paris, the', "length")
 
 
 @pytest.mark.parametrize(
     ("config", "fields"),
-    [({"max_tokens": 10}, {}), ({}, {"max_output_tokens": 10}), ({"max_continuations": 0, **OURS}, {})],
-    ids=["config", "request", "turned off"],
+    [({}, {"max_output_tokens": 10}), ({"max_continuations": 0, **OURS}, {})],
+    ids=["request", "turned off"],
 )
 async def test_a_reply_cut_by_the_callers_cap_is_not_continued(config: dict[str, Any], fields: dict[str, Any]) -> None:
     request = REQUEST.model_copy(update=fields)
@@ -126,6 +193,10 @@ async def test_continuation_stops_without_progress_or_after_the_last_round() -> 
 
     assert (response.text, response.finish_reason) == ("again " * 6, "length")
     assert len(server.request_bodies) == 6
+
+
+def _last(recorder: EventRecorder, name: str) -> int:
+    return len(recorder.names) - 1 - recorder.names[::-1].index(name)
 
 
 def _part(text: str) -> dict[str, Any]:

@@ -45,7 +45,10 @@ async def test_the_model_gets_the_error_of_a_bad_call_and_corrects_it(malformed:
     assert added[-2]["output"].startswith("Error: the model called 'get_weather' with arguments that are not")
     assert added[-1]["output"].startswith("Not run: the call of 'get_weather' beside it was malformed.")
     assert [(one.id, one.arguments) for one in response.tool_calls] == [("call_3", {"city": "Paris"})]
-    assert response.usage.total_tokens == 220
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (100, 20, 120)
+    assert response.metadata["vllm:billed_tokens"] == {"input_tokens": 200, "output_tokens": 20}
+    (retry,) = recorder.payloads("provider:retry")
+    assert retry["error_type"] == "InvalidToolCallError"
     assert recorder.names.count("llm:stream_aborted") == recorder.names.count("llm:response") == 1
 
 

@@ -1,6 +1,7 @@
 """A server that refuses, dies or sends garbage costs a retry or a typed error, never a partial reply."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -60,9 +61,7 @@ def call_ends(recorder: EventRecorder) -> list[dict[str, Any]]:
     return [{key: data[key] for key in keys if key in data} for data in recorder.payloads("llm:response")]
 
 
-@pytest.mark.parametrize(
-    "first", [CUT, BUSY, load_broken_stream("kill_engine"), EMPTY], ids=["cut", "busy", "killed", "empty"]
-)
+@pytest.mark.parametrize("first", [CUT, BUSY, load_broken_stream("kill_engine")], ids=["cut", "busy", "killed"])
 async def test_a_failed_round_is_retried(first: Reply | Recording | BrokenStream) -> None:
     recorder = EventRecorder()
 
@@ -154,6 +153,40 @@ async def test_a_refusal_is_raised_without_a_retry(case: str, expected: type[LLM
         load_recording("tiny-qwen3", case).status,
     )
     assert recorder.names == ["llm:request", "llm:response"]
+
+
+async def test_the_tokens_of_an_empty_reply_are_billed() -> None:
+    async with (
+        ReplayServer(EMPTY, ANSWER) as server,
+        provider_at(server.base_url, rates={"input": 1, "output": 1}) as provider,
+    ):
+        response: Any = await provider.complete(QUESTION, max_output_tokens=40)
+
+    empty, answer = turn_of(EMPTY).usage, turn_of(ANSWER).usage
+    assert empty is not None
+    assert answer is not None
+    billed = {
+        "input_tokens": empty.input_tokens + answer.input_tokens,
+        "output_tokens": empty.output_tokens + answer.output_tokens,
+    }
+    assert response.content == to_response(turn_of(ANSWER), [], None).content  # type: ignore[union-attr]
+    assert response.metadata["vllm:billed_tokens"] == billed
+    assert response.usage.cost_usd == Decimal(sum(billed.values())) / 1_000_000
+
+
+async def test_the_tokens_of_a_call_that_fails_are_in_the_sessions_cost() -> None:
+    async with (
+        ReplayServer(EMPTY, EMPTY) as server,
+        provider_at(server.base_url, rates={"input": 1, "output": 1}) as provider,
+    ):
+        with pytest.raises(ProviderUnavailableError):
+            await provider.complete(QUESTION, max_output_tokens=40)
+
+        usage = turn_of(EMPTY).usage
+        assert usage is not None
+        assert provider.session_cost() == {
+            "cost_usd": str(Decimal(2 * (usage.input_tokens + usage.output_tokens)) / 1_000_000)
+        }
 
 
 async def test_an_empty_reply_is_retried_once() -> None:

@@ -28,8 +28,10 @@ async def test_request_and_response_events_name_the_instance_the_server_and_the_
     assert origin.items() <= request_event.items()
     assert origin.items() <= response_event.items()
     assert (request_event["message_count"], request_event["tool_count"], request_event["stream"]) == (1, 0, True)
+    assert (request_event["has_instructions"], request_event["reasoning_enabled"]) == (False, False)
+    assert response_event["continuation_count"] == 0
     assert response.usage is not None
-    assert response_event["usage"] == response.usage.model_dump(exclude_none=True)
+    assert response_event["usage"] == {"cost_usd": None, **response.usage.model_dump(exclude_none=True)}
 
 
 async def test_the_cost_of_each_reply_is_emitted_and_summed() -> None:

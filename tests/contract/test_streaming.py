@@ -179,7 +179,6 @@ def assert_same_usage_and_calls(response: ChatResponse, last: dict[str, Any]) ->
         "total_tokens": usage["total_tokens"],
         "reasoning_tokens": usage["output_tokens_details"]["reasoning_tokens"],
         "cache_read_tokens": usage["input_tokens_details"]["cached_tokens"],
-        "cache_write_tokens": usage["input_tokens_details"]["cache_write_tokens"],
     }
     ids = [item["call_id"] for item in last["output"] if item["type"] == "function_call"]
     assert [call.id for call in response.tool_calls or []] == (ids if last["status"] == "completed" else [])

@@ -182,7 +182,8 @@ async def test_control_characters_of_a_server_message_are_removed(logged: pytest
     ):
         outcome = await _outcome(provider)
 
-    messages = [data["error"]["msg"] for data in session.payloads("provider:retry", "llm:response")]
+    messages = [data["error_message"] for data in session.payloads("provider:retry")]
+    messages += [data["error"]["msg"] for data in session.payloads("llm:response")]
     assert set(messages) == {"busy 2026-11-21 ERROR root: all is lost]0;title[2Jgnp x y"}
     assert all(character.isprintable() for line in outcome.splitlines()[-1:] for character in line)
     assert all(character.isprintable() for record in logged.records for character in _message(record))

@@ -126,7 +126,7 @@ async def test_a_session_waits_for_its_server_to_start() -> None:
 
     assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
     assert event_counts(session).statuses == ["ok"]
-    assert {data["error"]["type"] for data in session.payloads("provider:retry")} == {"NetworkError"}
+    assert {data["error_type"] for data in session.payloads("provider:retry")} == {"NetworkError"}
     assert_contract(session, reply)
 
 

@@ -107,7 +107,6 @@ async def test_usage_equals_the_servers_counts(server: LiveServer, stream: bool)
         total_tokens=counted["total_tokens"],
         reasoning_tokens=counted["output_tokens_details"]["reasoning_tokens"],
         cache_read_tokens=counted["input_tokens_details"]["cached_tokens"],
-        cache_write_tokens=counted["input_tokens_details"]["cache_write_tokens"],
     )
     assert 0 not in (response.usage.input_tokens, response.usage.output_tokens, response.usage.reasoning_tokens)
 

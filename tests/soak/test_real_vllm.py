@@ -83,7 +83,7 @@ async def test_a_session_started_before_its_server_waits_and_reports_it() -> Non
         server.start()
         answer = await turn
 
-    told = {data["error"]["type"] for data in session.payloads("provider:retry")}
+    told = {data["error_type"] for data in session.payloads("provider:retry")}
     print(f"{len(session.payloads('provider:retry'))} retries: {told}")
     assert answer == "The capital of France is Paris."
     assert "NetworkError" in told

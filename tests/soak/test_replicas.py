@@ -70,7 +70,7 @@ async def test_no_turn_of_two_hundred_is_lost_when_a_replica_dies(tmp_path: Path
             waiting = sum(not turn.done() for turn in turns)
             replies = await asyncio.gather(*turns)
 
-    retries = Counter(data["error"]["type"] for data in session.payloads("provider:retry"))
+    retries = Counter(data["error_type"] for data in session.payloads("provider:retry"))
     broken = len(session.payloads("llm:stream_aborted"))
     print(f"{waiting} turns were under way; {broken} broke in mid-stream; retries: {dict(retries)}")
     assert Counter(block_contents(reply)[-1] for reply in replies) == {ANSWER: TURNS}

@@ -25,6 +25,6 @@ def full_reply(*output: dict[str, Any], response_id: str = "resp_1", **fields: A
     return json_reply(200, body | fields)
 
 
-def cut_reply(*output: dict[str, Any], reason: str = "max_output_tokens") -> Reply:
+def cut_reply(*output: dict[str, Any], reason: str = "max_output_tokens", **fields: Any) -> Reply:
     """An incomplete reply."""
-    return full_reply(*output, status="incomplete", incomplete_details={"reason": reason})
+    return full_reply(*output, status="incomplete", incomplete_details={"reason": reason}, **fields)

@@ -95,7 +95,7 @@ def test_zero_counts_as_set_everywhere(place: str) -> None:
     ("request_", "overrides", "config", "expected"),
     [
         ({}, {}, {}, (2048, False)),
-        ({}, {}, {"max_tokens": 100}, (100, True)),
+        ({}, {}, {"max_tokens": 100}, (100, False)),
         ({"max_output_tokens": 50}, {}, {"max_tokens": 100}, (50, True)),
         ({"max_output_tokens": 50}, {"max_tokens": 25}, {}, (25, True)),
         ({}, {"max_output_tokens": 10, "max_tokens": 25}, {}, (10, True)),

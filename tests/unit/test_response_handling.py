@@ -42,6 +42,7 @@ SCHEMA = {
     },
 }
 LOOK = ToolSpec(name="look", parameters=SCHEMA)
+PRICED_WRITES = Rates(input=1, output=1, cache_write=1)
 CALL = FunctionCall("call_1", "look", '{"content": "x"}')
 
 
@@ -78,10 +79,9 @@ def test_every_item_is_in_the_response_in_order() -> None:
             total_tokens=14,
             reasoning_tokens=3,
             cache_read_tokens=4,
-            cache_write_tokens=2,
         ),
         finish_reason="tool_calls",
-        metadata={"vllm:response_id": "resp_1", "vllm:model": "tiny"},
+        metadata={"vllm:status": "completed", "vllm:response_id": "resp_1", "vllm:model": "tiny"},
         content_blocks=[
             ThinkingContent(text="Hm."),
             TextContent(text="So: "),
@@ -130,8 +130,23 @@ def test_a_reply_without_text_has_none() -> None:
 def test_metadata_contains_only_known_values() -> None:
     cut = response_to(Text("Hi"), status=Status.INCOMPLETE, incomplete_reason="max_output_tokens")
 
-    assert response_to(Text("Hi")).metadata == {}
-    assert cut.metadata == {"vllm:incomplete_reason": "max_output_tokens"}
+    assert response_to(Text("Hi")).metadata == {"vllm:status": "completed"}
+    assert cut.metadata == {"vllm:status": "incomplete", "vllm:incomplete_reason": "max_output_tokens"}
+
+
+def test_more_cached_than_input_tokens_cost_nothing_less() -> None:
+    usage = to_usage(TokenUsage(10, 5, cached_tokens=400), Rates(input=1, output=10, cache_read=0))
+
+    assert usage is not None
+    assert usage.cost_usd == Decimal("0.00005")
+
+
+def test_cache_writes_are_told_only_if_they_have_a_price() -> None:
+    counted = TokenUsage(9, 5, cache_write_tokens=2)
+
+    usages = [to_usage(counted, rates) for rates in (None, Rates(input=1, output=1), PRICED_WRITES)]
+
+    assert [usage and usage.cache_write_tokens for usage in usages] == [None, None, 2]
 
 
 @pytest.mark.parametrize("arguments", ['{"content": "x', "", "{"], ids=["cut", "empty", "begun"])
