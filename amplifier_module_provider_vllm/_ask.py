@@ -32,6 +32,8 @@ class Ask:
     reply: tuple[Item, ...] = ()
     """The items of earlier rounds. The last one, a text, is still open: the next round continues it."""
     stored: StoredReply | None = None
+    item_ids: str = ""
+    """What makes the ids of the items unique to one request; empty: the same history gives the same bytes."""
     degradations: tuple[Degradation, ...] = ()
     """What was removed from the request."""
 

@@ -1,30 +1,39 @@
 """Find the stored reply that a request continues, for servers that keep replies (`enable_state`)."""
 
+import re
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from typing import Final
 
 from ._ask import Ask, StoredReply, to_prompt_items
 from ._prompt import PromptItem
 from ._turn import FunctionCall, Turn
 
-MAX_STORED_REPLIES = 64
+MAX_STORED_REPLIES: Final = 64
 """How many conversations of one provider keep their stored reply; older ones send their full history again."""
 
-MISSES_BEFORE_GIVING_UP = 2
+MISSES_BEFORE_GIVING_UP: Final = 2
 """A server without a response store (vLLM's default) answers every `previous_response_id` with 404."""
+
+KEEPS_CALLS: Final = re.compile(r"resp_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Response ids of agentic-api, whose own store keeps calls. vLLM's are 16 hex digits; LiteLLM's contain vLLM's."""
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredConversation:
-    response_id: str
-    model: str
-    instructions: str | None
-    items: tuple[PromptItem, ...]
-    """The prompt as it was sent, and the reply as it will be sent back."""
+    """A conversation that a server keeps. Its items are not kept here: images would fill the memory."""
 
-    def is_prefix_of(self, ask: Ask, items: tuple[PromptItem, ...]) -> bool:
-        same = (ask.options.model, ask.prompt.instructions) == (self.model, self.instructions)
-        return same and len(self.items) < len(items) and items[: len(self.items)] == self.items
+    response_id: str
+    settings: bytes
+    """Digest of what the server keeps beside the items: it applies the stored tools and effort, not the new ones."""
+    length: int
+    items: bytes
+    """Digest of the prompt as it was sent, and of the reply as it will be sent back."""
+    epoch: int
+    """The number of misses before the reply was stored."""
 
 
 class StoredReplies:
@@ -32,31 +41,64 @@ class StoredReplies:
 
     def __init__(self) -> None:
         self._conversations: deque[_StoredConversation] = deque(maxlen=MAX_STORED_REPLIES)
-        self._misses = 0
+        self._epoch = 0
+        self._storeless_evidence = 0
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the server seems to have no response store."""
+        return self._storeless_evidence >= MISSES_BEFORE_GIVING_UP
 
     def remember(self, ask: Ask, turn: Turn) -> None:
-        if turn.response_id is None or self._misses >= MISSES_BEFORE_GIVING_UP:
+        if turn.response_id is None or self.given_up:
             return
         items = (*ask.prompt.items, *to_prompt_items(turn.items))
-        if ask.options.family.forgets_stored_calls and any(isinstance(item, FunctionCall) for item in items):
+        loses_calls = ask.options.family.forgets_stored_calls and KEEPS_CALLS.fullmatch(turn.response_id) is None
+        if loses_calls and any(isinstance(item, FunctionCall) for item in items):
             return
+        *_, digest = _digests(items)
         self._conversations.append(
-            _StoredConversation(turn.response_id, ask.options.model, ask.prompt.instructions, items)
+            _StoredConversation(turn.response_id, _settings(ask), len(items), digest, self._epoch)
         )
 
     def find(self, ask: Ask) -> StoredReply | None:
         """The stored reply with the most items of the request; None if there is none that it continues."""
-        items = ask.items
-        matching = (conversation for conversation in self._conversations if conversation.is_prefix_of(ask, items))
-        longest = max(matching, key=lambda conversation: len(conversation.items), default=None)
-        return None if longest is None else StoredReply(longest.response_id, len(longest.items))
+        items, settings = ask.items, _settings(ask)
+        matching = [one for one in self._conversations if one.settings == settings and one.length < len(items)]
+        longest = max((one.length for one in matching), default=0)
+        digests = dict(enumerate(_digests(islice(items, longest)), start=1))
+        found = [one for one in matching if digests[one.length] == one.items]
+        best = max(found, key=lambda one: one.length, default=None)
+        return None if best is None else StoredReply(best.response_id, best.length)
 
     def reset_misses(self) -> None:
-        self._misses = 0
+        self._storeless_evidence = 0
 
-    def forget(self, stored: StoredReply) -> None:
-        """Remove a reply that the server does not have: it was restarted, or has no response store."""
-        self._misses += 1
-        conversations = () if self._misses >= MISSES_BEFORE_GIVING_UP else self._conversations
-        remaining = (one for one in conversations if one.response_id != stored.response_id)
-        self._conversations = deque(remaining, maxlen=MAX_STORED_REPLIES)
+    def forget(self, stored: StoredReply) -> bool:
+        """Remove a reply that the server does not have. Whether it thereby became clear that it has no store.
+
+        After a restart every conversation misses once. A reply that was stored after the last miss, and misses too, is
+        evidence against a store.
+        """
+        missed = next(one for one in self._conversations if one.response_id == stored.response_id)
+        if missed.epoch == self._epoch:
+            self._storeless_evidence += 1
+            self._epoch += 1
+        self._conversations.remove(missed)
+        if self.given_up:
+            self._conversations.clear()
+        return self.given_up
+
+
+def _settings(ask: Ask) -> bytes:
+    tools = ask.prompt.tools if ask.may_call_tools else ()
+    kept = (ask.options.model, ask.prompt.instructions, tools, ask.options.reasoning_effort)
+    return blake2b(repr(kept).encode()).digest()
+
+
+def _digests(items: Iterator[PromptItem] | Sequence[PromptItem]) -> Iterator[bytes]:
+    """The digest of the items up to each one."""
+    digest = blake2b()
+    for item in items:
+        digest.update(repr(item).encode())
+        yield digest.copy().digest()

@@ -37,14 +37,15 @@ def encode_items(ask: Ask) -> list[Body]:
     Ids come from an item's position in the conversation, so that the same history gives the same bytes.
     """
     start = 0 if ask.stored is None else ask.stored.items
-    items = [_item(item, place, ask.options.family) for place, item in enumerate(ask.items[start:], start)]
+    family, prefix = ask.options.family, f"{ask.item_ids}_" if ask.item_ids else ""
+    items = [_item(item, f"{prefix}{place}", family) for place, item in enumerate(ask.items[start:], start)]
     if ask.reply:
         # vLLM continues a last message with this status, or with "incomplete", which agentic-api 0.9 refuses.
         items[-1] |= {"status": "in_progress"}
     return items
 
 
-def _item(item: PromptItem, place: int, family: Family) -> Body:
+def _item(item: PromptItem, place: str, family: Family) -> Body:
     match item:
         case FunctionCall():
             return _call(item)
@@ -63,7 +64,7 @@ def _item(item: PromptItem, place: int, family: Family) -> Body:
             assert_never(item)
 
 
-def _message(text: str, place: int) -> Body:
+def _message(text: str, place: str) -> Body:
     return {
         "type": "message",
         "role": "assistant",
@@ -73,7 +74,7 @@ def _message(text: str, place: int) -> Body:
     }
 
 
-def _reasoning(text: str, place: int) -> Body:
+def _reasoning(text: str, place: str) -> Body:
     content = [{"type": "reasoning_text", "text": wire_text(text)}]
     return {"type": "reasoning", "id": f"rs_{place}", "summary": [], "content": content}
 

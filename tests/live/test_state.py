@@ -107,6 +107,24 @@ async def test_a_changed_history_is_sent_in_full(storing_server: LiveServer) -> 
     assert [goes_on for _, goes_on in state.sent_items] == [False, False]
 
 
+async def test_a_request_with_other_tools_gets_the_same_reply_with_and_without_state(
+    storing_server: LiveServer,
+) -> None:
+    replies = []
+    for conversation in (Conversation(storing_server), Conversation(storing_server, enable_state=False)):
+        async with conversation.wire.client:
+            answer = await conversation.provider.complete(CAPITAL)
+            offered = next_request(next_request(CAPITAL, answer), WEATHER.messages[-1].content)  # type: ignore[arg-type]
+            call = await conversation.provider.complete(offered.model_copy(update={"tools": WEATHER.tools}))
+            withdrawn = await conversation.provider.complete(offered)
+        replies.append([block_contents(one) for one in (answer, call, withdrawn)])
+
+    with_state, without_state = replies
+    assert with_state == without_state
+    assert with_state[1][-1] == ("tool_call", ("get_weather", {"city": "Paris"}))
+    assert "tool_call" not in [kind for kind, _ in with_state[2]]
+
+
 async def test_state_is_disabled_after_two_misses(server: LiveServer) -> None:
     state, stateless = Conversation(server), Conversation(server, enable_state=False)
     countries = ["France", "Germany", "England", "Japan", "France"]
