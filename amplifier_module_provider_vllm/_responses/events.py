@@ -3,11 +3,13 @@
 The names are those of vLLM 0.32, and of gateways that send OpenResponses names (`response.reasoning.delta`).
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from .._strict_json import wire_value
 from .._wire.sse import Frame
 from .items import CALL_TYPES, Wire, WireError, WireItem, WireResponse
 
@@ -39,6 +41,15 @@ class SummaryDelta(Delta, frozen=True):
     part: int = msgspec.field(name="summary_index", default=0)
 
 
+AnyDelta = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta
+
+
+class SplitDelta(Wire, frozen=True):
+    """A delta with lone surrogates: a gateway that cuts strings in UTF-16 sent a character in two deltas."""
+
+    delta: AnyDelta
+
+
 class ItemAdded(Wire, frozen=True):
     item: WireItem
     output_index: int = 0
@@ -66,7 +77,7 @@ class ErrorEvent(Wire, frozen=True):
     code: str | int | None = None
 
 
-Event = TextDelta | ReasoningDelta | SummaryDelta | RefusalDelta | ItemAdded | ItemDone | TerminalEvent | ErrorEvent
+Event = AnyDelta | SplitDelta | ItemAdded | ItemDone | TerminalEvent | ErrorEvent
 
 
 class _WireItemEvent(Wire, frozen=True):
@@ -139,14 +150,23 @@ def decode_event(frame: Frame) -> Event | None:
     """The event, or None for one that we do not read. Raises `msgspec.DecodeError` for invalid data."""
     name, data = frame
     decode = _DECODERS.get(name)
-    if decode is not None:
-        return decode(data)
-    if name or data == b"[DONE]":
+    if decode is None and (name or data == b"[DONE]"):
         return None
+    try:
+        return _decode_unnamed(data) if decode is None else decode(data)
+    except msgspec.DecodeError as error:
+        fields = _fields_with_surrogates(data, error)
+        event = decode_event(Frame(name, _paired(fields)))
+        return (
+            SplitDelta(msgspec.structs.replace(event, delta=fields["delta"])) if isinstance(event, AnyDelta) else event
+        )
+
+
+def _decode_unnamed(data: bytes) -> Event | None:
     head = _event_head.decode(data)
     is_error = head.type is None and bytes(head.error) != b"null"
-    decode_data = _DECODERS.get(b"error" if is_error else (head.type or "").encode())
-    return None if decode_data is None else decode_data(data)
+    decode = _DECODERS.get(b"error" if is_error else (head.type or "").encode())
+    return None if decode is None else decode(data)
 
 
 def is_progress(frame: Frame) -> bool:
@@ -164,10 +184,31 @@ def is_last(event: Event) -> bool:
 
 def decode_reply(body: bytes) -> Event:
     """An unstreamed reply as a single event; `{"error": …}` with status 200 is an `ErrorEvent`."""
-    response = _response.decode(body)
+    try:
+        response = _response.decode(body)
+    except msgspec.DecodeError as error:
+        body = _paired(_fields_with_surrogates(body, error))
+        response = _response.decode(body)
     if response.output is None and response.error is not None:
         return ErrorEvent(error=response.error)
     return _to_terminal_event(body, "completed")
+
+
+def _fields_with_surrogates(data: bytes, error: msgspec.DecodeError) -> dict[str, Any]:
+    """The fields of data that msgspec refuses for a lone surrogate; raises `error` if that is not the reason."""
+    try:
+        fields = json.loads(data)
+        is_split = isinstance(fields, dict) and wire_value(fields) != fields
+    except (ValueError, RecursionError):
+        raise error from None
+    if not is_split:
+        raise error
+    found: dict[str, Any] = fields
+    return found
+
+
+def _paired(fields: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(wire_value(fields))
 
 
 def _to_terminal_event(raw: bytes, status: str) -> TerminalEvent:

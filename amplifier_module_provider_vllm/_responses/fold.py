@@ -7,8 +7,10 @@ from typing import assert_never
 import msgspec
 
 from .._blocks import Blocks, Update
+from .._strict_json import wire_text
 from .._turn import FunctionCall, Reasoning, Text, Turn
 from .events import (
+    AnyDelta,
     Delta,
     ErrorEvent,
     Event,
@@ -16,6 +18,7 @@ from .events import (
     ItemDone,
     ReasoningDelta,
     RefusalDelta,
+    SplitDelta,
     SummaryDelta,
     TerminalEvent,
     TextDelta,
@@ -32,6 +35,10 @@ class ResponsesFold:
         self.error_code: int | None = None
         self._blocks = blocks
         self._indexes = _ItemIndexes()
+        self._thoughts: dict[int, type[Delta]] = {}
+        """The kind of reasoning deltas that came first for an item: its content and its summary are one thought."""
+        self._halves: dict[tuple[type[Delta], int, int], str] = {}
+        """The first half of a character, by the part whose next delta brings the second."""
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
         """The updates of all the events of one read, with consecutive deltas joined."""
@@ -45,12 +52,14 @@ class ResponsesFold:
         match event:
             case TextDelta(delta, output_index, part):
                 yield from self._blocks.grow((output_index, f"content.{part}"), Text(""), delta)
-            case ReasoningDelta(delta, output_index, part):
-                yield from self._blocks.grow((output_index, f"reasoning.{part}"), Reasoning(""), delta)
-            case SummaryDelta(delta, output_index, part):
-                yield from self._blocks.grow((output_index, f"summary.{part}"), Reasoning(""), delta)
+            case ReasoningDelta(delta, output_index, part) | SummaryDelta(delta, output_index, part):
+                if self._thoughts.setdefault(output_index, type(event)) is type(event):
+                    yield from self._blocks.grow((output_index, f"reasoning.{part}"), Reasoning(""), delta)
             case RefusalDelta(delta, output_index, part):
                 yield from self._blocks.grow((output_index, f"content.{part}"), Text("", refusal=True), delta)
+            case SplitDelta(delta=split):
+                whole = self._joined_halves(split)
+                yield from self.push(whole) if whole.delta else ()
             case ItemAdded(item, output_index):
                 yield from self._announce(output_index, item)
             case ItemDone(item, output_index):
@@ -62,6 +71,14 @@ class ResponsesFold:
                 self.error_code = error_code(error, code)
             case _:
                 assert_never(event)
+
+    def _joined_halves(self, delta: AnyDelta) -> AnyDelta:
+        """The delta with the half character of the one before it, without a half that the next one completes."""
+        part = (type(delta), delta.output_index, delta.part)
+        text = self._halves.pop(part, "") + delta.delta
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[part], text = text[-1], text[:-1]
+        return msgspec.structs.replace(delta, delta=wire_text(text))
 
     def _announce(self, output_index: int, wire: WireItem) -> Iterator[Update]:
         self._indexes.add(output_index, wire)
@@ -115,7 +132,7 @@ class _ItemIndexes:
 
     def __init__(self) -> None:
         self._types: dict[int, str] = {}
-        self._by_id: dict[str, int] = {}
+        self._by_id: dict[str | int, int] = {}
 
     def add(self, output_index: int, wire: WireItem) -> None:
         self._types.setdefault(output_index, wire.type)
@@ -127,7 +144,7 @@ class _ItemIndexes:
 
         By id; older servers generate new ids for the terminal event (vLLM #47916), so else by position, else by order.
         """
-        by_id = self._by_id.get(wire.id or "")
+        by_id = None if wire.id is None else self._by_id.get(wire.id)
         if by_id is not None and by_id not in used:
             return by_id
         if position not in used and self._types.get(position, wire.type) == wire.type:

@@ -1,7 +1,8 @@
 """The wire types of a reply, and their conversion to items and a Turn."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -24,23 +25,11 @@ class WireItem(Wire, frozen=True):
     type: str = "message"
     content: list[WirePart] | str | None = None
     summary: list[WirePart] | None = None
-    call_id: str | None = None
-    id: str | None = None
+    call_id: str | int | None = None
+    id: str | int | None = None
     name: str | None = None
-    arguments: str | None = None
-
-
-class _WireTokenDetails(Wire, frozen=True):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class _WireUsage(Wire, frozen=True):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _WireTokenDetails | None = None
-    output_tokens_details: _WireTokenDetails | None = None
+    arguments: Any = None
+    """JSON as a string; some gateways send the object itself."""
 
 
 class WireError(Wire, frozen=True):
@@ -54,11 +43,12 @@ class _WireIncomplete(Wire, frozen=True):
 
 
 class WireResponse(Wire, frozen=True):
-    id: str | None = None
+    id: str | int | None = None
     model: str | None = None
     status: str | None = None
     output: list[msgspec.Raw] | None = None
-    usage: _WireUsage | None = None
+    usage: Any = None
+    """Read by `_to_usage`: an odd count must not cost the reply."""
     incomplete_details: _WireIncomplete | None = None
     error: WireError | str | None = None
 
@@ -73,13 +63,14 @@ def to_items(item: WireItem) -> list[tuple[str, Item]]:
         case "message":
             return [(f"content.{n}", _to_text(part)) for n, part in enumerate(_parts(item.content))]
         case "reasoning":
-            summaries = [(f"summary.{n}", Reasoning(part.text or "")) for n, part in enumerate(item.summary or ())]
-            contents = [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(_parts(item.content))]
-            return [*summaries, *contents]
+            contents = _parts(item.content)
+            # A summary beside the content is the same thought again.
+            thoughts = contents if any(part.text for part in contents) else item.summary or contents
+            return [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(thoughts)]
         case kind if kind in CALL_TYPES:
-            call_id = item.call_id or item.id or ""
+            call_id = _text_id(item.call_id) or _text_id(item.id) or ""
             unrecognised = kind != "function_call"
-            return [("call", FunctionCall(call_id, item.name or "", item.arguments or "", unrecognised))]
+            return [("call", FunctionCall(call_id, item.name or "", _to_arguments(item.arguments), unrecognised))]
         case _:
             return [
                 ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))
@@ -92,7 +83,7 @@ def to_turn(response: WireResponse, raw: bytes) -> Turn:
     return Turn(
         items=(),
         status=_to_status(response),
-        response_id=response.id,
+        response_id=_text_id(response.id),
         model=response.model,
         usage=_to_usage(response.usage),
         incomplete_reason=reason,
@@ -135,14 +126,39 @@ def _to_status(response: WireResponse) -> Status:
     return Status.COMPLETED
 
 
-def _to_usage(usage: _WireUsage | None) -> TokenUsage | None:
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+def _to_usage(usage: object) -> TokenUsage | None:
+    """The usage, read leniently: a whole number may come as a float or a string; anything else is no count."""
+    input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    if not isinstance(usage, Mapping) or input_tokens is None or output_tokens is None:
         return None
-    input_details, output_details = usage.input_tokens_details, usage.output_tokens_details
+    input_details, output_details = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     return TokenUsage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        reasoning_tokens=output_details.reasoning_tokens if output_details else None,
-        cached_tokens=input_details.cached_tokens if input_details else None,
-        cache_write_tokens=input_details.cache_write_tokens if input_details else None,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        reasoning_tokens=_count(output_details, "reasoning_tokens"),
+        cached_tokens=_count(input_details, "cached_tokens"),
+        cache_write_tokens=_count(input_details, "cache_write_tokens"),
     )
+
+
+def _count(counts: object, key: str) -> int | None:
+    value = counts.get(key) if isinstance(counts, Mapping) else None
+    try:
+        number = float(value) if isinstance(value, str | int | float) else -1.0
+        return int(number) if number >= 0 and number.is_integer() else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text_id(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _to_arguments(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case _:
+            return msgspec.json.encode(value).decode()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.call_events import EventCounts, assert_contract, event_counts
-from tests.support.exchange import block_contents
+from tests.support.exchange import WEATHER, block_contents
 from tests.support.oddities import BODY, ODDITIES, ONE_MB, twice
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.recordings import load_broken_stream
@@ -73,6 +73,43 @@ async def test_an_invalid_value_in_an_unread_field_does_not_lose_the_reply(value
     assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
     assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, reply)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
+async def test_arguments_that_are_an_object_are_those_of_the_call(stream: bool) -> None:
+    call = {
+        "type": "function_call",
+        "id": 1,
+        "call_id": "call_1",
+        "name": "get_weather",
+        "arguments": {"city": "Zürich"},
+    }
+    end = response(call)
+    answer = sse_reply(
+        *OPENING, event("response.output_item.added", item=call | {"arguments": ""}, output_index=0),
+        item_done(call, 0), event("response.completed", response=end),
+    )  # fmt: skip
+
+    async with (
+        ReplayServer(answer if stream else whole_reply(json.dumps(end).encode())) as server,
+        provider_session(server, use_streaming=stream) as (session, provider),
+    ):
+        reply = await provider.complete(WEATHER)
+
+    assert block_contents(reply) == [("get_weather", {"city": "Zürich"})]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
+    assert_contract(session, reply)
+
+
+async def test_a_character_in_two_deltas_is_streamed_whole() -> None:
+    async with (
+        ReplayServer(ODDITIES["an emoji in two deltas of two reads"]) as server,
+        provider_session(server) as (session, provider),
+    ):
+        await provider.complete(CITIES)
+
+    streamed = [delta["text"] for delta in session.payloads("llm:stream_block_delta")]
+    assert streamed[-2:] == ["Paris ", "🗼."]
 
 
 async def test_repeated_or_reordered_deltas_are_corrected_by_the_final_item() -> None:

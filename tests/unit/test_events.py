@@ -137,7 +137,15 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
         ),
         (
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "So"}], "content": None},
-            [("summary.0", Reasoning("So"))],
+            [("reasoning.0", Reasoning("So"))],
+        ),
+        (
+            {"type": "reasoning", "summary": [{"text": "So"}], "content": [{"text": "Hm"}]},
+            [("reasoning.0", Reasoning("Hm"))],
+        ),
+        (
+            {"type": "reasoning", "summary": [{"text": "So"}], "content": [{"text": ""}]},
+            [("reasoning.0", Reasoning("So"))],
         ),
         (
             {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
@@ -145,6 +153,11 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
         ),
         ({"type": "reasoning", "summary": None, "content": "Hm"}, [("reasoning.0", Reasoning("Hm"))]),
         (CALL, [("call", FunctionCall("call_1", "get_weather", "{}"))]),
+        (CALL | {"call_id": 1}, [("call", FunctionCall("1", "get_weather", "{}"))]),
+        (
+            CALL | {"arguments": {"city": "Zürich"}},
+            [("call", FunctionCall("call_1", "get_weather", '{"city":"Zürich"}'))],
+        ),
         (
             CALL | {"type": "mcp_call", "call_id": None},
             [("call", FunctionCall("fc_1", "get_weather", "{}", unrecognised=True))],
@@ -161,8 +174,9 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
     ],
     ids=[
         "message and refusal", "message that is a string", "message of nothing", "message without a type",
-        "unknown part", "summary", "reasoning", "reasoning that is a string", "call", "mcp call", "web search",
-        "code interpreter", "unknown kind",
+        "unknown part", "summary", "summary and content", "summary and empty content", "reasoning",
+        "reasoning that is a string", "call", "call with a number as its id", "call with an object", "mcp call",
+        "web search", "code interpreter", "unknown kind",
     ],
 )  # fmt: skip
 def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: list[tuple[str, Item]]) -> None:
@@ -209,10 +223,19 @@ def test_the_end_of_a_reply_is_decoded(event: str, response: dict[str, Any], sta
         ({"input_tokens": 9, "output_tokens": 5}, TokenUsage(9, 5)),
         ({"input_tokens": 9, "output_tokens": 5, "input_tokens_details": None}, TokenUsage(9, 5)),
         ({"input_tokens": 9, "output_tokens": None}, None),
+        ({"input_tokens": 9.0, "output_tokens": "5"}, TokenUsage(9, 5)),
+        ({"input_tokens": 9, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 1.5}}, TokenUsage(9, 5)),
+        ({"input_tokens": 9, "output_tokens": 5, "input_tokens_details": "none"}, TokenUsage(9, 5)),
+        ({"input_tokens": 9, "output_tokens": -5}, None),
+        ({"input_tokens": 9, "output_tokens": "many"}, None),
         ({}, None),
         (None, None),
+        ("none", None),
     ],
-    ids=["all", "no details", "null details", "null output", "empty", "null"],
+    ids=[
+        "all", "no details", "null details", "null output", "float and string", "half a token", "word for details",
+        "negative", "word", "empty", "null", "word for all",
+    ],
 )  # fmt: skip
 def test_usage_is_read_and_missing_usage_is_none(usage: dict[str, Any] | None, expected: TokenUsage | None) -> None:
     assert to_turn(terminal_event(usage=usage).response, b"").usage == expected
