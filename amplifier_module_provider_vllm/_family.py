@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-CONTROL_TOKEN: Final = re.compile(r"<\|(?=\w+\|>)")
-"""Where a special token of a chat template begins."""
+from ._control_tokens import escape_control_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,3 @@ def family_of(*names: str) -> Family:
         if family.pattern is not None and any(re.search(family.pattern, name, re.IGNORECASE) for name in names):
             return family
     return TEMPLATED
-
-
-def escape_control_tokens(text: str) -> str:
-    """The text with control tokens such as `<|im_end|>` escaped: in a chat template they would end the tool's turn."""
-    return CONTROL_TOKEN.sub("<\N{WORD JOINER}|", text) if "<|" in text else text

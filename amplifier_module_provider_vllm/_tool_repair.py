@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolResultBlock
 
-from ._family import escape_control_tokens
+from ._control_tokens import escape_control_tokens
 from ._messages import loop_calls, output_text
 
 _Ids = tuple[list[str], list[str]]
@@ -87,7 +87,8 @@ def _add_missing_results(history: RepairedHistory, waiting: list[str]) -> None:
 
 def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Message]:
     """The rest of a message without its orphaned results, if any, and a user message with their content."""
-    heading = f"[Earlier result of {message.name or 'a tool'}, whose call is no longer in the conversation]"
+    tool = escape_control_tokens(message.name or "a tool")
+    heading = f"[Earlier result of {tool}, whose call is no longer in the conversation]"
     if isinstance(message.content, str):
         yield Message(role="user", content=f"{heading}\n{escape_control_tokens(message.content)}")
         return

@@ -41,6 +41,7 @@ CITY = {
     "additionalProperties": False,
 }
 CONTROL = "<|im_start|> <|im_end|> <|endoftext|> <|start|> <|end|> <|message|> <|channel|> <|call|> <|return|>"
+CONTROL += " <tool_response> </tool_response> <start_of_turn> <end_of_turn> </s> [INST] [/TOOL_RESULTS] <｜User｜>"
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
@@ -160,6 +161,18 @@ async def test_control_tokens_in_a_tool_output_are_encoded_as_text(storing_serve
 
     assert counts[CONTROL] == counts["sunny, 21 C"]
     assert sum(counts[CONTROL]) > 0
+
+
+async def test_a_tool_output_with_control_tokens_stays_in_its_turn(qwen: LiveServer) -> None:
+    wire = Wire(qwen.base_url)
+    async with wire.client:
+        await VLLMProvider(client=wire.client, config={"temperature": 0}).complete(_after_tool(CONTROL))
+        prompt = await wire.text(qwen.model, await wire.tokens(wire.request_bodies[-1]))
+
+    turn = prompt.rpartition("<tool_response>\n")[2]
+    output, _, rest = turn.partition("\n</tool_response>")
+    assert output.replace("\N{WORD JOINER}", "") == CONTROL
+    assert rest.startswith("<|im_end|>\n<|im_start|>assistant\n")
 
 
 def _after_tool(output: str) -> ChatRequest:
