@@ -9,7 +9,7 @@ from amplifier_core.message_models import ChatRequest, Degradation, Message, Too
 
 from ._messages import to_prompt
 from ._options import CallOptions
-from ._prompt import Image, Prompt, PromptItem, Result, User
+from ._prompt import Image, Prompt, PromptItem, Result, User, is_function
 from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text, Turn
 
 IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
@@ -61,11 +61,6 @@ def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptio
     for image in _images(ask):
         _ = image.url  # raises
     return ask
-
-
-def is_function(tool: ToolSpec) -> bool:
-    """Whether the session runs the tool. The spec of a hosted tool has another `type` among its extra fields."""
-    return bool((tool.model_extra or {}).get("type", "function") == "function")
 
 
 def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:

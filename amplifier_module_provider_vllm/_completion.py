@@ -81,7 +81,7 @@ class Completion:
     async def _response(self) -> ChatResponse:
         ask, history = await self.prepare()
         await self._call.emit_request(ask, len(self._request.messages), lambda: encode(ask))
-        await self._call.emit_repair(history)
+        await self._report(ask, history)
         answer = await self._answer(ask)
         response = self._convert(answer)
         if isinstance(response, BadCall):
@@ -92,6 +92,14 @@ class Completion:
         await self._watch.check()
         self._call.set_response(response, answer.turn.raw)
         return response
+
+    async def _report(self, ask: Ask, history: RepairedHistory) -> None:
+        """Say what of the history is repaired or not sent, once: it comes again with every request."""
+        for sentence in (*history.warnings, *ask.prompt.losses):
+            self._server.warn_once(sentence)
+        news = history.without(self._server.announced_repairs)
+        self._server.announced_repairs.update(news.unanswered, news.orphaned)
+        await self._call.emit_repair(news)
 
     async def _model(self) -> str:
         requested = first_set(self._overrides.get("model"), self._request.model, self._config.default_model)

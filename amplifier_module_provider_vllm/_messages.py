@@ -4,8 +4,10 @@ The prompt of a history is a prefix of the prompt of the longer history, so that
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import assert_never
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import Final, assert_never
 
 import msgspec
 from amplifier_core.llm_errors import InvalidRequestError
@@ -22,12 +24,28 @@ from amplifier_core.message_models import (
     ThinkingBlock,
     ToolCallBlock,
     ToolResultBlock,
+    ToolSpec,
 )
 
 from ._constants import PROVIDER
-from ._prompt import Format, Image, Part, Prompt, PromptItem, Reminder, Result, ToolText, User
-from ._strict_json import Json
+from ._prompt import (
+    FUNCTION_FIELDS,
+    Format,
+    Image,
+    Part,
+    Prompt,
+    PromptItem,
+    Reminder,
+    Result,
+    ToolText,
+    User,
+    is_function,
+)
+from ._stored_shapes import holds_encrypted_thought, output_parts, stored_calls, stored_thought, thought_text
 from ._turn import FunctionCall, Reasoning, Text
+
+THOUGHTS: Final = {"thinking", "redacted_thinking", "reasoning"}
+"""Types of blocks."""
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -35,16 +53,19 @@ _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
     """The prompt of `messages`, the repaired history. Raises `InvalidRequestError` for an unsupported block."""
     leading = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
-    items: list[PromptItem] = []
+    conversation = _Conversation()
     for message in messages[leading:]:
-        _add(items, message)
-    if not items:
+        conversation.add(message)
+    conversation.attach_held()
+    if not conversation.items:
         raise InvalidRequestError("the request has no messages except system messages", provider=PROVIDER)
+    tools = tuple(request.tools or ())
     return Prompt(
-        items=tuple(items),
+        items=tuple(conversation.items),
         instructions="\n\n".join(map(_system_text, messages[:leading])) if leading else None,
-        tools=tuple(request.tools or ()),
+        tools=tools,
         format=_format(request),
+        losses=(*conversation.losses, *_lost_fields(tools)),
     )
 
 
@@ -53,42 +74,50 @@ def call_arguments(arguments: object) -> str:
     return arguments if isinstance(arguments, str) else _encode_json(arguments)
 
 
-def output_text(output: object) -> str:
-    """A tool's output as text: strings unchanged, the rest as JSON, or as `str()` if JSON fails."""
-    if isinstance(output, str):
-        return output
-    try:
-        return "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):
-        return str(output)
+@dataclass(slots=True)
+class _Conversation:
+    """The items as they are added."""
+
+    items: list[PromptItem] = field(default_factory=list[PromptItem])
+    losses: dict[str, None] = field(default_factory=dict[str, None])
+    """A sentence for each kind of content that cannot be sent."""
+    held: list[Message] = field(default_factory=list[Message])
+    """Late instructions between a call and its results."""
+
+    def add(self, message: Message) -> None:
+        match message.role:
+            case "user":
+                self.items.extend(_user(message))
+                self._lose_name(message)
+            case "assistant":
+                self.items.extend(_assistant(message, self.losses))
+                self._lose_name(message)
+            case "tool" | "function":
+                self.items.extend(_results(message))
+            case "system" | "developer":
+                self.held.append(message)
+            case _:
+                assert_never(message.role)
+        if self.held and not _awaits_result(self.items):
+            self.attach_held()
+
+    def attach_held(self) -> None:
+        for message in self.held:
+            _attach(self.items, message)
+        self.held.clear()
+
+    def _lose_name(self, message: Message) -> None:
+        if message.name is not None:
+            self.losses[f"the name {message.name!r} of a message is not sent: vLLM has no field for it"] = None
 
 
-def loop_calls(message: Message) -> Iterable[tuple[str, str, object]]:
-    """Id, name and arguments of the `tool_calls` that Amplifier's loops store beside the content.
-
-    Their key for the name is "tool".
-    """
-    extra = message.model_extra
-    if not extra:  # the common case
-        return ()
-    stored = extra.get("tool_calls") or ()
-    return [(call["id"], call.get("tool") or call.get("name") or "", call.get("arguments") or {}) for call in stored]
-
-
-def _add(items: list[PromptItem], message: Message) -> None:
-    match message.role:
-        case "user":
-            items.extend(_user(message))
-        case "assistant":
-            items.extend(_assistant(message))
-        case "tool" | "function":
-            items.extend(_results(message))
-        case "system":
-            _attach(items, "system-reminder", _system_text(message))
-        case "developer":
-            _attach(items, "context_file", _system_text(message))
-        case _:
-            assert_never(message.role)
+def _awaits_result(items: Sequence[PromptItem]) -> bool:
+    """Whether one of the last calls has no result yet."""
+    results = list(takewhile(lambda item: isinstance(item, Result), reversed(items)))
+    before = islice(reversed(items), len(results), None)
+    calls = takewhile(lambda item: not isinstance(item, User | Result), before)
+    answered = {item.call_id for item in results if isinstance(item, Result)}
+    return any(isinstance(item, FunctionCall) and item.call_id not in answered for item in calls)
 
 
 def _user(message: Message) -> Iterator[PromptItem]:
@@ -98,17 +127,20 @@ def _user(message: Message) -> Iterator[PromptItem]:
     parts: list[Part] = []
     for block in message.content:
         if isinstance(block, ToolResultBlock):
-            yield Result(block.tool_call_id, (ToolText(output_text(block.output)),))
+            yield Result(block.tool_call_id, output_parts(block.output))
         else:
             parts.append(_part(message, block))
     if parts:
         yield User(tuple(parts))
 
 
-def _assistant(message: Message) -> Iterator[PromptItem]:
-    stored = {call_id: (name, arguments) for call_id, name, arguments in loop_calls(message)}
+def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem]:
+    stored = {call.call_id: call for call in stored_calls(message)}
     blocks = _blocks(message)
-    calls = bool(stored) or "tool_call" in [block.type for block in blocks]
+    kinds = [block.type for block in blocks]
+    calls = bool(stored) or "tool_call" in kinds
+    if message.model_extra and THOUGHTS.isdisjoint(kinds) and (thought := stored_thought(message)).strip():
+        yield Reasoning(thought)
     for block in blocks:
         match block:
             case ToolCallBlock(id=call_id, name=name):
@@ -117,39 +149,46 @@ def _assistant(message: Message) -> Iterator[PromptItem]:
             case TextBlock(text=text):
                 if text.strip():
                     yield Text(text, beside_calls=calls)
-            case ThinkingBlock(thinking=text):
-                if text.strip():
-                    yield Reasoning(text)
-            case ReasoningBlock(content=content, summary=summary):
-                yield from map(Reasoning, _joined_thoughts(content or summary))
-            case RedactedThinkingBlock():
-                continue  # encrypted by another provider: vLLM cannot read it
+            case ThinkingBlock() | ReasoningBlock() | RedactedThinkingBlock():
+                yield from _thought(block, losses)
             case _:
                 raise _unsupported_block(message, block)
-    for call_id, (name, arguments) in stored.items():
-        yield FunctionCall(call_id, name, call_arguments(arguments))
+    for call in stored.values():
+        yield FunctionCall(call.call_id, call.name, call_arguments(call.arguments))
+
+
+def _thought(
+    block: ThinkingBlock | ReasoningBlock | RedactedThinkingBlock, losses: dict[str, None]
+) -> Iterator[Reasoning]:
+    text = thought_text(block)
+    if text.strip():
+        yield Reasoning(text)
+    elif holds_encrypted_thought(block):
+        losses["reasoning that another provider encrypted is not sent: vLLM cannot read it"] = None
 
 
 def _results(message: Message) -> Iterator[PromptItem]:
     if message.tool_call_id is not None:
         content = message.content
-        parts = (ToolText(content),) if isinstance(content, str) else [_result_part(message, each) for each in content]
-        yield Result(message.tool_call_id, tuple(parts) or (ToolText(""),))
+        listed = (
+            () if isinstance(content, str) else [part for block in content for part in _result_parts(message, block)]
+        )
+        yield Result(message.tool_call_id, tuple(listed) or (ToolText(content if isinstance(content, str) else ""),))
         return
     for block in _blocks(message):
         if not isinstance(block, ToolResultBlock):
             raise InvalidRequestError(f"a {message.role!r} message has no tool_call_id", provider=PROVIDER)
-        yield Result(block.tool_call_id, (ToolText(output_text(block.output)),))
+        yield Result(block.tool_call_id, output_parts(block.output))
 
 
-def _result_part(message: Message, block: ContentBlockUnion) -> Part:
+def _result_parts(message: Message, block: ContentBlockUnion) -> Sequence[Part]:
     match block:
         case ToolResultBlock(output=output):
-            return ToolText(output_text(output))
+            return output_parts(output)
         case TextBlock(text=text):
-            return ToolText(text)
+            return (ToolText(text),)
         case _:
-            return _part(message, block)
+            return (_part(message, block),)
 
 
 def _part(message: Message, block: ContentBlockUnion) -> Part:
@@ -162,12 +201,13 @@ def _part(message: Message, block: ContentBlockUnion) -> Part:
             raise _unsupported_block(message, block)
 
 
-def _attach(items: list[PromptItem], tag: str, text: str) -> None:
+def _attach(items: list[PromptItem], message: Message) -> None:
     """Attach a late system or developer message to the last item, to keep the prefix cache and the turn's reasoning.
 
     At the front it would change the prompt before the whole history; as a user message of its own it would make
     templates such as Qwen3's drop the reasoning of the current tool turn.
     """
+    text, tag = _system_text(message), "system-reminder" if message.role == "system" else "context_file"
     if not text.strip():
         return
     reminder = Reminder(text if text.lstrip().startswith(f"<{tag}>") else f"<{tag}>\n{text}\n</{tag}>")
@@ -189,12 +229,6 @@ def _system_text(message: Message) -> str:
 
 def _blocks(message: Message) -> Sequence[ContentBlockUnion]:
     return [TextBlock(text=message.content)] if isinstance(message.content, str) else message.content
-
-
-def _joined_thoughts(parts: Sequence[Json]) -> list[str]:
-    """The parts of an OpenAI reasoning block as one text: vLLM reads only the first part of an item."""
-    texts = [text for part in parts if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
-    return ["\n".join(texts)] if any(text.strip() for text in texts) else []
 
 
 def _original_arguments(block: ToolCallBlock) -> str:
@@ -222,6 +256,13 @@ def _format(request: ChatRequest) -> Format | None:
             return Format(spec.get("name") or spec.get("title") or "response", schema, strict)
         case _:
             return None
+
+
+def _lost_fields(tools: Sequence[ToolSpec]) -> Iterator[str]:
+    """A sentence for each field of a function that vLLM does not have."""
+    for tool in filter(is_function, tools):
+        for key in sorted((tool.model_extra or {}).keys() - FUNCTION_FIELDS):
+            yield f"the field {key!r} of the tool {tool.name!r} is not sent: vLLM has no such field"
 
 
 def _unsupported_block(message: Message, block: ContentBlockUnion) -> InvalidRequestError:

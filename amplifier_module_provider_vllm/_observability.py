@@ -136,10 +136,18 @@ class ObservedCall:
         await self._emit("llm:response", payload)
 
     async def emit_repair(self, history: RepairedHistory) -> None:
-        if history.unanswered or history.orphaned:
-            payload = {"unanswered_calls": history.unanswered, "orphaned_results": history.orphaned}
-            count = len(history.unanswered) + len(history.orphaned)
-            await self._emit("provider:tool_sequence_repaired", payload | {"repair_count": count})
+        """Emit and log the repairs of a history, if there are any."""
+        repaired = [*history.unanswered, *history.orphaned]
+        if not repaired:
+            return
+        logger.warning("[PROVIDER] vLLM: the history was repaired: %s", history.summary)
+        payload = {
+            "unanswered_calls": history.unanswered,
+            "orphaned_results": history.orphaned,
+            "repair_count": len(repaired),
+            "repairs": [{"tool_call_id": one, "tool_name": history.tools.get(one, "unknown")} for one in repaired],
+        }
+        await self._emit("provider:tool_sequence_repaired", payload)
 
     async def emit_continuation(self, turn: Turn, number: int, limit: int) -> None:
         """Emit `provider:incomplete_continuation`: the reply was truncated, and goes on with another round."""

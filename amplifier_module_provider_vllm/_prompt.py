@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from amplifier_core.llm_errors import InvalidRequestError
@@ -21,6 +21,8 @@ class Image(msgspec.Struct, frozen=True):
     def url(self) -> str:
         """A URL, `data:` for base64. Raises `InvalidRequestError` for a source that is neither."""
         match self.source:
+            case {"data": str(data)} | {"url": str(data)} if data.startswith("data:"):
+                return data
             case {"type": "base64", "data": str(data)}:
                 return f"data:{self.source.get('media_type', 'image/png')};base64,{data}"
             case {"url": str(url)}:
@@ -28,6 +30,13 @@ class Image(msgspec.Struct, frozen=True):
             case _:
                 message = f"an image's source is neither base64 nor url: {sorted(self.source)}"
                 raise InvalidRequestError(message, provider=PROVIDER)
+
+    @property
+    def can_be_sent(self) -> bool:
+        try:
+            return bool(self.url)
+        except InvalidRequestError:
+            return False
 
 
 class ToolText(msgspec.Struct, frozen=True):
@@ -56,6 +65,9 @@ class Result(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
+FUNCTION_FIELDS: Final = {"type", "strict"}
+"""The fields of a function beside its name, description and parameters."""
+
 PromptItem = User | Result | Reasoning | Text | FunctionCall
 
 
@@ -76,6 +88,13 @@ class Prompt:
     instructions: str | None = None
     tools: tuple[ToolSpec, ...] = ()
     format: Format | None = None
+    losses: tuple[str, ...] = ()
+    """What of the request cannot be sent, in a sentence each."""
+
+
+def is_function(tool: ToolSpec) -> bool:
+    """Whether the session runs the tool. The spec of a hosted tool has another `type` among its extra fields."""
+    return bool((tool.model_extra or {}).get("type", "function") == "function")
 
 
 def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:

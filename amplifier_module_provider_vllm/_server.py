@@ -33,6 +33,8 @@ class Server:
     """Models that refused an image."""
     probed_at: float | None = None
     """The time of the last probe, on the monotonic clock."""
+    announced_repairs: set[str] = field(default_factory=set[str])
+    """Ids of calls and results whose repair has been announced."""
     _warned: set[str] = field(default_factory=set[str])
     _learned_windows: dict[str, int] = field(default_factory=dict[str, int])
 

@@ -1,12 +1,22 @@
 """Repair a copy of a history with unpaired calls or results; servers refuse it, and with it every later turn."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import assert_never
 
-from amplifier_core.message_models import ContentBlockUnion, Message, TextBlock, ToolResultBlock
+from amplifier_core.message_models import (
+    ContentBlockUnion,
+    ImageBlock,
+    Message,
+    TextBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+)
 
+from ._call_ids import with_call_ids
 from ._control_tokens import escape_control_tokens
-from ._messages import loop_calls, output_text
+from ._prompt import Image, ToolText
+from ._stored_shapes import output_parts, stored_calls
 
 _Ids = tuple[list[str], list[str]]
 """The call ids of a message, including those that loops store beside its content, and its result ids."""
@@ -21,21 +31,41 @@ class RepairedHistory:
     """Ids of calls that got a placeholder result."""
     orphaned: list[str] = field(default_factory=list[str])
     """Ids of results without an earlier call, which became user messages."""
+    tools: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    """The names of the tools of these calls and results, as far as they are known."""
+    warnings: list[str] = field(default_factory=list[str])
+    """What else was not as it should be, in a sentence each."""
+
+    def without(self, announced: Collection[str]) -> "RepairedHistory":
+        """The same history without the repairs whose ids are `announced`."""
+        unanswered = [call_id for call_id in self.unanswered if call_id not in announced]
+        return replace(self, unanswered=unanswered, orphaned=[one for one in self.orphaned if one not in announced])
+
+    @property
+    def summary(self) -> str:
+        """The repairs in words, with the names of the tools."""
+        calls = [f"no result for {self._named(one)}" for one in self.unanswered]
+        return ", ".join([*calls, *(f"no call for the result of {self._named(one)}" for one in self.orphaned)])
+
+    def _named(self, call_id: str) -> str:
+        return f"{self.tools.get(call_id, 'a tool')} ({call_id})"
 
 
 def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
     """The history with a result after every call and a call before every result. The caller's list is not changed."""
+    identified = with_call_ids(messages)
+    messages = identified.messages
     pairs = [_ids(message) for message in messages]
     if _is_paired(pairs):
-        return RepairedHistory(list(messages))
-    history = RepairedHistory([])
+        return RepairedHistory(messages, warnings=identified.warnings)
+    history = RepairedHistory([], tools=_tool_names(messages), warnings=identified.warnings)
     call_ids: set[str] = set()
     waiting: list[str] = []
     for message, (calls, ids), unanswered in zip(messages, pairs, _unanswered(pairs), strict=True):
         orphans = [call_id for call_id in ids if call_id not in call_ids]
         if len(orphans) == len(ids):  # the message has no result that a waiting call could match
             _add_missing_results(history, waiting)
-        history.orphaned.extend(orphans)
+        history.orphaned.extend(one for one in orphans if one not in identified.unclear)
         history.messages.extend(_without_results(message, orphans) if orphans else [message])
         call_ids.update(calls)
         waiting.extend(unanswered)
@@ -46,8 +76,8 @@ def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
 def _ids(message: Message) -> _Ids:
     blocks = () if isinstance(message.content, str) else message.content
     calls = [block.id for block in blocks if block.type == "tool_call"] if blocks else []
-    if stored := loop_calls(message):
-        calls = list(dict.fromkeys([*calls, *(call_id for call_id, _, _ in stored)]))
+    if stored := stored_calls(message):
+        calls = list(dict.fromkeys([*calls, *(call.call_id for call in stored)]))
     if message.tool_call_id is not None:
         return calls, [message.tool_call_id]
     return calls, [block.tool_call_id for block in blocks if block.type == "tool_result"]
@@ -79,6 +109,17 @@ def _unanswered(pairs: Sequence[_Ids]) -> list[list[str]]:
     return unanswered[::-1]
 
 
+def _tool_names(messages: Sequence[Message]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for message in messages:
+        if message.tool_call_id is not None and message.name:
+            names.setdefault(message.tool_call_id, message.name)
+        blocks = () if isinstance(message.content, str) else message.content
+        names.update({block.id: block.name for block in blocks if isinstance(block, ToolCallBlock)})
+        names.update({call.call_id: call.name for call in stored_calls(message)})
+    return names
+
+
 def _add_missing_results(history: RepairedHistory, waiting: list[str]) -> None:
     history.unanswered.extend(waiting)
     history.messages.extend(Message(role="tool", tool_call_id=call_id, content=NO_RESULT) for call_id in waiting)
@@ -97,18 +138,29 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
     kept = [block for block in message.content if block not in moved]
     if kept or _ids(message)[0]:
         yield message.model_copy(update={"content": kept})
-    yield Message(role="user", content=[TextBlock(text=heading), *map(_as_user_block, moved)])
+    user_blocks = [as_user for block in moved for as_user in _as_user_blocks(block)]
+    yield Message(role="user", content=[TextBlock(text=heading), *user_blocks])
 
 
 def _result_id(block: ContentBlockUnion) -> str | None:
     return block.tool_call_id if isinstance(block, ToolResultBlock) else None
 
 
-def _as_user_block(block: ContentBlockUnion) -> ContentBlockUnion:
+def _as_user_blocks(block: ContentBlockUnion) -> Iterator[ContentBlockUnion]:
     match block:
         case ToolResultBlock(output=output):
-            return TextBlock(text=escape_control_tokens(output_text(output)))
+            yield from map(_part_as_user_block, output_parts(output))
         case TextBlock(text=text):
+            yield TextBlock(text=escape_control_tokens(text))
+        case _:
+            yield block
+
+
+def _part_as_user_block(part: ToolText | Image) -> ContentBlockUnion:
+    match part:
+        case Image(source):
+            return ImageBlock(source=dict(source))
+        case ToolText(text):
             return TextBlock(text=escape_control_tokens(text))
         case _:
-            return block
+            assert_never(part)

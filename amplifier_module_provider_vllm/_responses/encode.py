@@ -5,18 +5,21 @@ dropped, a null id is refused, a reasoning item needs a summary, and a tool's ou
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from amplifier_core.message_models import ToolSpec
 
-from .._ask import Ask, is_function
+from .._ask import Ask
 from .._family import Family
 from .._options import CallOptions, NamedTool, ToolChoice
-from .._prompt import Format, Image, Part, PromptItem, Reminder, Result, ToolText, User, join_text
+from .._prompt import Format, Image, Part, PromptItem, Reminder, Result, ToolText, User, is_function, join_text
 from .._strict_json import wire_text, wire_value
 from .._turn import FunctionCall, Reasoning, Text
 
 Body = dict[str, Any]
+
+NAMED_TOOLS: Final = {"custom", "namespace"}
+"""Types of tools, beside functions, that the model calls by their name."""
 
 
 def encode(ask: Ask) -> Body:
@@ -145,10 +148,13 @@ def _tools(ask: Ask) -> Mapping[str, object]:
 
 
 def _tool(tool: ToolSpec) -> Body:
-    if not is_function(tool):
-        return dict(tool.model_extra or {})
-    function: Body = {"type": "function", "name": tool.name, "parameters": tool.parameters}
-    return function if tool.description is None else function | {"description": tool.description}
+    extra = tool.model_extra or {}
+    described = {} if tool.description is None else {"description": tool.description}
+    if is_function(tool):
+        strict = {"strict": extra["strict"]} if "strict" in extra else {}
+        return {"type": "function", "name": tool.name, "parameters": tool.parameters, **described, **strict}
+    # Hosted tools have no name of their own: a ToolSpec's is only Amplifier's.
+    return {"name": tool.name, **described, **extra} if extra["type"] in NAMED_TOOLS else dict(extra)
 
 
 def _tool_choice(choice: ToolChoice) -> object:

@@ -178,7 +178,7 @@ async def test_the_error_for_a_wrong_key_names_the_setting_and_hides_the_key() -
     ],
     ids=["a call without a result", "a result without a call"],
 )
-async def test_a_broken_history_is_repaired_and_reported_on_every_call(
+async def test_a_broken_history_is_repaired_on_every_call_and_reported_once(
     history: list[Message], unanswered: list[str], orphaned: list[str], answer: str | None
 ) -> None:
     recorder = EventRecorder()
@@ -187,9 +187,8 @@ async def test_a_broken_history_is_repaired_and_reported_on_every_call(
         for _ in range(2):
             await provider.complete(request(*history))
 
-    first, second = recorder.payloads("provider:tool_sequence_repaired")
-    assert [event["unanswered_calls"] for event in (first, second)] == [unanswered] * 2
-    assert [event["orphaned_results"] for event in (first, second)] == [orphaned] * 2
+    (event,) = recorder.payloads("provider:tool_sequence_repaired")
+    assert (event["unanswered_calls"], event["orphaned_results"]) == (unanswered, orphaned)
     assert server.request_bodies[0] == server.request_bodies[1]
     assert server.request_bodies[0]["input"][-1].get("output") == answer
 

@@ -48,7 +48,8 @@ def tool_turn(draw: st.DrawFn) -> list[Message]:
     blocks_before += [ThinkingBlock(thinking=text) for text in draw(st.lists(texts, max_size=1))]
     blocks_before = draw(st.permutations(blocks_before))
     made = draw(st.lists(arguments, min_size=1, max_size=3))
-    ids = [f"call_{draw(st.integers(0, 1_000_000))}_{n}" for n in range(len(made))]
+    nameless = draw(st.booleans())
+    ids = ["" if nameless else f"call_{draw(st.integers(0, 1_000_000))}_{n}" for n in range(len(made))]
     blocks = [ToolCallBlock(id=one, name="f", input=args) for one, args in zip(ids, made, strict=True)]
     stored = [{"id": one, "tool": "f", "arguments": args} for one, args in zip(ids, made, strict=True)]
     extra: dict[str, Any] = {"tool_calls": stored} if draw(st.booleans()) else {}
@@ -57,7 +58,8 @@ def tool_turn(draw: st.DrawFn) -> list[Message]:
         results = [Message(role="tool", tool_call_id=one, name="f", content=draw(contents)) for one in ids]
     else:
         results = [Message(role="user", content=[ToolResultBlock(tool_call_id=one, output=draw(texts)) for one in ids])]
-    return [Message(role="assistant", content=content, **extra), *results]
+    between = [Message(role="system", content=text) for text in draw(st.lists(texts, max_size=1))]
+    return [Message(role="assistant", content=content, **extra), *between, *results]
 
 
 turns = st.one_of(

@@ -1,0 +1,128 @@
+"""Read the calls, thoughts, outputs and images that loops and other providers store, each in its own shape."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, assert_never
+
+from amplifier_core.llm_errors import InvalidRequestError
+from amplifier_core.message_models import ImageBlock, Message, ReasoningBlock, RedactedThinkingBlock, ThinkingBlock
+from pydantic import BaseModel
+
+from ._constants import PROVIDER
+from ._prompt import Image, ToolText
+
+
+class StoredCall(NamedTuple):
+    """A call stored beside a message's content."""
+
+    call_id: str
+    """Empty if it was stored without one: Ollama's calls have none."""
+    name: str
+    arguments: object
+
+
+def stored_calls(message: Message) -> Sequence[StoredCall]:
+    """The calls in the field `tool_calls` of an assistant's message. Raises `InvalidRequestError` for one without name.
+
+    Amplifier's loops write `tool`, replies of providers `name`, OpenAI's chat messages `function`.
+    """
+    extra = message.model_extra
+    if not extra or message.role != "assistant":  # the common case
+        return ()
+    return [_call(call) for call in extra.get("tool_calls") or ()]
+
+
+def stored_thought(message: Message) -> str:
+    """The thought stored beside a message's content, by loops as a block, by OpenAI-compatible servers as text."""
+    extra = message.model_extra or {}
+    match extra.get("thinking_block"):
+        case ThinkingBlock(thinking=text) | {"thinking": str(text)}:
+            return text
+        case _:
+            texts = (extra.get(key) for key in ("reasoning_content", "reasoning"))
+            return next((text for text in texts if isinstance(text, str)), "")
+
+
+def thought_text(block: ThinkingBlock | ReasoningBlock | RedactedThinkingBlock) -> str:
+    """The thought in plain text; empty if there is none. Its parts are one text: vLLM reads only an item's first."""
+    match block:
+        case ThinkingBlock(thinking=text):
+            return text
+        case ReasoningBlock(content=content, summary=summary):
+            return _joined_text(content) or _joined_text(summary)
+        case RedactedThinkingBlock():
+            return ""
+        case _:
+            assert_never(block)
+
+
+def holds_encrypted_thought(block: ThinkingBlock | ReasoningBlock | RedactedThinkingBlock) -> bool:
+    """Whether a block without text has what only the provider can read that made it."""
+    fields = block.model_dump(exclude={"type", "visibility", "thinking"})
+    return any(value if not isinstance(value, list) else any(value) for value in fields.values())
+
+
+def output_parts(output: object) -> tuple[ToolText | Image, ...]:
+    """A tool's output: images as images, everything else as text."""
+    listed = output if isinstance(output, list | tuple) else [output]
+    images = [_output_image(each) for each in listed]
+    if all(image is None for image in images):
+        return (ToolText(output_text(output)),)
+    return tuple(image or ToolText(_element_text(each)) for image, each in zip(images, listed, strict=True))
+
+
+def output_text(output: object) -> str:
+    """A tool's output as text: strings unchanged, the rest as JSON, or as `str()` if JSON fails."""
+    if isinstance(output, str):
+        return output
+    try:
+        return "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        return str(output)
+
+
+def _joined_text(parts: Sequence[object]) -> str:
+    texts = [text for part in parts if isinstance(part, Mapping) and isinstance(text := part.get("text"), str)]
+    return "\n".join(texts) if any(text.strip() for text in texts) else ""
+
+
+def _call(stored: object) -> StoredCall:
+    match stored.model_dump() if isinstance(stored, BaseModel) else stored:
+        case {"function": {"name": str(name)} as function, **rest}:
+            return StoredCall(_first_text(rest, ["id"]), name, _arguments(function))
+        case Mapping() as call if (name := _first_text(call, ["tool", "name"])) or "tool" in call or "name" in call:
+            return StoredCall(_first_text(call, ["id", "call_id", "tool_call_id"]), name, _arguments(call))
+        case other:
+            message = f"a stored tool call has no name of a tool: {other!r:.200}"
+            raise InvalidRequestError(message, provider=PROVIDER)
+
+
+def _arguments(call: Mapping[Any, object]) -> object:
+    return call.get("arguments") or call.get("input") or {}
+
+
+def _first_text(call: Mapping[Any, object], keys: Iterable[str]) -> str:
+    return next((value for key in keys if isinstance(value := call.get(key), str) and value), "")
+
+
+def _output_image(element: object) -> Image | None:
+    """The image of a content part in the shape of Amplifier and Anthropic, of OpenAI, or of MCP."""
+    match element:
+        case ImageBlock(source=source) | {"type": "image", "source": Mapping() as source}:
+            image = Image(source)
+        case {"type": "image_url" | "input_image", "image_url": {"url": str(url)} | str(url)}:
+            image = Image({"url": url})
+        case {"type": "image", "data": str(data), **rest}:
+            media_type = _first_text(rest, ["mimeType", "media_type"]) or "image/png"
+            image = Image({"type": "base64", "data": data, "media_type": media_type})
+        case _:
+            return None
+    return image if image.can_be_sent else None
+
+
+def _element_text(element: object) -> str:
+    match element:
+        case {"type": "text" | "input_text", "text": str(text)}:
+            return text
+        case _:
+            return output_text(element)
