@@ -43,19 +43,11 @@ class IdentifiedHistory:
 
 def with_call_ids(messages: Sequence[Message]) -> IdentifiedHistory:
     """The history with an id for every call and result; a result whose call is not clear gets one of no call."""
-    if not any(map(_lacks_an_id, messages)):
-        return IdentifiedHistory(list(messages))
     history = IdentifiedHistory([])
     earlier: set[str] = set()
     for turn in _turns([part for message in messages for part in _split(message)]):
         _add_turn(history, turn, earlier)
     return history
-
-
-def _lacks_an_id(message: Message) -> bool:
-    if message.role == "tool" and message.tool_call_id:  # nearly every result
-        return False
-    return any(not call.call_id for call in _calls(message)) or any(not one.call_id for one in _results(0, message))
 
 
 def _split(message: Message) -> Iterator[Message]:

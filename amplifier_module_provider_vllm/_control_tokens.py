@@ -5,30 +5,30 @@ from typing import Final
 
 _CONTROL_TOKEN: Final = re.compile(
     r"""
-    <(?=
-        \|/?[\w▁-]+\|>                                     # <|im_end|>, <|eot_id|>, <|/tool|>: most families
-      | /?(?:tool_response|TOOL_RESPONSE)>                 # Qwen, Hermes, GLM; Nemotron
-      | /?｜                                               # <｜tool▁output▁end｜>, </｜DSML｜…>: DeepSeek
-      | (?:start|end)_of_turn> | eos>                      # Gemma
-      | \|(?:turn|channel|tool|tool_call|tool_response)>   # Gemma 4: <|turn> …
-      | (?:turn|channel|tool|tool_call|tool_response)\|>   # … <turn|>
-      | \|"\|>                                             # … and its quotation marks
-      | (?:start|end)_function_response>                   # FunctionGemma
-      | /s> | </?SYS>>                                     # Llama 2, Mistral
-      | seed:[be]os> | SPECIAL_\d+>                        # Seed-OSS; Nemotron
+    <(?=[|/｜tcseTS<]) (?=
+        \| (?: /?[\w▁-]+\|>                                # <|im_end|>, <|eot_id|>, <|/tool|>: most families
+             | (?:turn|channel|tool|tool_call|tool_response)> | "\|>  # Gemma 4: <|turn>, <|"|>, and below <turn|>
+            )
+      | /?(?: tool_response> | TOOL_RESPONSE> | ｜ )       # Qwen, Hermes, GLM; Nemotron; DeepSeek: <｜User｜>
+      | /s>                                                # Llama 2, Mistral
+      | </?SYS>>                                           # Llama 2
+      | (?:turn|channel|tool|tool_call|tool_response)\|>
+      | (?:start|end)_(?:of_turn|function_response)>       # Gemma; FunctionGemma
+      | eos> | seed:[be]os> | SPECIAL_\d+>                 # Gemma; Seed-OSS; Nemotron
     )
-  | \[(?=
+  | \[(?=[/ITAS|e]) (?=
         /?(?:INST|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|SYSTEM_PROMPT)\]  # Mistral
       | \|(?:endofturn|user|assistant|system|tool)\|\]     # EXAONE
-      | e~\[                                               # MiniMax: [e~[ …
+      | e~\[                                               # MiniMax: [e~[ and ]~b]
     )
-  | \](?=~!?b[\[\]])                                       # … ]~b]
+  | \](?=~!?b[\[\]])
     """,
     re.VERBOSE,
 )
 """The first character of a token that opens or ends a turn. Nothing here stands in HTML, C++ templates or shell.
 
-Every alternative reads a bounded number of characters, or word characters only: the time is linear.
+The first lookahead of a branch is a shortcut: most tags of HTML fail there. An alternative reads a bounded number of
+characters, or word characters only: the time is linear.
 """
 
 

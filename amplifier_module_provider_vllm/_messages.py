@@ -169,11 +169,7 @@ def _thought(
 
 def _results(message: Message) -> Iterator[PromptItem]:
     if message.tool_call_id is not None:
-        content = message.content
-        listed = (
-            () if isinstance(content, str) else [part for block in content for part in _result_parts(message, block)]
-        )
-        yield Result(message.tool_call_id, tuple(listed) or (ToolText(content if isinstance(content, str) else ""),))
+        yield Result(message.tool_call_id, _result_parts(message) or (ToolText(""),))
         return
     for block in _blocks(message):
         if not isinstance(block, ToolResultBlock):
@@ -181,7 +177,13 @@ def _results(message: Message) -> Iterator[PromptItem]:
         yield Result(block.tool_call_id, output_parts(block.output))
 
 
-def _result_parts(message: Message, block: ContentBlockUnion) -> Sequence[Part]:
+def _result_parts(message: Message) -> tuple[Part, ...]:
+    if isinstance(message.content, str):
+        return (ToolText(message.content),)
+    return tuple(part for block in message.content for part in _parts_of_result(message, block))
+
+
+def _parts_of_result(message: Message, block: ContentBlockUnion) -> Sequence[Part]:
     match block:
         case ToolResultBlock(output=output):
             return output_parts(output)

@@ -87,18 +87,15 @@ def _joined_text(parts: Sequence[object]) -> str:
 
 
 def _call(stored: object) -> StoredCall:
-    match stored.model_dump() if isinstance(stored, BaseModel) else stored:
-        case {"function": {"name": str(name)} as function, **rest}:
-            return StoredCall(_first_text(rest, ["id"]), name, _arguments(function))
-        case Mapping() as call if (name := _first_text(call, ["tool", "name"])) or "tool" in call or "name" in call:
-            return StoredCall(_first_text(call, ["id", "call_id", "tool_call_id"]), name, _arguments(call))
-        case other:
-            message = f"a stored tool call has no name of a tool: {other!r:.200}"
-            raise InvalidRequestError(message, provider=PROVIDER)
-
-
-def _arguments(call: Mapping[Any, object]) -> object:
-    return call.get("arguments") or call.get("input") or {}
+    call = stored.model_dump() if isinstance(stored, BaseModel) else stored
+    if isinstance(call, dict):
+        function = call.get("function", call)
+        name = function.get("tool", function.get("name")) if isinstance(function, dict) else None
+        if isinstance(name, str):
+            call_id = call.get("id") or call.get("call_id") or call.get("tool_call_id") or ""
+            return StoredCall(str(call_id), name, function.get("arguments") or function.get("input") or {})
+    message = f"a stored tool call has no name of a tool: {call!r:.200}"
+    raise InvalidRequestError(message, provider=PROVIDER)
 
 
 def _first_text(call: Mapping[Any, object], keys: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from amplifier_core.message_models import (
     ToolResultBlock,
 )
 
-from ._call_ids import with_call_ids
+from ._call_ids import IdentifiedHistory, with_call_ids
 from ._control_tokens import escape_control_tokens
 from ._prompt import Image, ToolText
 from ._stored_shapes import output_parts, stored_calls
@@ -53,11 +53,14 @@ class RepairedHistory:
 
 def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
     """The history with a result after every call and a call before every result. The caller's list is not changed."""
-    identified = with_call_ids(messages)
-    messages = identified.messages
     pairs = [_ids(message) for message in messages]
+    identified = IdentifiedHistory([*messages])
+    if any("" in calls or "" in results for calls, results in pairs):
+        identified = with_call_ids(messages)
+        messages = identified.messages
+        pairs = [_ids(message) for message in messages]
     if _is_paired(pairs):
-        return RepairedHistory(messages, warnings=identified.warnings)
+        return RepairedHistory(identified.messages, warnings=identified.warnings)
     history = RepairedHistory([], tools=_tool_names(messages), warnings=identified.warnings)
     call_ids: set[str] = set()
     waiting: list[str] = []
@@ -74,13 +77,16 @@ def repair_tool_sequence(messages: Sequence[Message]) -> RepairedHistory:
 
 
 def _ids(message: Message) -> _Ids:
+    """The ids of a message; empty for a call or result that was stored without one."""
     blocks = () if isinstance(message.content, str) else message.content
     calls = [block.id for block in blocks if block.type == "tool_call"] if blocks else []
     if stored := stored_calls(message):
         calls = list(dict.fromkeys([*calls, *(call.call_id for call in stored)]))
-    if message.tool_call_id is not None:
+    if message.tool_call_id:
         return calls, [message.tool_call_id]
-    return calls, [block.tool_call_id for block in blocks if block.type == "tool_result"]
+    results = [block.tool_call_id for block in blocks if block.type == "tool_result"] if blocks else []
+    unnamed = message.role in ("tool", "function") and (not blocks or len(results) < len(blocks))
+    return calls, [*results, ""] if unnamed else results
 
 
 def _is_paired(pairs: Sequence[_Ids]) -> bool:

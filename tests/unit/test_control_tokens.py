@@ -24,7 +24,7 @@ TOKENS = {
     "Phi": ["<|tool|>", "<|/tool|>"],
     "EXAONE": ["[|endofturn|]", "[|user|]"],
     "MiniMax": ["]~b]", "]~!b[", "[e~["],
-    "Seed, Nemotron": ["<seed:eos>", "<SPECIAL_11>", "</TOOL_RESPONSE>"],
+    "Seed, Nemotron": ["<seed:eos>", "<SPECIAL_11>", "<TOOL_RESPONSE>", "</TOOL_RESPONSE>"],
 }
 
 CODE = {
