@@ -119,7 +119,7 @@ class Completion:
 
     async def _answer(self, ask: Ask) -> _Answer:
         answer = await self._reply_or_degrade(ask)
-        recovery = recover_calls(answer.turn, [tool.name for tool in answer.ask.functions])
+        recovery = recover_calls(answer.turn, [tool.name for tool in answer.ask.functions], answer.ask.options.family)
         if recovery.warning is not None:
             self._server.warn_once(recovery.warning)
         if recovery.turn is not answer.turn:

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
 from ._control_tokens import escape_control_tokens
+
+CallFormat = Literal["hermes", "qwen-coder", "llama", "mistral", "kimi", "harmony"]
+"""How a model writes a call in its text; `_call_formats` reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,10 @@ class Family:
     """Whether vLLM escapes control tokens in a tool's text. In a chat template they would end the tool's turn."""
     forgets_stored_calls: bool = True
     """Whether vLLM keeps a stored conversation's messages but not its calls (vLLM #43244)."""
-    markup: tuple[str, ...] = ()
-    """Tokens of the family's own format. In a text they mean malformed output, which no server flag fixes."""
+    call_formats: tuple[CallFormat, ...] = ("hermes", "qwen-coder", "llama", "mistral", "kimi")
+    """The formats in which the family writes calls. For a model of an unknown family: those of every chat template."""
+    needs_tool_parser: bool = True
+    """Whether vLLM recognises the family's calls only with `--tool-call-parser`."""
     rendering: Literal["template", "harmony"] = "template"
     """How vLLM renders a prompt. Harmony is not what `/tokenize` renders, has one message per item, and can be counted
     here, with its vocabulary, if the server gives no token counts."""
@@ -46,7 +51,19 @@ class Family:
 
 
 TEMPLATED: Final = Family("other")
-"""Qwen3, Llama, Mistral, DeepSeek and every other model that vLLM renders with a chat template."""
+"""DeepSeek, Gemma and every other model that vLLM renders with a chat template."""
+
+# Hermes comes first: its models are fine-tuned from Llama, Mistral and Qwen, and named after both.
+HERMES: Final = replace(TEMPLATED, name="hermes", pattern=r"hermes", call_formats=("hermes",))
+QWEN: Final = replace(TEMPLATED, name="qwen", pattern=r"qwen|qwq", call_formats=("hermes", "qwen-coder"))
+LLAMA: Final = replace(TEMPLATED, name="llama", pattern=r"llama", call_formats=("llama",))
+MISTRAL: Final = replace(
+    TEMPLATED,
+    name="mistral",
+    pattern=r"mi[sx]tral|(mini|magi|dev|code)stral|pixtral|voxtral",
+    call_formats=("mistral",),
+)
+KIMI: Final = replace(TEMPLATED, name="kimi", pattern=r"kimi", call_formats=("kimi",))
 
 GPT_OSS: Final = Family(
     "gpt-oss",
@@ -61,13 +78,13 @@ GPT_OSS: Final = Family(
     thinks_beside_calls=True,
     escapes_tool_text=True,
     forgets_stored_calls=False,
-    # vLLM parses Harmony whatever its flags are.
-    markup=("<|channel|>", "<|start|>"),
+    call_formats=("harmony",),
+    needs_tool_parser=False,
     rendering="harmony",
 )
 """Rendered with Harmony instead of a chat template."""
 
-FAMILIES: Final = (GPT_OSS, TEMPLATED)
+FAMILIES: Final = (GPT_OSS, HERMES, QWEN, LLAMA, MISTRAL, KIMI, TEMPLATED)
 
 
 def family_of(*names: str) -> Family:

@@ -17,7 +17,7 @@ from ._harmony.count import count_usage
 from ._observability import ObservedCall
 from ._retries import Retries
 from ._server import Server
-from ._tool_markup import has_tool_markup
+from ._tool_markup import ends_in_call
 from ._turn import Status, Text, TokenUsage, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
@@ -175,9 +175,9 @@ class Rounds:
         limits = self._server.limits(ask.options.model)
         window = limits.context_window if limits.from_server else None
         last = turn.items[-1] if turn.items else None
-        ends_in_call = ask.may_call_tools and last is not None and has_tool_markup(last)
-        continues = ask.options.family.continues_text and ask.prompt.format is None
-        if isinstance(last, Text) and continues and not ends_in_call:
+        family = ask.options.family
+        continues = family.continues_text and ask.prompt.format is None
+        if isinstance(last, Text) and continues and not (ask.may_call_tools and ends_in_call(last, family)):
             return None if _fills(turn, window) else continued(ask, turn)
         return with_more_room(ask, turn, window)
 

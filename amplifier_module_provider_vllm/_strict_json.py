@@ -27,6 +27,14 @@ def read_json(text: str | bytes) -> Json:
     return value
 
 
+def json_end(text: str, start: int) -> int:
+    """The place after the JSON value that starts at this place. Raises `ValueError` if none does."""
+    try:
+        return json.JSONDecoder().raw_decode(text, start)[1]
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
 def wire_value(value: T) -> T:
     """The same value with `wire_text` applied to every string in it, keys included."""
     match value:

@@ -1,28 +1,21 @@
-"""Recover calls from the text of a reply, if the server was started without its model's parser."""
+"""Recover calls from the text of a reply, if the server was started without its model's parser.
 
-import json
+A text that quotes a call must never become one. So only the model's own format counts, outside code and reasoning, at
+the start of a line, and up to the end of the reply.
+"""
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Final
 
-from ._family import GPT_OSS
-from ._strict_json import read_json
+from ._call_formats import OPENERS, WrittenCall, is_begun, read_calls
+from ._family import CallFormat, Family
 from ._turn import FunctionCall, Item, Text, Turn
 
-MARKUP = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|channel\|>|<\|start\|>|<\|tool_call_begin\|>")
-"""Markup that no answer contains (Hermes and Qwen, Llama and Qwen Coder, Mistral, Harmony, Kimi)."""
-
-HERMES_CALL = re.compile(r"<tool_call>\s*(?P<json>\{.*?\})\s*</tool_call>", re.DOTALL)
-MISTRAL_CALLS = re.compile(r"\[TOOL_CALLS\]\s*(?P<json>\[.*\])", re.DOTALL)
-TAGGED_CALL = re.compile(
-    r"(?:<tool_call>\s*)?<function=(?P<name>[\w.-]+)>(?P<body>.*?)</function>(?:\s*</tool_call>)?", re.DOTALL
-)
-PARAMETER = re.compile(r"<parameter=([\w.-]+)>\s*(.*?)\s*</parameter>", re.DOTALL)
-HARMONY_CALL = re.compile(
-    r"(?:<\|start\|>assistant)?<\|channel\|>commentary to=functions\.(?P<name>[\w.-]+)"
-    r".*?<\|message\|>(?P<arguments>\{.*?\})(?:<\|call\|>|$)",
-    re.DOTALL,
-)
+FENCE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(`{3,}|~{3,})(.*)")
+"""A line that opens or closes a code block, in a list too."""
 
 TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
 NO_FLAGS = "the model's output violates its own format, and no server flag fixes that"
@@ -35,74 +28,83 @@ class Recovery:
     """A problem of the server, to be logged once."""
 
 
-def has_tool_markup(item: Item) -> bool:
-    return isinstance(item, Text) and MARKUP.search(item.text) is not None
+def recover_calls(turn: Turn, tool_names: Sequence[str], family: Family) -> Recovery:
+    """The turn with the calls at the end of its last text converted to calls, if each names one of the tools.
 
-
-def recover_calls(turn: Turn, tool_names: Sequence[str]) -> Recovery:
-    """The turn with the calls in its texts converted to calls, if each is valid and names one of the tools.
-
-    A truncated reply, and one to a request without tools, stays as it is.
+    A truncated reply, one with calls, and one to a request without tools stay as they are.
     """
-    if not tool_names or turn.truncated or not any(has_tool_markup(item) for item in turn.items):
+    last = turn.items[-1] if turn.items else None
+    if not tool_names or turn.truncated or turn.calls or not isinstance(last, Text) or last.refusal:
         return Recovery(turn)
-    items = tuple(part for n, item in enumerate(turn.items) for part in _split_calls(item, n, turn, tool_names))
-    call_count = sum(isinstance(item, FunctionCall) for item in items) - len(turn.calls)
-    texts = "".join(item.text for item in turn.items if isinstance(item, Text))
-    advice = NO_FLAGS if any(mark in texts for mark in GPT_OSS.markup) else TOOL_FLAGS
-    if not call_count:
+    starts = _starts(last.text, family.call_formats)
+    if not starts:
+        return Recovery(turn)
+    advice = TOOL_FLAGS if family.needs_tool_parser else NO_FLAGS
+    start, calls = _last_calls(last.text, starts, family)
+    if not calls or any(call.name not in tool_names for call in calls):
         return Recovery(turn, f"the reply contains tool markup that is not a valid call; {advice}")
+    items = (*turn.items[:-1], *_split(last.text[:start], calls, turn))
     return Recovery(replace(turn, items=items), f"tool calls were recovered from the reply's text; {advice}")
 
 
-def _split_calls(item: Item, place: int, turn: Turn, tool_names: Sequence[str]) -> Iterator[Item]:
-    """The rest of a text without its calls, unless it is blank, then the calls."""
-    if not isinstance(item, Text) or not has_tool_markup(item):
-        yield item
-        return
-    calls = list(_calls(item.text))
-    if not calls or any(name not in tool_names for _, name, _ in calls):
-        yield item
-        return
-    rest = item.text
-    for span, _, _ in calls:
-        rest = rest.replace(span, "", 1)
-    if rest.strip():
-        yield Text(rest.rstrip())
-    for n, (_, name, arguments) in enumerate(calls):
-        yield FunctionCall(f"call_{turn.response_id or 'text'}_{place}_{n}", name, arguments)
+def ends_in_call(last: Text, family: Family) -> bool:
+    """Whether a truncated text ends in a call or in the start of one."""
+    starts = _starts(last.text, family.call_formats)
+    if not starts:
+        return False
+    return bool(_last_calls(last.text, starts, family)[1]) or is_begun(last.text[starts[-1] :], family.call_formats)
 
 
-def _calls(text: str) -> Iterator[tuple[str, str, str]]:
-    """Every call in the text: its markup, the tool's name, and the arguments as JSON."""
-    for span, body in _spans(text):
+def _split(before: str, calls: Sequence[WrittenCall], turn: Turn) -> Iterator[Item]:
+    """The text before the calls, unless it is blank, then the calls."""
+    if before.strip():
+        yield Text(before.rstrip())
+    place = len(turn.items) - 1
+    for n, call in enumerate(calls):
+        yield FunctionCall(f"call_{turn.response_id or 'text'}_{place}_{n}", call.name, call.arguments)
+
+
+def _last_calls(text: str, starts: Sequence[int], family: Family) -> tuple[int, list[WrittenCall]]:
+    """The calls up to the end of the text, and where the first of them starts."""
+    end, found = len(text), list[list[WrittenCall]]()
+    for start in reversed(starts):
         try:
-            decoded = read_json(body)
+            found.append(read_calls(text[start:end], family.call_formats))
         except ValueError:
-            continue
-        for call in decoded if isinstance(decoded, list) else [decoded]:
-            match call:
-                case {"name": str(name), "arguments": dict(arguments)} | {
-                    "name": str(name),
-                    "parameters": dict(arguments),
-                }:
-                    yield span, name, json.dumps(arguments, ensure_ascii=False)
-                case _:
-                    pass
-    yield from _tagged_calls(text)
-    for match in HARMONY_CALL.finditer(text):
-        yield match.group(0), match.group("name"), match.group("arguments")
+            break
+        end = start
+    return end, [call for calls in reversed(found) for call in calls]
 
 
-def _spans(text: str) -> Iterator[tuple[str, str]]:
-    for pattern in (HERMES_CALL, MISTRAL_CALLS):
-        for match in pattern.finditer(text):
-            yield match.group(0), match.group("json")
+def _starts(text: str, formats: tuple[CallFormat, ...]) -> list[int]:
+    """Where calls may start: at the start of a line that is neither code nor reasoning."""
+    opener = _opener(formats)
+    starts = [] if opener.search(text) is None else list(_opening_lines(text, opener))
+    # Qwen Coder writes `<tool_call>` and `<function=…>` on a line each.
+    return [at for before, at in zip([0, *starts], starts, strict=False) if text[before:at].strip() != "<tool_call>"]
 
 
-def _tagged_calls(text: str) -> Iterator[tuple[str, str, str]]:
-    """`<function=name>` with a JSON body (Llama) or with one `<parameter=…>` for each argument (Qwen Coder)."""
-    for match in TAGGED_CALL.finditer(text):
-        body = match.group("body").strip()
-        arguments = body if body.startswith("{") else json.dumps(dict(PARAMETER.findall(body)), ensure_ascii=False)
-        yield match.group(0), match.group("name"), arguments
+def _opening_lines(text: str, opener: re.Pattern[str]) -> Iterator[int]:
+    fence, thinking, at = "", False, 0
+    for line in text.split("\n"):
+        if mark := FENCE.match(line):
+            fence = _next_fence(fence, *mark.groups())
+        elif not fence and not thinking:
+            yield from (at + match.start(1) for match in opener.finditer(line))
+        if "think>" in line:
+            thinking = line.rfind("<think>") > line.rfind("</think>")
+        at += len(line) + 1
+
+
+def _next_fence(fence: str, marks: str, rest: str) -> str:
+    """The fence that is open after a line of marks; empty if none is."""
+    if not fence:
+        return "" if "`" in marks and "`" in rest else marks  # ```code``` in a line is inline code
+    return "" if marks.startswith(fence) and not rest.strip() else fence
+
+
+@cache
+def _opener(formats: tuple[CallFormat, ...]) -> re.Pattern[str]:
+    """The start of a call, at the start of a line; Harmony's messages follow each other without a line end."""
+    tokens = "|".join(sorted({re.escape(token) for each in formats for token in OPENERS[each]}))
+    return re.compile(rf"(?:^ {{0,3}}|<\|end\|>)({tokens})", re.MULTILINE)

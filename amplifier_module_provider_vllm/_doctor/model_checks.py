@@ -115,7 +115,7 @@ async def _tool_call(server: Server, parsers: Parsers) -> Finding:
         if _is_valid(call):
             return ok("tool call", shown)
         return fail("tool call", f"{shown} is not a valid call of the tool", flags)
-    if recover_calls(answer.turn, [WEATHER.name]).warning is not None:
+    if recover_calls(answer.turn, [WEATHER.name], answer.family).warning is not None:
         return fail("tool call", "the model's calls arrive as text", flags)
     message = f"the model did not call the tool it was offered; it answered {answer.excerpt}"
     return note("tool call", message, f"if that should have been a call, {flags}")
@@ -131,7 +131,7 @@ def _is_valid(call: FunctionCall) -> bool:
 
 async def _parallel_calls(server: Server) -> Finding:
     answer = await ask(server, "Compare the weather in Paris and London.", tools=[WEATHER])
-    recovered = recover_calls(answer.turn, [WEATHER.name])
+    recovered = recover_calls(answer.turn, [WEATHER.name], answer.family)
     calls = len(recovered.turn.calls)
     if calls > 1:
         found = ", recovered from the text" if recovered.warning is not None else ""

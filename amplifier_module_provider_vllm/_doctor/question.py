@@ -9,6 +9,7 @@ from amplifier_core.message_models import ChatRequest, Message
 from .._ask import Ask, StoredReply, to_ask
 from .._config import Config
 from .._endpoints import encode
+from .._family import Family
 from .._observability import ObservedCall, event_labels
 from .._options import decide_options
 from .._retries import Retries
@@ -43,6 +44,7 @@ class _Stopwatch:
 @dataclass(frozen=True, slots=True)
 class Answer:
     turn: Turn
+    family: Family
     seconds: float
     seconds_to_first: float | None
     """None if nothing was streamed."""
@@ -93,4 +95,4 @@ async def _send(server: Server, question: Ask) -> Answer:
         await call.emit_request(question, len(question.items), lambda: encode(question))
         turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(question)
     first = None if stopwatch.first is None else stopwatch.first - stopwatch.started
-    return Answer(turn, time.monotonic() - stopwatch.started, first)
+    return Answer(turn, question.options.family, time.monotonic() - stopwatch.started, first)

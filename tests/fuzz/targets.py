@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any, Final
 
 import h11
@@ -150,8 +151,8 @@ def _check_turn(turn: Turn) -> None:
     if turn.status is Status.FAILED:
         _check_readable(failed_reply(turn, "m"))
         return
-    for offered in ([], ["get_weather"]):
-        response = to_response(recover_calls(turn, offered).turn, TOOLS, None)
+    for offered, family in product(([], ["get_weather"]), FAMILIES):
+        response = to_response(recover_calls(turn, offered, family).turn, TOOLS, None)
         if isinstance(response, BadCall):
             _check_readable(response.error("m"))
             continue
