@@ -3,13 +3,14 @@
 The hooks get `Update`s, which follow Amplifier's streaming contract.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 import msgspec
 
 from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text
+from ._visible_text import VisibleText
 
 BlockKind = Literal["text", "thinking", "tool_use"]
 
@@ -45,11 +46,18 @@ class Blocks:
     reasoning and its call, and unstreamed replies do not have it.
 
     `before` are the items of earlier rounds; this round continues the last of them, a text. `may_continue` leaves a
-    text open if this round is truncated too.
+    text open if this round is truncated too. `visible_text` makes the filter of each text and reasoning.
     """
 
-    def __init__(self, before: Sequence[Item] = (), *, may_continue: bool = False) -> None:
+    def __init__(
+        self,
+        before: Sequence[Item] = (),
+        *,
+        may_continue: bool = False,
+        visible_text: Callable[[], VisibleText] | None = None,
+    ) -> None:
         self._may_continue = may_continue
+        self._visible_text = visible_text
         self._by_key: dict[Hashable, _Block] = {}
         self._visible = [_Block(item, index, ended=True) for index, item in enumerate(before)]
         self._continued = _reopen(self._visible[-1]) if before else None
@@ -70,12 +78,7 @@ class Blocks:
     def grow(self, key: Hashable, empty: Item, delta: str) -> Iterator[Update]:
         """Add a delta to a block; `empty` is the item of a new block."""
         block = self._by_key.get(key) or self._new(key, empty)
-        block.pieces.append(delta)
-        if block.index == NO_INDEX:
-            if delta and not delta.isspace():
-                yield from self._show(block)
-        elif delta and not block.ended and block is not self._pending_end:
-            yield BlockDelta(block.index, block.kind, delta)
+        return self._add(block, delta if block.filter is None else block.filter.push(delta))
 
     def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
         """Start the block of a call whose arguments have not arrived."""
@@ -84,6 +87,7 @@ class Blocks:
     def complete(self, key: Hashable, item: Item, *, last: bool = False) -> Iterator[Update]:
         """End a block with the server's full copy of its item; `last`: the copy comes from the terminal event."""
         block = self._set_item(key, item)
+        yield from self._flush(block)
         # We read no deltas of calls and of unconverted kinds: their full copy is the first content to show.
         if (last and not block.blank) or isinstance(item, FunctionCall | OtherItem):
             yield from self._show(block)
@@ -91,6 +95,8 @@ class Blocks:
 
     def end(self, *, truncated: bool) -> Iterator[Update]:
         """End every block except a text that the next round may continue."""
+        for block in self._by_key.values():
+            yield from self._flush(block)
         for block in self._visible:
             yield from self._end(block)
         if not (self._may_continue and truncated):
@@ -99,6 +105,19 @@ class Blocks:
     def close(self) -> Iterator[Update]:
         """End the text that was left open, for a reply that is not continued."""
         yield from self._defer_end(None)
+
+    def _add(self, block: "_Block", delta: str) -> Iterator[Update]:
+        block.pieces.append(delta)
+        if block.index == NO_INDEX:
+            if delta and not delta.isspace():
+                yield from self._show(block)
+        elif delta and not block.ended and block is not self._pending_end:
+            yield BlockDelta(block.index, block.kind, delta)
+
+    def _flush(self, block: "_Block") -> Iterator[Update]:
+        """Show what the filter still holds back of a complete text."""
+        if block.filter is not None and (rest := block.filter.end()):
+            yield from self._add(block, rest)
 
     def _set_item(self, key: Hashable, item: Item) -> "_Block":
         block = self._by_key.get(key) or self._new(key, item)
@@ -111,6 +130,8 @@ class Blocks:
         block = _Block(item)
         if self._continued is not None and isinstance(item, Text | Reasoning):
             block, self._continued = self._continued, None
+        if self._visible_text is not None and isinstance(item, Text | Reasoning):
+            block.filter = self._visible_text()
         self._by_key[key] = block
         return block
 
@@ -156,6 +177,8 @@ class _Block:
     index: int = NO_INDEX
     ended: bool = False
     pieces: list[str] = field(default_factory=list[str])
+    """The deltas, as far as they are visible."""
+    filter: VisibleText | None = None
     earlier_text: str = ""
     """The part of a text from earlier rounds."""
 
@@ -176,11 +199,20 @@ class _Block:
         """The final item: the server's full copy, or the joined deltas if that copy is empty."""
         match self.item:
             case Text(text, refusal):
-                return Text(self.earlier_text + (text if text.strip() else "".join(self.pieces) or text), refusal)
-            case Reasoning(text) if not text.strip():
-                return Reasoning("".join(self.pieces) or text)
+                raw = text if text.strip() else self._joined or text
+                visible = self.visible(raw)
+                return Text(self.earlier_text + visible, refusal, raw=None if visible == raw else raw)
+            case Reasoning(text):
+                return Reasoning(self.visible(text if text.strip() else self._joined or text))
             case item:
                 return item
+
+    @property
+    def _joined(self) -> str:
+        return "".join(self.pieces if self.filter is None else self.filter.raw)
+
+    def visible(self, text: str) -> str:
+        return text if self.filter is None else self.filter.of(text)
 
     @property
     def blank(self) -> bool:
@@ -204,5 +236,5 @@ def _start(block: _Block) -> Iterator[Update]:
 def _undelivered_rest(block: _Block) -> Iterator[Update]:
     """The rest of a continued text, if the server sent it without deltas."""
     if block.earlier_text and not block.pieces and isinstance(block.item, Text) and block.item.text:
-        block.pieces.append(block.item.text)
-        yield BlockDelta(block.index, "text", block.item.text)
+        block.pieces.append(block.visible(block.item.text))
+        yield BlockDelta(block.index, "text", block.pieces[0])

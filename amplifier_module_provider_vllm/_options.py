@@ -89,6 +89,14 @@ class CallOptions:
     extra_body: Mapping[str, Any]
     extra_headers: Mapping[str, str]
 
+    @property
+    def hidden_stop_strings(self) -> tuple[str, ...]:
+        """The stop strings that end the reply and are not part of it."""
+        if self.extra_body.get("include_stop_str_in_output") or self.extra_body.get("min_tokens"):
+            return ()
+        stop = self.extra_body.get("stop") if self.stop is None else self.stop
+        return tuple(filter(None, [stop] if isinstance(stop, str) else stop or ()))
+
 
 def first_set(*candidates: T | None) -> T | None:
     """The first that is not None. Zero, False and the empty string are answers."""

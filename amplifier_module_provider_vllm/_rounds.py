@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -15,10 +15,12 @@ from ._endpoints import RESPONSES, ResponsesFold, encode
 from ._errors import empty_reply, failed_reply, failed_stream, truncated_stream, unknown_model
 from ._harmony.count import count_usage
 from ._observability import ObservedCall
+from ._options import CallOptions
 from ._retries import Retries
 from ._server import Server
 from ._tool_markup import ends_in_call
 from ._turn import Status, Text, TokenUsage, Turn, is_counted, total_usage
+from ._visible_text import VisibleText
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class Rounds:
         """One attempt: its turn, and the Ask that continues it. Raises `LLMError` if the attempt fails."""
         model = ask.options.model
         async with self._call.stream as stream, self._learning_from_refusals(model):
-            blocks = Blocks(ask.reply, may_continue=may_continue)
+            blocks = Blocks(ask.reply, may_continue=may_continue, visible_text=_visible_text(ask.options))
             if ask.reply and not stream.visible:
                 await stream.show(blocks.replay())
             fold = ResponsesFold(blocks)
@@ -194,6 +196,13 @@ class Rounds:
             if served and model not in served:
                 raise unknown_model(error, served) from error
             raise
+
+
+def _visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
+    """The filter for the texts of a round; None for a family whose texts vLLM cuts itself."""
+    if options.family.rendering != "harmony":
+        return None
+    return lambda: VisibleText(options.hidden_stop_strings)
 
 
 def _turn_of(fold: ResponsesFold, model: str) -> Turn:

@@ -13,6 +13,7 @@ from typing import Final
 from ._call_formats import OPENERS, WrittenCall, is_begun, read_calls
 from ._family import CallFormat, Family
 from ._turn import FunctionCall, Item, Text, Turn
+from ._visible_text import VisibleText
 
 FENCE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(`{3,}|~{3,})(.*)")
 """A line that opens or closes a code block, in a list too."""
@@ -36,14 +37,16 @@ def recover_calls(turn: Turn, tool_names: Sequence[str], family: Family) -> Reco
     last = turn.items[-1] if turn.items else None
     if not tool_names or turn.truncated or turn.calls or not isinstance(last, Text) or last.refusal:
         return Recovery(turn)
-    starts = _starts(last.text, family.call_formats)
+    raw = last.text if last.raw is None else last.raw
+    starts = _starts(raw, family.call_formats)
     if not starts:
         return Recovery(turn)
     advice = TOOL_FLAGS if family.needs_tool_parser else NO_FLAGS
-    start, calls = _last_calls(last.text, starts, family)
+    start, calls = _last_calls(raw, starts, family)
     if not calls or any(call.name not in tool_names for call in calls):
         return Recovery(turn, f"the reply contains tool markup that is not a valid call; {advice}")
-    items = (*turn.items[:-1], *_split(last.text[:start], calls, turn))
+    before = raw[:start] if last.raw is None else VisibleText().of(raw[:start])
+    items = (*turn.items[:-1], *_split(before, calls, turn))
     return Recovery(replace(turn, items=items), f"tool calls were recovered from the reply's text; {advice}")
 
 

@@ -18,6 +18,8 @@ class Text(msgspec.Struct, frozen=True):
     refusal: bool = False
     beside_calls: bool = False
     """Whether the same message also calls tools; set in a prompt, not in a reply."""
+    raw: str | None = None
+    """The server's text, if only a part of it is visible; set in a reply, not in a prompt."""
 
 
 class FunctionCall(msgspec.Struct, frozen=True):

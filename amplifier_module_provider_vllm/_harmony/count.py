@@ -124,14 +124,18 @@ class _Counter:
 
     def _item_tokens(self, item: Item, following: Item | None) -> int:
         if isinstance(item, Text) and _is_raw(item):
-            return len(self._encoding.encode(item.text, allowed_special="all"))
+            return len(self._encoding.encode(_raw_text(item), allowed_special="all"))
         frame = self.header(f"<|start|>assistant<|channel|>{_channel(item, following)}<|message|><|end|>")
         return len(frame) + self.text(item.arguments if isinstance(item, FunctionCall) else item.text)
 
 
 def _is_raw(item: Item) -> bool:
     """Whether a text is raw Harmony: vLLM returns what it cannot parse as text, such as a truncated header."""
-    return isinstance(item, Text) and RAW.search(item.text) is not None
+    return isinstance(item, Text) and RAW.search(_raw_text(item)) is not None
+
+
+def _raw_text(item: Text) -> str:
+    return item.text if item.raw is None else item.raw
 
 
 def _preamble(ask: Ask) -> "Iterator[Message]":
