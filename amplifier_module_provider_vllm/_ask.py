@@ -9,8 +9,8 @@ from amplifier_core.message_models import ChatRequest, Degradation, Message, Too
 
 from ._messages import to_prompt
 from ._options import CallOptions
-from ._prompt import Image, Prompt, PromptItem, Result, User, is_function
-from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text, Turn
+from ._prompt import Image, Prompt, PromptItem, Result, User, hosted_items, is_function
+from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text, Turn
 
 IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
 
@@ -45,7 +45,14 @@ class Ask:
     @property
     def may_call_tools(self) -> bool:
         """Whether the model may call tools."""
-        return bool(self.prompt.tools) and self.options.tool_choice != "none"
+        return bool(self.prompt.tools or self.options.hosted_tools) and self.options.tool_choice != "none"
+
+    @property
+    def hosted_labels(self) -> frozenset[str]:
+        """The labels of the MCP servers whose tools the server runs."""
+        specs = [tool.model_extra or {} for tool in self.prompt.tools]
+        labels = (spec.get("server_label") for spec in [*specs, *self.options.hosted_tools])
+        return frozenset(label for label in labels if isinstance(label, str))
 
     @property
     def functions(self) -> list[ToolSpec]:
@@ -65,13 +72,16 @@ def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptio
 
 def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:
     """A reply's items in the form that they have in a prompt when the session sends the reply back."""
-    calls = any(isinstance(item, FunctionCall) for item in items)
-    for item in items:
+    last_call = max((n for n, item in enumerate(items) if isinstance(item, HostedCall)), default=-1)
+    last_call = len(items) if any(isinstance(item, FunctionCall) for item in items) else last_call
+    for place, item in enumerate(items):
         match item:
             case Text(text=text) | OtherItem(text=text):
-                yield Text(text, beside_calls=calls)
+                yield Text(text, beside_calls=place < last_call)
             case FunctionCall(call_id=call_id, name=name, arguments=arguments):
                 yield FunctionCall(call_id, name, arguments)
+            case HostedCall():
+                yield from hosted_items(item)
             case Reasoning():
                 yield item
             case _:

@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from ._turn import FunctionCall, Item, OtherItem, Reasoning, Text
+from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text
 from ._visible_text import VisibleText
 
 BlockKind = Literal["text", "thinking", "tool_use"]
@@ -62,6 +62,8 @@ class Blocks:
         self._visible = [_Block(item, index, ended=True) for index, item in enumerate(before)]
         self._continued = _reopen(self._visible[-1]) if before else None
         self._pending_end: _Block | None = None
+        self.discarded = False
+        """Whether a visible block was removed: the indexes that the hooks have seen are no longer right."""
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -89,9 +91,21 @@ class Blocks:
         block = self._set_item(key, item)
         yield from self._flush(block)
         # We read no deltas of calls and of unconverted kinds: their full copy is the first content to show.
-        if (last and not block.blank) or isinstance(item, FunctionCall | OtherItem):
+        if (last and not block.blank) or isinstance(item, FunctionCall | HostedCall | OtherItem):
             yield from self._show(block)
         yield from self._end(block)
+
+    def item(self, key: Hashable) -> Item | None:
+        """The item of a block, as far as it has arrived."""
+        block = self._by_key.get(key)
+        return None if block is None else block.final
+
+    def discard(self, key: Hashable) -> None:
+        """Remove a block that the reply does not have. Hooks that have seen it need all blocks again."""
+        block = self._by_key.pop(key)
+        if block in self._visible:
+            self._visible.remove(block)
+            self.discarded = True
 
     def end(self, *, truncated: bool) -> Iterator[Update]:
         """End every block except a text that the next round may continue."""
@@ -185,7 +199,7 @@ class _Block:
     @property
     def kind(self) -> BlockKind:
         match self.item:
-            case Reasoning():
+            case Reasoning() | HostedCall():
                 return "thinking"
             case FunctionCall():
                 return "tool_use"

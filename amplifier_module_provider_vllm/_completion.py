@@ -1,13 +1,13 @@
 """One call of `complete()`, top to bottom: prompt, ask, reply, response."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, StreamError
-from amplifier_core.message_models import ChatRequest, ChatResponse
+from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
 from ._ask import Ask, corrected, to_ask, without_format, without_images
 from ._blocks import to_updates
@@ -84,7 +84,7 @@ class Completion:
         await self._report(ask, history)
         answer = await self._answer(ask)
         response = self._convert(answer)
-        if isinstance(response, BadCall):
+        if isinstance(response, BadCall) and not answer.turn.hosted_calls:  # another round would run them again
             answer = await self._correct(answer, response)
             response = self._convert(answer)
         if isinstance(response, BadCall):
@@ -150,12 +150,17 @@ class Completion:
         return degraded
 
     def _convert(self, answer: _Answer) -> ChatResponse | BadCall:
-        degradations = [*answer.ask.options.degradations, *answer.ask.degradations]
+        degradations = [*answer.ask.options.degradations, *answer.ask.degradations, *self._unavailable(answer.turn)]
         tools = self._request.tools or []
         spent, continuations = self._rounds.spent, self._rounds.continuations
         return to_response(
             answer.turn, tools, self._config.rates, degradations, spent=spent, continuations=continuations
         )
+
+    def _unavailable(self, turn: Turn) -> Iterator[Degradation]:
+        for label, reason in turn.unavailable:
+            self._server.warn_once(f"the tools of MCP server {label!r} could not be offered to the model: {reason}")
+            yield Degradation(requested=f"tools of MCP server {label}", actual="no tools", reason=reason)
 
     async def _correct(self, answer: _Answer, bad: BadCall) -> _Answer:
         """The one round in which the model may correct an invalid call."""

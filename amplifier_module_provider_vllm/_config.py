@@ -25,7 +25,21 @@ def _expand_effort(value: object) -> object:
     return {"effort": value} if isinstance(value, str) else value
 
 
-SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params"}
+def _expand_tool(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
+def _check_tool(tool: dict[str, object]) -> dict[str, object]:
+    if not isinstance(tool.get("type"), str) or tool["type"] == "function":
+        raise ValueError('a hosted tool has a `type` other than "function"')
+    if tool["type"] == "mcp" and not isinstance(tool.get("server_label"), str):
+        raise ValueError('a tool of type "mcp" has a `server_label`')
+    return tool
+
+
+HostedTool = Annotated[dict[str, object], BeforeValidator(_expand_tool), AfterValidator(_check_tool)]
+
+SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params", "hosted_tools"}
 """Config keys whose values may hold a key or a password; error messages hide them."""
 
 
@@ -113,6 +127,9 @@ class Config(BaseModel):
     )
     extra_request_params: dict[str, object] = Field(
         {}, description="More fields of the request's body, by vLLM's names"
+    )
+    hosted_tools: list[Annotated[dict[str, object], BeforeValidator(_expand_tool), AfterValidator(_check_tool)]] = (
+        Field([], description="Tools that the server runs, such as `web_search` or `{type: mcp, server_label: docs}`")
     )
     extra_headers: dict[str, Annotated[str, AfterValidator(_check_header)]] = Field(
         {}, description="HTTP headers sent with every request"

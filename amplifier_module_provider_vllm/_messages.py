@@ -39,9 +39,17 @@ from ._prompt import (
     Result,
     ToolText,
     User,
+    hosted_items,
     is_function,
 )
-from ._stored_shapes import holds_encrypted_thought, output_parts, stored_calls, stored_thought, thought_text
+from ._stored_shapes import (
+    holds_encrypted_thought,
+    output_parts,
+    stored_calls,
+    stored_hosted_call,
+    stored_thought,
+    thought_text,
+)
 from ._turn import FunctionCall, Reasoning, Text
 
 THOUGHTS: Final = {"thinking", "redacted_thinking", "reasoning"}
@@ -138,23 +146,27 @@ def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem
     stored = {call.call_id: call for call in stored_calls(message)}
     blocks = _blocks(message)
     kinds = [block.type for block in blocks]
-    calls = bool(stored) or "tool_call" in kinds
+    hosted = [stored_hosted_call(block) for block in blocks] if "thinking" in kinds else []
+    last_call = max((place for place, call in enumerate(hosted) if call is not None), default=-1)
+    last_call = len(blocks) if stored or "tool_call" in kinds else last_call
     if message.model_extra and THOUGHTS.isdisjoint(kinds) and (thought := stored_thought(message)).strip():
         yield Reasoning(thought)
-    for block in blocks:
+    for place, block in enumerate(blocks):
         match block:
             case ToolCallBlock(id=call_id, name=name):
                 stored.pop(call_id, None)
                 yield FunctionCall(call_id, name, _original_arguments(block))
             case TextBlock(text=text):
                 if text.strip():
-                    yield Text(text, beside_calls=calls)
+                    yield Text(text, beside_calls=place < last_call)
+            case ThinkingBlock() if (call := hosted[place]) is not None:
+                yield from hosted_items(call)
             case ThinkingBlock() | ReasoningBlock() | RedactedThinkingBlock():
                 yield from _thought(block, losses)
             case _:
                 raise _unsupported_block(message, block)
-    for call in stored.values():
-        yield FunctionCall(call.call_id, call.name, call_arguments(call.arguments))
+    for beside in stored.values():
+        yield FunctionCall(beside.call_id, beside.name, call_arguments(beside.arguments))
 
 
 def _thought(

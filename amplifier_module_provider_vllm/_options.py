@@ -84,6 +84,8 @@ class CallOptions:
     store: bool
     """False unless wanted: a server with a response store keeps every reply for ever (vLLM #48454)."""
     vision: bool
+    hosted_tools: Sequence[Mapping[str, Any]]
+    """Tools that the server runs, as the wire has them."""
     degradations: Sequence[Degradation]
     """What was asked for and this model cannot be given."""
     extra_body: Mapping[str, Any]
@@ -114,6 +116,7 @@ def decide_options(
 ) -> CallOptions:
     """The options of a call to `model`; `advertised_output` caps a reply, in tokens, that nobody else capped."""
     cap = first_set(overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens)
+    extra_body, more_tools = _extra_body(config, overrides)
     effort, summary = _reasoning(request, overrides, config)
     sent_effort = None if effort is None else family.effort(effort)
     return CallOptions(
@@ -133,9 +136,16 @@ def decide_options(
         store=config.enable_state,
         vision=family.sees_images and config.vision is not False,
         degradations=_degraded_effort(effort, sent_effort, family, overrides),
-        extra_body={**config.extra_request_params, **(overrides.get("extra_request_params") or {})},
+        hosted_tools=[*config.hosted_tools, *more_tools],
+        extra_body=extra_body,
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},
     )
+
+
+def _extra_body(config: Config, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    """Further keys of the body, and the tools among them, which stand beside the session's instead of being lost."""
+    body = {**config.extra_request_params, **(overrides.get("extra_request_params") or {})}
+    return body, body.pop("tools") if isinstance(body.get("tools"), list) else []
 
 
 def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Config) -> tuple[str | None, str | None]:

@@ -9,7 +9,8 @@ from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ToolSpec
 
 from ._constants import PROVIDER
-from ._turn import FunctionCall, Reasoning, Text
+from ._strict_json import is_json_object
+from ._turn import FunctionCall, HostedCall, Reasoning, Text
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -90,6 +91,13 @@ class Prompt:
     format: Format | None = None
     losses: tuple[str, ...] = ()
     """What of the request cannot be sent, in a sentence each."""
+
+
+def hosted_items(call: HostedCall) -> tuple[FunctionCall, Result]:
+    """A hosted call as a prompt has it: vLLM refuses the items of hosted calls in an input."""
+    arguments = call.arguments if is_json_object(call.arguments) else "{}"
+    result = call.output if call.error is None else f"Error: {call.error}"
+    return FunctionCall(call.call_id, call.name, arguments), Result(call.call_id, (ToolText(result),))
 
 
 def is_function(tool: ToolSpec) -> bool:

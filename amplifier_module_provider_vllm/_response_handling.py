@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, assert_never
 
+import msgspec
 from amplifier_core.content_models import ContentBlock, TextContent, ThinkingContent, ToolCallContent
 from amplifier_core.llm_errors import InvalidToolCallError
 from amplifier_core.message_models import (
@@ -21,8 +22,8 @@ from amplifier_core.message_models import (
 
 from ._config import Rates
 from ._constants import PROVIDER
-from ._strict_json import Json, read_json
-from ._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+from ._strict_json import Json, is_json_object, read_json
+from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 Block = TextBlock | ThinkingBlock | ToolCallBlock
 
@@ -134,6 +135,9 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadC
     match item:
         case Reasoning(text=text):
             return ThinkingBlock(thinking=text)
+        case HostedCall():
+            # Not a text: it would be a part of the answer. Not a call: the session would run it again.
+            return ThinkingBlock(thinking=item.text, vllm={"hosted_call": msgspec.to_builtins(item)})
         case Text(text=text) | OtherItem(text=text):
             return TextBlock(text=text)
         case FunctionCall():
@@ -179,17 +183,10 @@ def _content_block(block: Block) -> ContentBlock:
 def _replace_truncated_call(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """The items with a text in place of a truncated call, which is not what the model meant and is never run."""
     match items:
-        case [*before, FunctionCall() as last] if not _is_complete(last):
+        case [*before, FunctionCall() as last] if not (last.complete and is_json_object(last.arguments)):
             return (*before, OtherItem("function_call", f"[The reply was cut off in a call of {last.name}.]"))
         case _:
             return items
-
-
-def _is_complete(call: FunctionCall) -> bool:
-    try:
-        return call.complete and isinstance(read_json(call.arguments), dict)
-    except ValueError:
-        return False
 
 
 def _unwrap_json(value: Json, schema: Json) -> Json:
@@ -221,6 +218,7 @@ def _metadata(turn: Turn, spent: TokenUsage | None, continuations: int) -> dict[
         "vllm:model": turn.model,
         "vllm:incomplete_reason": turn.incomplete_reason,
         "vllm:continuation_count": continuations or None,
+        "vllm:hosted_calls": [msgspec.to_builtins(call) for call in turn.hosted_calls] or None,
         "vllm:billed_tokens": None if spent is None or spent == turn.usage else _billed(spent),
         "vllm:usage_estimated": True if turn.usage is not None and turn.usage.estimated else None,
     }

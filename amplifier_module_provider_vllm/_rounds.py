@@ -84,7 +84,7 @@ class Rounds:
             blocks = Blocks(ask.reply, may_continue=may_continue, visible_text=_visible_text(ask.options))
             if ask.reply and not stream.visible:
                 await stream.show(blocks.replay())
-            fold = ResponsesFold(blocks)
+            fold = ResponsesFold(blocks, ask.hosted_labels)
             await self._with_stored_state(fold, ask)
             turn = await self._counted(_turn_of(fold, model), ask)
             next_ask = self._next_ask(ask, turn) if may_continue else None
@@ -94,6 +94,9 @@ class Rounds:
             is_repeat = next_ask is not None and next_ask.reply == ask.reply
             if next_ask is None or is_repeat:
                 await stream.show(blocks.close())
+            if blocks.discarded and stream.visible:
+                await stream.abort(StreamError("the server ran a call itself; the reply is streamed again without it"))
+                await stream.show(to_updates(turn.items))
             if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, next_ask
@@ -181,7 +184,8 @@ class Rounds:
         continues = family.continues_text and ask.prompt.format is None
         if isinstance(last, Text) and continues and not (ask.may_call_tools and ends_in_call(last, family)):
             return None if _fills(turn, window) else continued(ask, turn)
-        return with_more_room(ask, turn, window)
+        # Asked again, the server would run its calls again.
+        return None if turn.hosted_calls else with_more_room(ask, turn, window)
 
     @asynccontextmanager
     async def _learning_from_refusals(self, model: str) -> AsyncGenerator[None]:

@@ -92,7 +92,8 @@ class StoredReplies:
 
 def _settings(ask: Ask) -> bytes:
     tools = ask.prompt.tools if ask.may_call_tools else ()
-    kept = (ask.options.model, ask.prompt.instructions, tools, ask.options.reasoning_effort)
+    hosted = ask.options.hosted_tools if ask.may_call_tools else ()
+    kept = (ask.options.model, ask.prompt.instructions, tools, hosted, ask.options.reasoning_effort)
     return blake2b(repr(kept).encode()).digest()
 
 

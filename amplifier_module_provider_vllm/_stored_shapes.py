@@ -2,14 +2,24 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, assert_never
 
+import msgspec
 from amplifier_core.llm_errors import InvalidRequestError
-from amplifier_core.message_models import ImageBlock, Message, ReasoningBlock, RedactedThinkingBlock, ThinkingBlock
+from amplifier_core.message_models import (
+    ContentBlockUnion,
+    ImageBlock,
+    Message,
+    ReasoningBlock,
+    RedactedThinkingBlock,
+    ThinkingBlock,
+)
 from pydantic import BaseModel
 
 from ._constants import PROVIDER
 from ._prompt import Image, ToolText
+from ._turn import HostedCall
 
 
 class StoredCall(NamedTuple):
@@ -30,6 +40,15 @@ def stored_calls(message: Message) -> Sequence[StoredCall]:
     if not extra or message.role != "assistant":  # the common case
         return ()
     return [_call(call) for call in extra.get("tool_calls") or ()]
+
+
+def stored_hosted_call(block: ContentBlockUnion) -> HostedCall | None:
+    """The call of a block in which our replies tell a call that the server has run."""
+    match block:
+        case ThinkingBlock(model_extra={"vllm": {"hosted_call": stored}}):
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(stored, HostedCall)
+    return None
 
 
 def stored_thought(message: Message) -> str:

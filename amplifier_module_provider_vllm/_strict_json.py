@@ -35,6 +35,13 @@ def json_end(text: str, start: int) -> int:
         raise ValueError("nested too deep") from error
 
 
+def is_json_object(text: str) -> bool:
+    try:
+        return isinstance(read_json(text), dict)
+    except ValueError:
+        return False
+
+
 def wire_value(value: T) -> T:
     """The same value with `wire_text` applied to every string in it, keys included."""
     match value:

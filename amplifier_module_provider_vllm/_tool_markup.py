@@ -35,7 +35,8 @@ def recover_calls(turn: Turn, tool_names: Sequence[str], family: Family) -> Reco
     A truncated reply, one with calls, and one to a request without tools stay as they are.
     """
     last = turn.items[-1] if turn.items else None
-    if not tool_names or turn.truncated or turn.calls or not isinstance(last, Text) or last.refusal:
+    calls_tools = turn.calls or turn.hosted_calls
+    if not tool_names or turn.truncated or calls_tools or not isinstance(last, Text) or last.refusal:
         return Recovery(turn)
     raw = last.text if last.raw is None else last.raw
     starts = _starts(raw, family.call_formats)

@@ -5,8 +5,12 @@ Items are msgspec structs: a frozen dataclass takes five times as long to create
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+MAX_SHOWN: Final = 500
+"""Characters of a hosted call's arguments and of its result that its text shows: a web page would fill the screen."""
 
 
 class Reasoning(msgspec.Struct, frozen=True):
@@ -34,6 +38,31 @@ class FunctionCall(msgspec.Struct, frozen=True):
     """False until the arguments have arrived."""
 
 
+class HostedCall(msgspec.Struct, frozen=True):
+    """A call that the server has run itself, with its result: nobody runs it again."""
+
+    call_id: str
+    server: str | None
+    """The label of its MCP server; None for a tool of the gateway's own, such as `web_search`."""
+    tool: str
+    arguments: str
+    output: str = ""
+    error: str | None = None
+    """Why it failed; None if it did not."""
+
+    @property
+    def name(self) -> str:
+        """The name under which the model calls the tool (agentic-api 0.9)."""
+        return self.tool if self.server is None else f"mcp__{self.server}__{self.tool}"
+
+    @property
+    def text(self) -> str:
+        """The call and its result, readable, in one line."""
+        place = "" if self.server is None else f"{self.server}."
+        result = f"→ {_shortened(self.output)}" if self.error is None else f"failed: {_shortened(self.error)}"
+        return f"[{place}{self.tool}({_shortened(self.arguments)}) {result}]"
+
+
 class OtherItem(msgspec.Struct, frozen=True):
     """An item of an unconverted kind, as readable text, so that it is not lost."""
 
@@ -41,7 +70,7 @@ class OtherItem(msgspec.Struct, frozen=True):
     text: str
 
 
-Item = Reasoning | Text | FunctionCall | OtherItem
+Item = Reasoning | Text | FunctionCall | HostedCall | OtherItem
 """One content block: its position in `Turn.items` is its block index, in the stream and in the reply."""
 
 
@@ -76,6 +105,8 @@ class Turn:
     incomplete_reason: str | None = None
     failure: str | None = None
     """The server's reason for a failed reply."""
+    unavailable: tuple[tuple[str, str], ...] = ()
+    """The MCP servers whose tools the model could not be offered, each with the reason."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The server's raw JSON, for the debug events."""
 
@@ -87,6 +118,15 @@ class Turn:
     @property
     def calls(self) -> tuple[FunctionCall, ...]:
         return tuple(item for item in self.items if isinstance(item, FunctionCall))
+
+    @property
+    def hosted_calls(self) -> tuple[HostedCall, ...]:
+        return tuple(item for item in self.items if isinstance(item, HostedCall))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}… ({len(line)} characters)"
 
 
 def is_counted(usage: TokenUsage | None) -> bool:

@@ -12,7 +12,7 @@ from .._ask import Ask
 from .._family import Family
 from .._prompt import PromptItem, Result, User, join_text
 from .._strict_json import wire_text, wire_value
-from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+from .._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding, Message
@@ -170,7 +170,7 @@ def _channel(item: Item, following: Item | None) -> str:
     match item:
         case Reasoning():
             return "analysis"
-        case Text() | OtherItem():
+        case Text() | OtherItem() | HostedCall():
             return "commentary" if isinstance(following, FunctionCall) else "final"
         case FunctionCall(name=name):
             return f"commentary to=functions.{name} <|constrain|>json"

@@ -11,7 +11,7 @@ from amplifier_core.message_models import ToolSpec
 
 from .._ask import Ask
 from .._family import Family
-from .._options import CallOptions, NamedTool, ToolChoice
+from .._options import CallOptions, NamedTool, ToolChoice, first_set
 from .._prompt import Format, Image, Part, PromptItem, Reminder, Result, ToolText, User, is_function, join_text
 from .._strict_json import wire_text, wire_value
 from .._turn import FunctionCall, Reasoning, Text
@@ -140,10 +140,12 @@ def _tools(ask: Ask) -> Mapping[str, object]:
     if not ask.may_call_tools:
         return {}
     options = ask.options
+    parallel = first_set(options.parallel_tool_calls, options.extra_body.get("parallel_tool_calls"))
     return {
-        "tools": [_tool(tool) for tool in ask.prompt.tools],
+        "tools": [*map(_tool, ask.prompt.tools), *options.hosted_tools],
         "tool_choice": None if options.tool_choice is None else _tool_choice(options.tool_choice),
-        "parallel_tool_calls": options.parallel_tool_calls,
+        # vLLM's own default; agentic-api's is false, and vLLM then discards all calls but the first.
+        "parallel_tool_calls": first_set(parallel, True),
     }
 
 

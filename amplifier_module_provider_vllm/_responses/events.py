@@ -11,7 +11,8 @@ import msgspec
 
 from .._strict_json import wire_value
 from .._wire.sse import Frame
-from .items import CALL_TYPES, Wire, WireError, WireItem, WireResponse
+from .hosted import HOSTED_TYPES, LISTING
+from .items import CALL_TYPES, Wire, WireError, WireItem, WireResponse, text_id
 
 
 class Delta(Wire, frozen=True):
@@ -221,6 +222,10 @@ def _to_terminal_event(raw: bytes, status: str) -> TerminalEvent:
 def _read_item(raw: msgspec.Raw) -> WireItem:
     """An output item. Kinds that we do not convert are not validated: their invalid fields must not fail the reply."""
     kind = _item_head.decode(raw).type
+    if kind == LISTING or kind in HOSTED_TYPES:
+        fields = msgspec.json.decode(raw, type=dict[str, Any])
+        item = _item.decode(raw) if kind in CALL_TYPES else WireItem(kind, id=text_id(fields.get("id")))
+        return msgspec.structs.replace(item, fields=fields)
     return _item.decode(raw) if kind in _CONVERTED_TYPES else WireItem(kind, content=_as_text(kind, raw))
 
 

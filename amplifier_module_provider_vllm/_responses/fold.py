@@ -1,6 +1,6 @@
 """Fold the events of one /v1/responses round into updates for the hooks and a final Turn."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -8,7 +8,7 @@ import msgspec
 
 from .._blocks import Blocks, Update
 from .._strict_json import wire_text
-from .._turn import FunctionCall, Reasoning, Text, Turn
+from .._turn import FunctionCall, HostedCall, Item, Reasoning, Text, Turn
 from .events import (
     AnyDelta,
     Delta,
@@ -23,18 +23,22 @@ from .events import (
     TerminalEvent,
     TextDelta,
 )
+from .hosted import LISTING, to_listing
 from .items import WireItem, error_code, error_text, to_items, to_turn
 
 
 class ResponsesFold:
     """State of one attempt at a round, new for each, so that nothing of a failed one leaks into the next."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Blocks, hosted_labels: Collection[str] = ()) -> None:
         self.turn: Turn | None = None
         self.error: str | None = None
         self.error_code: int | None = None
         self._blocks = blocks
         self._indexes = _ItemIndexes()
+        self._hosted_labels = set(hosted_labels)
+        """The labels of the server's MCP servers: those of the request, and those that list their tools."""
+        self._unavailable: dict[str, str] = {}
         self._thoughts: dict[int, type[Delta]] = {}
         """The kind of reasoning deltas that came first for an item: its content and its summary are one thought."""
         self._halves: dict[tuple[type[Delta], int, int], str] = {}
@@ -82,14 +86,23 @@ class ResponsesFold:
 
     def _announce(self, output_index: int, wire: WireItem) -> Iterator[Update]:
         self._indexes.add(output_index, wire)
-        for part, item in to_items(wire):
-            if isinstance(item, FunctionCall):
+        for part, item in self._items(wire):
+            # A call under an unknown name may turn out to be one that the server runs.
+            if isinstance(item, FunctionCall) and not item.unrecognised:
                 yield from self._blocks.announce((output_index, part), item)
 
     def _complete(self, output_index: int, wire: WireItem, *, last: bool = False) -> Iterator[Update]:
         self._indexes.add(output_index, wire)
-        for part, item in to_items(wire):
+        for part, item in self._items(wire):
             yield from self._blocks.complete((output_index, part), item, last=last)
+
+    def _items(self, wire: WireItem) -> Sequence[tuple[str, Item]]:
+        if wire.type == LISTING:
+            listing = to_listing(wire.fields)
+            self._hosted_labels.add(listing.server)
+            if listing.failure is not None:
+                self._unavailable[listing.server] = listing.failure
+        return to_items(wire, self._hosted_labels)
 
     def _finish(self, event: TerminalEvent) -> Iterator[Update]:
         used: set[int] = set()
@@ -98,8 +111,22 @@ class ResponsesFold:
             used.add(output_index)
             yield from self._complete(output_index, wire, last=True)
         ending = to_turn(event.response, event.raw)
+        if not ending.truncated:
+            self._discard_twins(used)
         yield from self._blocks.end(truncated=ending.truncated)
-        self.turn = replace(ending, items=self._blocks.items)
+        self.turn = replace(ending, items=self._blocks.items, unavailable=tuple(self._unavailable.items()))
+
+    def _discard_twins(self, final: Collection[int]) -> None:
+        """Discard each streamed call that the server has run as well.
+
+        LiteLLM streams a call that it runs as a `function_call` too, which its terminal event does not have.
+        """
+        hosted = [item for item in self._blocks.items if isinstance(item, HostedCall)]
+        for output_index in self._indexes.of_type("function_call") if hosted else ():
+            key = (output_index, "call")
+            call = self._blocks.item(key)
+            if output_index not in final and any(_is_twin(call, one) for one in hosted):
+                self._blocks.discard(key)
 
 
 def join_deltas(events: Iterable[Event]) -> Iterator[Event]:
@@ -127,6 +154,13 @@ def _with_more_text(event: Event, texts: list[str]) -> Event:
     return event
 
 
+def _is_twin(call: Item | None, hosted: HostedCall) -> bool:
+    """Whether a call is that of a hosted tool; LiteLLM writes its server before its name."""
+    if not isinstance(call, FunctionCall) or call.arguments != hosted.arguments:
+        return False
+    return call.name == hosted.tool or call.name.endswith(f"-{hosted.tool}")
+
+
 class _ItemIndexes:
     """The output indexes of the streamed items, to match the terminal event's copies with them."""
 
@@ -138,6 +172,9 @@ class _ItemIndexes:
         self._types.setdefault(output_index, wire.type)
         if wire.id is not None:
             self._by_id.setdefault(wire.id, output_index)
+
+    def of_type(self, kind: str) -> list[int]:
+        return [output_index for output_index, each in self._types.items() if each == kind]
 
     def index_of(self, position: int, wire: WireItem, used: Collection[int]) -> int:
         """The streamed index of an item of the terminal event; never one in `used`, the indexes of the items before it.

@@ -1,12 +1,13 @@
 """The wire types of a reply, and their conversion to items and a Turn."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+from .hosted import HOSTED_TYPES, LISTING, to_hosted_call
 
 
 class Wire(msgspec.Struct, frozen=True):
@@ -30,6 +31,8 @@ class WireItem(Wire, frozen=True):
     name: str | None = None
     arguments: Any = None
     """JSON as a string; some gateways send the object itself."""
+    fields: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any], name=" fields")
+    """All fields, for the kinds that are read in `hosted`."""
 
 
 class WireError(Wire, frozen=True):
@@ -57,9 +60,18 @@ CALL_TYPES: Final = {"function_call", "mcp_call"}
 """If gpt-oss calls a tool by a name unknown to vLLM, the call arrives as `mcp_call` (vLLM 0.32, parser/harmony.py)."""
 
 
-def to_items(item: WireItem) -> list[tuple[str, Item]]:
-    """One item for each part of an output item, with the key of its deltas."""
+def to_items(item: WireItem, hosted_labels: Collection[str] = ()) -> list[tuple[str, Item]]:
+    """One item for each part of an output item, with the key of its deltas.
+
+    `hosted_labels`: those of the MCP servers whose calls the server runs. A list of tools is no part of the answer.
+    """
+    call_id = text_id(item.call_id) or text_id(item.id) or ""
+    hosted = to_hosted_call(item.type, call_id, item.fields, hosted_labels) if item.type in HOSTED_TYPES else None
+    if hosted is not None:
+        return [("call", hosted)]
     match item.type:
+        case kind if kind == LISTING:
+            return []
         case "message":
             return [(f"content.{n}", _to_text(part)) for n, part in enumerate(_parts(item.content))]
         case "reasoning":
@@ -68,7 +80,6 @@ def to_items(item: WireItem) -> list[tuple[str, Item]]:
             thoughts = contents if any(part.text for part in contents) else item.summary or contents
             return [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(thoughts)]
         case kind if kind in CALL_TYPES:
-            call_id = _text_id(item.call_id) or _text_id(item.id) or ""
             unrecognised = kind != "function_call"
             return [("call", FunctionCall(call_id, item.name or "", _to_arguments(item.arguments), unrecognised))]
         case _:
@@ -83,7 +94,7 @@ def to_turn(response: WireResponse, raw: bytes) -> Turn:
     return Turn(
         items=(),
         status=_to_status(response),
-        response_id=_text_id(response.id),
+        response_id=text_id(response.id),
         model=response.model,
         usage=_to_usage(response.usage),
         incomplete_reason=reason,
@@ -150,7 +161,7 @@ def _count(counts: object, key: str) -> int | None:
         return None
 
 
-def _text_id(value: str | int | None) -> str | None:
+def text_id(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
 

@@ -111,7 +111,7 @@ def test_a_request_with_nothing_to_answer_is_refused(messages: list[Message]) ->
 def test_a_tool_choice_is_converted(choice: str | dict[str, Any], sent: str | dict[str, Any]) -> None:
     params = encode_messages(request={"tools": [WEATHER], "tool_choice": choice})
 
-    assert params == BARE | {"tools": [SENT_WEATHER], "tool_choice": sent}
+    assert params == BARE | {"tools": [SENT_WEATHER], "tool_choice": sent, "parallel_tool_calls": True}
 
 
 @pytest.mark.parametrize("choice", ["none", {"type": "none"}], ids=str)

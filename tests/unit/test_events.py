@@ -29,7 +29,16 @@ from amplifier_module_provider_vllm._responses.items import (
     to_items,
     to_turn,
 )
-from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage
+from amplifier_module_provider_vllm._turn import (
+    FunctionCall,
+    HostedCall,
+    Item,
+    OtherItem,
+    Reasoning,
+    Status,
+    Text,
+    TokenUsage,
+)
 from amplifier_module_provider_vllm._wire.sse import Frame
 from tests.support.recordings import load_recording
 from tests.support.rounds import MODELS, events_of, streams_of, to_frames
@@ -164,11 +173,11 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
         ),
         (
             {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "Paris"}},
-            [("other", OtherItem("web_search_call", '[web_search_call: {"action":{"query":"Paris"}}]'))],
+            [("call", HostedCall("ws_1", None, "web_search", '{"query": "Paris"}'))],
         ),
         (
             {"type": "code_interpreter_call", "id": "ci_1", "code": "1 + 1", "outputs": None},
-            [("other", OtherItem("code_interpreter_call", '[code_interpreter_call: {"code":"1 + 1"}]'))],
+            [("call", HostedCall("ci_1", None, "code_interpreter", '{"code": "1 + 1"}'))],
         ),
         ({"type": "future", "content": 5}, [("other", OtherItem("future", '[future: {"content":5}]'))]),
     ],

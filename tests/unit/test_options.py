@@ -50,6 +50,7 @@ def test_unset_options_are_not_sent() -> None:
         truncation="disabled",
         store=False,
         vision=True,
+        hosted_tools=[],
         degradations=[],
         extra_body={},
         extra_headers={},
