@@ -1,7 +1,7 @@
 """vLLM as a provider of Microsoft Amplifier."""
 
+from ._keywords import CallKeywords
 from ._mount import mount, on_session_ready
-from ._options import CallKeywords
 from ._provider import VLLMProvider
 
 __all__ = ["CallKeywords", "VLLMProvider", "mount", "on_session_ready"]

@@ -15,6 +15,7 @@ from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
 from ._endpoints import encode
 from ._errors import is_about_format, is_about_images, refuses_all_images
+from ._keywords import read_keywords, unknown_keywords, with_keywords
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
 from ._response_handling import BadCall, cost, to_response
@@ -55,9 +56,10 @@ class Completion:
         self._rounds = Rounds(server, call, self._retries)
 
     async def run(self) -> ChatResponse:
-        timeout = first_set(self._overrides.get("timeout"), self._request.timeout, self._config.timeout)
-        deadline = asyncio.timeout(timeout)
         async with self._watch, self._call:
+            self._read_keywords()
+            timeout = first_set(self._overrides.get("timeout"), self._request.timeout, self._config.timeout)
+            deadline = asyncio.timeout(timeout)
             try:
                 async with deadline:
                     return await self._response()
@@ -73,13 +75,24 @@ class Completion:
         return cost(self._rounds.spent, self._config.rates)
 
     async def prepare(self) -> tuple[Ask, RepairedHistory]:
-        """The request as it will be sent, and the repairs of its history."""
+        """The request as it would be sent, and the repairs of its history; for one that is not sent."""
+        self._read_keywords()
+        return await self._prepare()
+
+    def _read_keywords(self) -> None:
+        """Check the call's values and merge its keywords into the request. Raises `InvalidRequestError`."""
+        for sentence in unknown_keywords(self._overrides):
+            self._server.warn_once(sentence)
+        self._overrides = read_keywords(self._overrides)
+        self._request = with_keywords(self._request, self._overrides)
+
+    async def _prepare(self) -> tuple[Ask, RepairedHistory]:
         options = self._options(await self._retries.run(self._model))
         history = repair_tool_sequence(self._request.messages)
         return to_ask(history.messages, self._request, options), history
 
     async def _response(self) -> ChatResponse:
-        ask, history = await self.prepare()
+        ask, history = await self._prepare()
         await self._call.emit_request(ask, len(self._request.messages), lambda: encode(ask))
         await self._report(ask, history)
         answer = await self._answer(ask)

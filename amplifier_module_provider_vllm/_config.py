@@ -1,7 +1,7 @@
 """The operator's config: read once, coerced, validated and frozen."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Final, Literal
 
 from amplifier_core.llm_errors import ConfigurationError
@@ -51,6 +51,9 @@ def _check_header(value: str) -> str:
 
 def _clean_key(key: SecretStr) -> SecretStr:
     return SecretStr(_check_header(key.get_secret_value().strip()))  # a key read from a file ends with its line
+
+
+Header = Annotated[str, AfterValidator(_check_header)]
 
 
 class Reasoning(BaseModel):
@@ -128,12 +131,10 @@ class Config(BaseModel):
     extra_request_params: dict[str, object] = Field(
         {}, description="More fields of the request's body, by vLLM's names"
     )
-    hosted_tools: list[Annotated[dict[str, object], BeforeValidator(_expand_tool), AfterValidator(_check_tool)]] = (
-        Field([], description="Tools that the server runs, such as `web_search` or `{type: mcp, server_label: docs}`")
+    hosted_tools: list[HostedTool] = Field(
+        [], description="Tools that the server runs, such as `web_search` or `{type: mcp, server_label: docs}`"
     )
-    extra_headers: dict[str, Annotated[str, AfterValidator(_check_header)]] = Field(
-        {}, description="HTTP headers sent with every request"
-    )
+    extra_headers: dict[str, Header] = Field({}, description="HTTP headers sent with every request")
     debug: bool = Field(False, description="Emit `llm:request:debug` and `llm:response:debug`")
     raw_debug: bool = Field(False, description="Emit `llm:request:raw` and `llm:response:raw`")
     debug_truncate_length: int = Field(180, ge=1, description="Maximum characters of one string in the debug events")
@@ -159,12 +160,17 @@ def read_config(config: Mapping[str, object], environment: Mapping[str, str]) ->
 
 def unknown_keys(config: Mapping[str, object]) -> list[str]:
     """One sentence for each unknown key, with the nearest valid one."""
+    return unknown_names("config key", config, Config.model_fields)
+
+
+def unknown_names(kind: str, given: Iterable[str], known: Collection[str]) -> list[str]:
+    """One sentence for each unknown name of this kind, with the nearest known one."""
     sentences: list[str] = []
-    for key in config.keys() - Config.model_fields.keys():
-        near = difflib.get_close_matches(key, Config.model_fields, n=1)
+    for name in sorted(set(given).difference(known)):
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "put it under 'extra_request_params' if it is meant for vLLM"
-        sentences.append(f"unknown config key {key!r}: {hint}")
-    return sorted(sentences)
+        sentences.append(f"unknown {kind} {name!r}: {hint}")
+    return sentences
 
 
 def _explanation(error: ValidationError, settings: Mapping[str, object]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
@@ -11,44 +11,6 @@ from ._config import Reasoning as ConfiguredReasoning
 from ._family import Family
 
 T = TypeVar("T")
-
-
-class CallKeywords(TypedDict, total=False):
-    """The keyword arguments of `VLLMProvider.complete()`.
-
-    Each takes precedence over the request's field of the same meaning, and that over the config. None: not given.
-    """
-
-    model: str | None
-    """The name of the model, as the server lists it."""
-    temperature: float | None
-    """Sampling temperature, 0 to 2."""
-    top_p: float | None
-    """Nucleus sampling, above 0 and up to 1."""
-    stop: list[str] | None
-    """Strings that end the reply."""
-    max_output_tokens: int | None
-    """Most tokens of the reply; a reply that reaches it ends with `finish_reason` "length" and is not continued."""
-    max_tokens: int | None
-    """The older name of `max_output_tokens`, which takes precedence."""
-    tool_choice: str | dict[str, Any] | None
-    """"auto", "required" (or "any"), "none", a tool's name, or OpenAI's and Anthropic's mappings for these."""
-    parallel_tool_calls: bool | None
-    """Whether the model may call several tools in one turn."""
-    reasoning: str | dict[str, Any] | None
-    """An effort, or `{"effort": …, "summary": …}`."""
-    reasoning_effort: str | None
-    """"none", "minimal", "low", "medium", "high", "xhigh" or "max", as far as the model knows them."""
-    reasoning_summary: str | None
-    """"auto", "concise" or "detailed"."""
-    extended_thinking: bool | None
-    """False turns thinking off, whatever else says of the effort; True asks for "medium" if nothing else does."""
-    timeout: float | None
-    """Most seconds of the call, retries included."""
-    extra_request_params: dict[str, Any] | None
-    """Further keys of the request's body, in vLLM's words; merged over those of the config."""
-    extra_headers: dict[str, str] | None
-    """HTTP headers of this call; merged over those of the config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +84,9 @@ def decide_options(
     return CallOptions(
         model=model,
         family=family,
-        stream=config.use_streaming and (request.metadata or {}).get("stream") is not False,
+        stream=config.use_streaming
+        and overrides.get("stream") is not False
+        and (request.metadata or {}).get("stream") is not False,
         temperature=first_set(overrides.get("temperature"), request.temperature, config.temperature),
         top_p=first_set(overrides.get("top_p"), request.top_p, config.top_p),
         stop=first_set(overrides.get("stop"), request.stop),
@@ -132,12 +96,12 @@ def decide_options(
         capped_by_caller=cap is not None,
         reasoning_effort=sent_effort,
         reasoning_summary=summary,
-        truncation=config.truncation,
-        store=config.enable_state,
+        truncation=first_set(overrides.get("truncation"), config.truncation),
+        store=config.enable_state if overrides.get("store") is None else bool(overrides["store"]),
         vision=family.sees_images and config.vision is not False,
         degradations=_degraded_effort(effort, sent_effort, family, overrides),
         hosted_tools=[*config.hosted_tools, *more_tools],
-        extra_body=extra_body,
+        extra_body=extra_body | _seed(overrides),
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},
     )
 
@@ -202,6 +166,10 @@ def _as_reasoning(value: object) -> ConfiguredReasoning:
     if value is None:
         return ConfiguredReasoning()
     return ConfiguredReasoning.model_validate({"effort": value} if isinstance(value, str) else value)
+
+
+def _seed(overrides: Mapping[str, Any]) -> dict[str, int]:
+    return {} if overrides.get("seed") is None else {"seed": overrides["seed"]}
 
 
 def _extra(request: ChatRequest, name: str) -> Any:

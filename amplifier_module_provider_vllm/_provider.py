@@ -15,9 +15,9 @@ from ._cancellation import cancellation_token
 from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
+from ._keywords import CallKeywords
 from ._limits import only_model
 from ._observability import Hooks, NoHooks, ObservedCall, event_labels
-from ._options import CallKeywords
 from ._server import Server
 from ._wire.client import Transport
 from ._wire.url import normalized_url

@@ -51,7 +51,7 @@ class Rounds:
         """The reply to a request, complete unless a continuation fails. Raises `LLMError` if the first round fails."""
         limit = 0 if ask.options.capped_by_caller else self._config.max_continuations
         turn, next_ask = await self._round_with_retries(ask, limit > 0)
-        if self._config.enable_state and next_ask is None:
+        if self._config.enable_state and ask.options.store and next_ask is None:
             self._server.stored.remember(ask, turn)
         for number in range(1, limit + 1):
             if next_ask is None:
