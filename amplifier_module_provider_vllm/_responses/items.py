@@ -31,6 +31,8 @@ class WireItem(Wire, frozen=True):
     name: str | None = None
     arguments: Any = None
     """JSON as a string; some gateways send the object itself."""
+    input: str | None = None
+    """The text for a custom tool."""
     fields: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any], name=" fields")
     """All fields, for the kinds that are read in `hosted`."""
 
@@ -56,7 +58,7 @@ class WireResponse(Wire, frozen=True):
     error: WireError | str | None = None
 
 
-CALL_TYPES: Final = {"function_call", "mcp_call"}
+CALL_TYPES: Final = {"function_call", "custom_tool_call", "mcp_call"}
 """If gpt-oss calls a tool by a name unknown to vLLM, the call arrives as `mcp_call` (vLLM 0.32, parser/harmony.py)."""
 
 
@@ -80,8 +82,9 @@ def to_items(item: WireItem, hosted_labels: Collection[str] = ()) -> list[tuple[
             thoughts = contents if any(part.text for part in contents) else item.summary or contents
             return [(f"reasoning.{n}", Reasoning(part.text or "")) for n, part in enumerate(thoughts)]
         case kind if kind in CALL_TYPES:
-            unrecognised = kind != "function_call"
-            return [("call", FunctionCall(call_id, item.name or "", _to_arguments(item.arguments), unrecognised))]
+            # vLLM reads a custom tool's call back as that of a function with this one argument.
+            arguments = item.arguments if kind != "custom_tool_call" else {"input": item.input or ""}
+            return [("call", FunctionCall(call_id, item.name or "", _to_arguments(arguments), kind == "mcp_call"))]
         case _:
             return [
                 ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from amplifier_core.message_models import ToolSpec
 
 from tests.support.call_events import EventCounts, assert_contract, event_counts
-from tests.support.exchange import WEATHER, block_contents
+from tests.support.exchange import WEATHER, block_contents, user
 from tests.support.oddities import BODY, ODDITIES, ONE_MB, twice
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.recordings import load_broken_stream
@@ -98,6 +99,22 @@ async def test_arguments_that_are_an_object_are_those_of_the_call(stream: bool) 
 
     assert block_contents(reply) == [("get_weather", {"city": "Zürich"})]
     assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
+    assert_contract(session, reply)
+
+
+async def test_the_call_of_a_custom_tool_is_a_call_with_its_text() -> None:
+    """vLLM gives a custom tool's text in an item of its own kind."""
+    call = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "sql", "input": "SELECT 1"}
+    spec: dict[str, Any] = {"type": "custom", "name": "sql", "parameters": {}}
+
+    async with (
+        ReplayServer(whole_reply(json.dumps(response(call)).encode())) as server,
+        provider_session(server, use_streaming=False) as (session, provider),
+    ):
+        reply = await provider.complete(user("How many?", ToolSpec(**spec)))
+
+    assert block_contents(reply) == [("sql", {"input": "SELECT 1"})]
+    assert reply.finish_reason == "tool_calls"
     assert_contract(session, reply)
 
 

@@ -163,11 +163,11 @@ async def test_control_tokens_in_a_tool_output_are_encoded_as_text(storing_serve
     assert sum(counts[CONTROL]) > 0
 
 
-async def test_a_tool_output_with_control_tokens_stays_in_its_turn(qwen: LiveServer) -> None:
-    wire = Wire(qwen.base_url)
+async def test_a_tool_output_with_control_tokens_stays_in_its_turn(storing_qwen: LiveServer) -> None:
+    wire = Wire(storing_qwen.base_url)
     async with wire.client:
         await VLLMProvider(client=wire.client, config={"temperature": 0}).complete(_after_tool(CONTROL))
-        prompt = await wire.text(qwen.model, await wire.tokens(wire.request_bodies[-1]))
+        prompt = await wire.text(storing_qwen.model, await wire.tokens(wire.request_bodies[-1]))
 
     turn = prompt.rpartition("<tool_response>\n")[2]
     output, _, rest = turn.partition("\n</tool_response>")

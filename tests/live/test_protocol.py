@@ -15,7 +15,7 @@ from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import Turn
 from tests.rig.vllm_protocol import Protocol, vllm_protocol
 from tests.support.recordings import Recording, cases, load_recording
-from tests.support.request_strategies import ROLES, chat_requests
+from tests.support.request_strategies import ROLES, chat_requests, valid_requests
 from tests.support.requests import options
 from tests.support.rounds import MODELS, turn_of
 
@@ -52,6 +52,14 @@ def test_any_request_is_accepted_by_vllm_or_refused_with_the_reason(
         return
 
     assert protocol.objection(body) is None
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(request=valid_requests())
+def test_a_request_whose_blocks_fit_their_roles_is_accepted_by_vllm(
+    protocol: Protocol, model: str, request: ChatRequest
+) -> None:
+    assert protocol.objection(body_of(request, model)) is None
 
 
 def test_every_recorded_reply_is_accepted_as_history(protocol: Protocol, model: str) -> None:

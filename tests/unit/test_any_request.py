@@ -11,7 +11,7 @@ from amplifier_module_provider_vllm._ask import to_ask
 from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._tokenize import count_bodies
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
-from tests.support.request_strategies import chat_requests
+from tests.support.request_strategies import chat_requests, valid_requests
 from tests.support.requests import options
 
 
@@ -35,7 +35,27 @@ def test_any_request_is_encoded_or_refused(harmony: bool, request: ChatRequest) 
 
 
 @pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "harmony"])
-@given(request=chat_requests())
+@settings(max_examples=200)
+@given(request=valid_requests())
+def test_no_request_whose_blocks_fit_their_roles_is_refused(harmony: bool, request: ChatRequest) -> None:
+    """Every call is followed by its result, and no instruction of its own stands between them."""
+    before = request.model_copy(deep=True)
+    repaired = repair_tool_sequence(request.messages)
+
+    body = encode(to_ask(repaired.messages, request, options(request, harmony=harmony)))
+
+    waiting: set[str] = set()
+    for item in body["input"]:
+        assert not (waiting and str(item.get("content")).startswith(("<system-reminder>", "<context_file>")))
+        waiting |= {item["call_id"]} if item["type"] == "function_call" else set()
+        waiting -= {item["call_id"]} if item["type"] == "function_call_output" else set()
+    assert not waiting
+    assert json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    assert request == before
+
+
+@pytest.mark.parametrize("harmony", [False, True], ids=["chat template", "harmony"])
+@given(request=chat_requests() | valid_requests())
 def test_any_request_that_can_be_sent_can_be_asked_about(harmony: bool, request: ChatRequest) -> None:
     repaired = repair_tool_sequence(request.messages)
     try:

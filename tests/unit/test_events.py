@@ -168,6 +168,10 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
             [("call", FunctionCall("call_1", "get_weather", '{"city":"Zürich"}'))],
         ),
         (
+            {"type": "custom_tool_call", "call_id": "call_1", "name": "sql", "input": "SELECT 'é'"},
+            [("call", FunctionCall("call_1", "sql", '{"input":"SELECT \'é\'"}'))],
+        ),
+        (
             CALL | {"type": "mcp_call", "call_id": None},
             [("call", FunctionCall("fc_1", "get_weather", "{}", unrecognised=True))],
         ),
@@ -184,8 +188,8 @@ def test_any_data_is_an_event_or_a_decode_error(name: bytes, text: str) -> None:
     ids=[
         "message and refusal", "message that is a string", "message of nothing", "message without a type",
         "unknown part", "summary", "summary and content", "summary and empty content", "reasoning",
-        "reasoning that is a string", "call", "call with a number as its id", "call with an object", "mcp call",
-        "web search", "code interpreter", "unknown kind",
+        "reasoning that is a string", "call", "call with a number as its id", "call with an object",
+        "call of a custom tool", "mcp call", "web search", "code interpreter", "unknown kind",
     ],
 )  # fmt: skip
 def test_every_item_is_converted_or_reported(item: dict[str, Any], expected: list[tuple[str, Item]]) -> None:
