@@ -52,6 +52,9 @@ from ._stored_shapes import (
 )
 from ._turn import FunctionCall, Reasoning, Text
 
+UNSENT_FIELDS: Final = frozenset({"annotations", "audio", "refusal"})
+"""What OpenAI's chat messages have beside their content."""
+
 THOUGHTS: Final = {"thinking", "redacted_thinking", "reasoning"}
 """Types of blocks."""
 
@@ -96,10 +99,10 @@ class _Conversation:
         match message.role:
             case "user":
                 self.items.extend(_user(message))
-                self._lose_name(message)
+                self._lose_fields(message)
             case "assistant":
                 self.items.extend(_assistant(message, self.losses))
-                self._lose_name(message)
+                self._lose_fields(message)
             case "tool" | "function":
                 self.items.extend(_results(message))
             case "system" | "developer":
@@ -114,9 +117,12 @@ class _Conversation:
             _attach(self.items, message)
         self.held.clear()
 
-    def _lose_name(self, message: Message) -> None:
+    def _lose_fields(self, message: Message) -> None:
         if message.name is not None:
             self.losses[f"the name {message.name!r} of a message is not sent: vLLM has no field for it"] = None
+        for key in sorted(UNSENT_FIELDS.intersection(message.model_extra or ())):
+            if message.model_extra and message.model_extra[key]:
+                self.losses[f"the field {key!r} of a message is not sent: vLLM has no such field"] = None
 
 
 def _awaits_result(items: Sequence[PromptItem]) -> bool:

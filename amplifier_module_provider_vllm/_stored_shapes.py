@@ -34,12 +34,16 @@ class StoredCall(NamedTuple):
 def stored_calls(message: Message) -> Sequence[StoredCall]:
     """The calls in the field `tool_calls` of an assistant's message. Raises `InvalidRequestError` for one without name.
 
-    Amplifier's loops write `tool`, replies of providers `name`, OpenAI's chat messages `function`.
+    Amplifier's loops write `tool`, replies of providers `name`, OpenAI's chat messages `function`; old ones
+    of those have a single `function_call`.
     """
     extra = message.model_extra
     if not extra or message.role != "assistant":  # the common case
         return ()
-    return [_call(call) for call in extra.get("tool_calls") or ()]
+    calls = extra.get("tool_calls")
+    if calls is None and extra.get("function_call") is not None:
+        calls = [extra["function_call"]]
+    return [_call(call) for call in calls or ()]
 
 
 def stored_hosted_call(block: ContentBlockUnion) -> HostedCall | None:

@@ -166,6 +166,18 @@ PEERS = {
     "OpenAI: calls of a chat message": Case(
         [{"role": "assistant", "content": "", "tool_calls": [OPENAI_CALL]}, tool()], [CALL, RESULT]
     ),
+    "OpenAI: a function call, before there were tools": Case(
+        [
+            {"role": "assistant", "content": "", "function_call": {"name": "look", "arguments": '{"at": "sky"}'}},
+            {"role": "function", "name": "look", "content": "sunny"},
+        ],
+        [("call_1_0", "look", {"at": "sky"}), ("call_1_0", "sunny")],
+    ),
+    "OpenAI: a refusal beside the content": Case(
+        [{"role": "assistant", "content": "Hi", "refusal": "No."}],
+        [("said", "Hi")],
+        ["the field 'refusal' of a message is not sent"],
+    ),
     "OpenAI: images by URL and as data": Case(
         [
             {
