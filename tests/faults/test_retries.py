@@ -11,8 +11,9 @@ from amplifier_core.message_models import ChatRequest
 from amplifier_module_provider_vllm import CallKeywords
 from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
 from tests.support.exchange import block_contents
-from tests.support.fault_table import STALL_OFFSET, STATUSES
+from tests.support.fault_table import STALL_OFFSET
 from tests.support.provider_session import CITIES, provider_session
+from tests.support.refusals import STATUSES
 from tests.support.replay import ReplayServer, Reply
 from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, refusal, sse_reply
 

@@ -4,7 +4,8 @@ import pytest
 
 from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
 from tests.support.exchange import block_contents
-from tests.support.fault_table import FAULTS, Fault
+from tests.support.fault import Fault
+from tests.support.fault_table import FAULTS
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer
 from tests.support.wire import ANSWER_TEXT, HEALTHY, REASONING_TEXT

@@ -2,27 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from amplifier_core.llm_errors import (
-    AccessDeniedError,
-    AuthenticationError,
-    ConfigurationError,
     ContextLengthError,
     InvalidRequestError,
     LLMError,
     LLMTimeoutError,
     NetworkError,
-    NotFoundError,
     ProviderUnavailableError,
-    QuotaExceededError,
-    RateLimitError,
     StreamError,
 )
 
+from tests.support.fault import RETRIES, Fault, same_fault
 from tests.support.recordings import load_broken_stream as load_broken_stream
-from tests.support.replay import Ending, Reply, json_reply, reply
+from tests.support.refusals import STATUSES
+from tests.support.replay import Ending, Reply, reply
 from tests.support.wire import (
     ANSWER_TEXT,
     COMPLETED,
@@ -36,54 +32,17 @@ from tests.support.wire import (
     SSE,
     event,
     page,
-    refusal,
     response,
     sse_reply,
     text_delta,
     whole_reply,
 )
 
-RETRIES: Final = 2
-"""The number of retries of the table's provider."""
-
 NEVER: Final = 3600.0
 STALL_OFFSET: Final = LAST_DELTA_OFFSET
 TEXT_SO_FAR: Final = REASONING_TEXT + ANSWER_TEXT.removesuffix("Paris 🗼.")
 FULL_TEXT: Final = REASONING_TEXT + ANSWER_TEXT
 HALF: Final = len(REPLY_BODY) // 2
-
-CHALLENGE = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
-STARTING = "<html><body><h1>Your model is starting up</h1></body></html>"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """`message`: a part of the error message; `text`: all the text that one streamed attempt shows.
-
-    `whole_message`: a part of the error message of the unstreamed reply, if that differs.
-    """
-
-    sse_reply: Reply
-    whole_reply: Reply
-    error: type[LLMError]
-    message: str
-    retries: int = RETRIES
-    status: int | None = None
-    text: str = ""
-    config: Mapping[str, Any] = field(default_factory=lambda: {"max_retries": RETRIES})
-
-    whole_message: str | None = None
-
-    def reply(self, stream: bool) -> Reply:
-        return self.sse_reply if stream else self.whole_reply
-
-    def error_message(self, stream: bool) -> str:
-        return self.message if stream or self.whole_message is None else self.whole_message
-
-
-def same_fault(reply: Reply, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
-    """A fault with the same reply, streamed or not."""
-    return Fault(reply, reply, error, message, retries, reply.status if reply.status >= 300 else None)
 
 
 def disconnect(cut_at: int, text: str, message: str, ending: Ending) -> Fault:
@@ -120,7 +79,6 @@ def _json(value: object) -> bytes:
 
 
 FAILED = response(status="failed", error={"code": "server_error", "message": "the engine died"})
-BROKEN_REFUSAL = replace(refusal(503), cut_at=5, ending="cut")
 IN_A_CHARACTER = b"".join(EVENTS).index("🗼".encode()) + 2
 IN_AN_EVENT = STALL_OFFSET + 12
 
@@ -233,57 +191,6 @@ BAD_REPLIES: Mapping[str, Fault] = {
         ProviderUnavailableError, "the reply was empty", retries=1,
     ),
     "a web page": same_fault(page(200, "<title>Welcome</title>"), StreamError, "sent an invalid reply"),
-}  # fmt: skip
-
-STATUSES: Mapping[str, Fault] = {
-    "307 to another host": same_fault(
-        Reply(307, {"location": "http://127.0.0.1:1/v1/responses"}, b""), ConfigurationError,
-        "redirects requests to 'http://127.0.0.1:1/v1/responses'", retries=0,
-    ),
-    "400": same_fault(refusal(400, "bad"), InvalidRequestError, "bad", retries=0),
-    "401 with a string as error": same_fault(
-        json_reply(401, {"error": "Unauthorized"}), AuthenticationError, "Unauthorized", retries=0
-    ),
-    "403": same_fault(refusal(403, "not you"), AccessDeniedError, "not you", retries=0),
-    "403 challenge page": same_fault(page(403, CHALLENGE), ProviderUnavailableError, "Just a moment..."),
-    "404": same_fault(json_reply(404, {"detail": "Not Found"}), NotFoundError, "Not Found", retries=0),
-    "404 page of a starting server": same_fault(page(404, STARTING), ProviderUnavailableError, "starting up"),
-    "408": same_fault(refusal(408, "slow"), LLMTimeoutError, "slow"),
-    "409": same_fault(refusal(409, "conflict"), ProviderUnavailableError, "conflict"),
-    "413": same_fault(refusal(413, "large"), ContextLengthError, "large", retries=0),
-    "422": same_fault(refusal(422, "odd"), InvalidRequestError, "odd", retries=0),
-    "425": same_fault(refusal(425, "early"), ProviderUnavailableError, "early"),
-    "429": same_fault(refusal(429, "slow down"), RateLimitError, "slow down"),
-    "429, seconds": same_fault(refusal(429, retry_after="0.05"), RateLimitError, "no"),
-    "429, a date": same_fault(
-        refusal(429, retry_after="Sat, 21 Nov 2026 07:00:00 GMT", date="Sat, 21 Nov 2026 07:00:00 GMT"),
-        RateLimitError, "no",
-    ),
-    "429, a day": same_fault(refusal(429, retry_after="86400"), RateLimitError, "no", retries=0),
-    "429, a date far in the future": same_fault(
-        refusal(429, retry_after="Sat, 21 Nov 9999 07:00:00 GMT", date="Sat, 21 Nov 2026 07:00:00 GMT"),
-        RateLimitError, "no", retries=0,
-    ),
-    "429, endless digits": same_fault(refusal(429, retry_after="9" * 400), RateLimitError, "no", retries=0),
-    "429, a word": same_fault(refusal(429, retry_after="soon"), RateLimitError, "no"),
-    "429, negative": same_fault(refusal(429, retry_after="-5"), RateLimitError, "no"),
-    "429, not an ASCII digit": same_fault(refusal(429, retry_after_ms="²"), RateLimitError, "no"),
-    "429, quota": same_fault(refusal(429, "You exceeded your quota"), QuotaExceededError, "quota", retries=0),
-    "500": same_fault(refusal(500, "EngineCore died"), ProviderUnavailableError, "EngineCore died"),
-    "500 and the connection dropped": same_fault(
-        replace(refusal(500, "EngineCore died"), ending="close"), ProviderUnavailableError, "EngineCore died"
-    ),
-    "501": same_fault(refusal(501, "not built"), InvalidRequestError, "not built", retries=0),
-    "502 page": same_fault(page(502, "<title>502 Bad Gateway</title>"), ProviderUnavailableError, "502 Bad Gateway"),
-    "503, busy": same_fault(refusal(503, "The engine is currently busy."), ProviderUnavailableError, "currently busy"),
-    "503, a day": same_fault(refusal(503, retry_after="86400"), ProviderUnavailableError, "no", retries=0),
-    "503, truncated": Fault(
-        BROKEN_REFUSAL, BROKEN_REFUSAL, StreamError, "broke before the reply was complete"
-    ),
-    "504": same_fault(refusal(504, "late"), ProviderUnavailableError, "late"),
-    "an endless error": same_fault(
-        Reply(500, {"content-type": "text/plain"}, b"x" * 5_000_000), ProviderUnavailableError, "xxx"
-    ),
 }  # fmt: skip
 
 FAULTS: Mapping[str, Fault] = {**SILENCES, **CUTS, **BAD_REPLIES, **STATUSES}
