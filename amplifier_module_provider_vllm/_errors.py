@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
@@ -27,7 +28,8 @@ from amplifier_core.llm_errors import (
 )
 
 from ._constants import PROVIDER
-from ._server_text import WARM_UP_PHRASES, is_page, reason_line, redact, retry_after, sanitize, server_message
+from ._failure import Failure
+from ._server_text import is_empty, is_page, is_warm_up, reason_line, redact, retry_after, sanitize, server_failure
 from ._turn import Turn
 
 CONTEXT_PHRASES = (
@@ -46,16 +48,22 @@ FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object",
 
 NO_IMAGES_PHRASES = ("multimodal", "at most 0 image", "image input")
 
-MAX_RETRY_AFTER = 300.0
-"""Seconds; a server that asks for a longer wait is not retried."""
+CONTENT_FILTER_PHRASES = (
+    "content filter", "content policy", "content management policy", "content moderation", "content safety policy",
+    "moderation policy", "guardrail policy", "responsibleaipolicy", "input was flagged", "prompt was flagged",
+)  # fmt: skip
+"""Phrases and codes of content filters, with `_` and `-` as spaces: Azure, LiteLLM, OpenRouter and others."""
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for invalid JSON: malformed, not UTF-8, or nested too deep."""
 
 
 @contextmanager
-def failures_as_llm_errors(model: str | None, url: str) -> Generator[None]:
-    """Convert failures of the connection and the server to `LLMError`; programming errors propagate unchanged."""
+def failures_as_llm_errors(model: str | None, url: str, waited: str = "") -> Generator[None]:
+    """Convert failures of the connection and the server to `LLMError`; programming errors propagate unchanged.
+
+    `waited`: what the error of a timeout says of its limit.
+    """
     try:
         yield
     except openai.APIStatusError as error:
@@ -64,10 +72,10 @@ def failures_as_llm_errors(model: str | None, url: str) -> Generator[None]:
         error.message, error.body = str(failure), None
         raise failure from error
     except _failure_types() as error:
-        raise to_llm_error(error, model, url) from error
+        raise to_llm_error(error, model, url, waited) from error
 
 
-def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
+def to_llm_error(error: Exception, model: str | None, url: str, waited: str = "") -> LLMError:
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
     match error:
         case openai.APIStatusError():
@@ -75,7 +83,7 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
         case openai.APITimeoutError() | TimeoutError():
             if _is_connect_timeout(error):
                 return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
-            return LLMTimeoutError(f"{url} sent nothing for too long: {str(error) or 'timed out'}", **common)
+            return LLMTimeoutError(f"{url} sent nothing for too long: {waited or str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
             return NetworkError(f"no connection to {url} ({sanitize(root_cause(error))}); {_CHECK_SERVER}", **common)
         case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
@@ -89,16 +97,17 @@ def to_llm_error(error: Exception, model: str | None, url: str) -> LLMError:
 
 def failed_reply(turn: Turn, model: str) -> LLMError:
     """The error for a reply with status `failed`."""
-    return failed_stream(turn.failure or "the server ended the reply as failed without a reason", model)
+    return failed_stream(turn.failure or Failure("the server ended the reply as failed without a reason"), model)
 
 
-def failed_stream(text: str, model: str, code: int | None = None) -> LLMError:
-    """The error for an `error` event in a stream; `code` is the HTTP status that vLLM would have sent."""
+def failed_stream(failure: Failure, model: str) -> LLMError:
+    """The error for an `error` event in a stream. Its status counts like that of a reply."""
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
-    reason = reason_line(text)
-    if code is not None:
-        return _code_error(code, reason, common, common)
-    return _text_error(reason, common) or ProviderUnavailableError(reason, **common)
+    reason, words = reason_line(failure.message), _words(failure)
+    if failure.status is not None:
+        common |= {"status_code": failure.status}
+        return _code_error(failure.status, words, reason, common, common)
+    return _words_error(words, reason, common) or ProviderUnavailableError(reason, **common)
 
 
 def truncated_stream(model: str) -> LLMError:
@@ -124,6 +133,23 @@ def is_about_images(error: InvalidRequestError) -> bool:
 def refuses_all_images(error: InvalidRequestError) -> bool:
     """Whether the server refuses every image, and not just one that it cannot load."""
     return any(phrase in str(error).lower() for phrase in NO_IMAGES_PHRASES)
+
+
+def is_unreachable(error: LLMError) -> bool:
+    """Whether there was no connection at all: one that breaks belongs to a server that works."""
+    return any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in causes(error))
+
+
+def is_empty_not_found(error: LLMError) -> bool:
+    """Whether an error is a 404 without a body. Gateways send it while the server behind them restarts."""
+    return isinstance(error, NotFoundError) and is_empty(error.__cause__)
+
+
+def restarting(error: LLMError) -> ProviderUnavailableError:
+    """The retryable error for an empty 404 of a server that restarts."""
+    return ProviderUnavailableError(
+        f"{error}; or its server restarts", provider=PROVIDER, model=error.model, status_code=error.status_code
+    )
 
 
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:
@@ -170,10 +196,10 @@ _CHECK_SERVER = "check that the vLLM server is running there and that `base_url`
 
 
 def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
-    text, status = redact(server_message(error), error), error.status_code
-    wait = retry_after(error.response.headers)
+    failure, status = server_failure(error), error.status_code
+    text = redact(reason_line(failure.message), error)
     common |= {"status_code": status}
-    again: dict[str, Any] = common | {"retry_after": wait, "retryable": wait is None or wait <= MAX_RETRY_AFTER}
+    again: dict[str, Any] = common | {"retry_after": retry_after(error.response.headers, datetime.now(UTC))}
     match status:
         case status if status < 400:
             place = re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0]
@@ -181,22 +207,28 @@ def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMEr
             return ConfigurationError(f"the server redirects requests to {place!r}; set `base_url` to that", **common)
         case 403 if is_page(error):
             return ProviderUnavailableError(text, **again)
+        case 404 if is_warm_up(error):
+            return ProviderUnavailableError(text, **again)
+        case 404 if is_empty(error):
+            return NotFoundError(f"{text}; check that `base_url` (VLLM_BASE_URL) ends with vLLM's path", **common)
         case 400 if "previous_response_not_found" in error.response.text:
             return NotFoundError(text, **common)
         case _:
-            return _code_error(status, text, common, again)
+            return _code_error(status, _words(failure), text, common, again)
 
 
-def _code_error(code: int, text: str, common: dict[str, Any], again: dict[str, Any]) -> LLMError:
+def _words(failure: Failure) -> str:
+    """What decides the class of an error: the server's own words, before anything is redacted."""
+    return f"{failure.message} {failure.kind}".lower()
+
+
+def _code_error(code: int, words: str, text: str, common: dict[str, Any], again: dict[str, Any]) -> LLMError:
     """The error for an HTTP status of 400 or more; `again`: the keywords of a retryable error."""
-    lower = text.lower()
     match code:
         case 401:
             return AuthenticationError(f"{text}: the server refused the key; set `api_key` (VLLM_API_KEY)", **common)
-        case 403:
+        case 403 if not _is_filtered(words):
             return AccessDeniedError(text, **common)
-        case 404 if any(phrase in lower for phrase in WARM_UP_PHRASES):
-            return ProviderUnavailableError(text, **again)
         case 404 | 405 | 410:
             return NotFoundError(text, **common)
         case 408:
@@ -205,7 +237,7 @@ def _code_error(code: int, text: str, common: dict[str, Any], again: dict[str, A
             return ContextLengthError(text, **common)
         case 409 | 425:
             return ProviderUnavailableError(text, **again)
-        case 429 if "quota" in lower or "billing" in lower:
+        case 429 if _is_spent(words, again.get("retry_after")):
             return QuotaExceededError(text, **common)
         case 429:
             return RateLimitError(text, **again)
@@ -214,17 +246,24 @@ def _code_error(code: int, text: str, common: dict[str, Any], again: dict[str, A
         case code if code >= 500:
             return ProviderUnavailableError(text, **again)
         case _:
-            return _text_error(text, common) or InvalidRequestError(text, **common)
+            return _words_error(words, text, common) or InvalidRequestError(text, **common)
 
 
-def _text_error(text: str, common: dict[str, Any]) -> LLMError | None:
-    lower = text.lower()
+def _words_error(words: str, text: str, common: dict[str, Any]) -> LLMError | None:
     # "max_output_tokens=9000 cannot be greater than max_model_len=4096" is about the request, not about the prompt.
-    if any(phrase in lower for phrase in CONTEXT_PHRASES) and not re.match(r"max_(output_)?tokens=", lower):
+    if any(phrase in words for phrase in CONTEXT_PHRASES) and not re.match(r"max_(output_)?tokens=", words):
         return ContextLengthError(text, **common)
-    if "content_filter" in lower or "content policy" in lower:
-        return ContentFilterError(text, **common)
-    return None
+    return ContentFilterError(text, **common) if _is_filtered(words) else None
+
+
+def _is_filtered(words: str) -> bool:
+    spaced = re.sub("[_-]", " ", words)
+    return any(phrase in spaced for phrase in CONTENT_FILTER_PHRASES)
+
+
+def _is_spent(words: str, wait: float | None) -> bool:
+    """Whether a quota is spent. One that a minute refills is a rate limit: the server says when to come back."""
+    return "billing" in words or ("quota" in words and wait is None and "per minute" not in words)
 
 
 def _is_connect_timeout(error: Exception) -> bool:

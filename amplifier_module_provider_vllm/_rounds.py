@@ -12,7 +12,15 @@ from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, 
 from ._ask import Ask, continued, unstreamed, with_more_room
 from ._blocks import Blocks, to_updates
 from ._endpoints import RESPONSES, ResponsesFold, encode
-from ._errors import empty_reply, failed_reply, failed_stream, truncated_stream, unknown_model
+from ._errors import (
+    empty_reply,
+    failed_reply,
+    failed_stream,
+    is_empty_not_found,
+    restarting,
+    truncated_stream,
+    unknown_model,
+)
 from ._harmony.count import count_usage
 from ._observability import ObservedCall
 from ._options import CallOptions
@@ -109,7 +117,9 @@ class Rounds:
             return
         try:
             await self._with_schema_reason(fold, replace(ask, stored=found))
-        except NotFoundError:
+        except NotFoundError as error:
+            if is_empty_not_found(error):
+                raise
             if self._server.stored.forget(found):
                 self._server.warn_once(NO_STORE)
             await self._with_schema_reason(fold, ask)
@@ -197,6 +207,8 @@ class Rounds:
             raise
         except NotFoundError as error:
             served = [card.id for card in self._server.cards]
+            if is_empty_not_found(error) and (model in served or self._config.startup_timeout):
+                raise restarting(error) from error
             if served and model not in served:
                 raise unknown_model(error, served) from error
             raise
@@ -210,8 +222,8 @@ def _visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
 
 
 def _turn_of(fold: ResponsesFold, model: str) -> Turn:
-    if fold.error is not None:
-        raise failed_stream(fold.error, model, fold.error_code)
+    if fold.failure is not None:
+        raise failed_stream(fold.failure, model)
     if fold.turn is None:
         raise truncated_stream(model)
     return fold.turn

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from ._failure import Failure
+
 MAX_SHOWN: Final = 500
 """Characters of a hosted call's arguments and of its result that its text shows: a web page would fill the screen."""
 
@@ -103,7 +105,7 @@ class Turn:
     model: str | None = None
     usage: TokenUsage | None = None
     incomplete_reason: str | None = None
-    failure: str | None = None
+    failure: Failure | None = None
     """The server's reason for a failed reply."""
     unavailable: tuple[tuple[str, str], ...] = ()
     """The MCP servers whose tools the model could not be offered, each with the reason."""

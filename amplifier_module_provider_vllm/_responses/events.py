@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from .._failure import Failure, read_failure
 from .._strict_json import wire_value
 from .._wire.sse import Frame
 from .hosted import HOSTED_TYPES, LISTING
-from .items import CALL_TYPES, Wire, WireError, WireItem, WireResponse, text_id
+from .items import CALL_TYPES, Wire, WireItem, WireResponse, text_id
 
 
 class Delta(Wire, frozen=True):
@@ -71,11 +72,9 @@ class TerminalEvent(Wire, frozen=True):
 
 
 class ErrorEvent(Wire, frozen=True):
-    """An `error` event, in OpenAI's flat shape or in the `{"error": {…}}` of vLLM's chat endpoint."""
+    """An `error` event, or an error in place of an unstreamed reply."""
 
-    error: WireError | str | None = None
-    message: str | None = None
-    code: str | int | None = None
+    failure: Failure
 
 
 Event = AnyDelta | SplitDelta | ItemAdded | ItemDone | TerminalEvent | ErrorEvent
@@ -95,11 +94,17 @@ class _EventHead(Wire, frozen=True):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _ReplyHead(Wire, frozen=True):
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _ItemHead(Wire, frozen=True):
     type: str = "message"
 
 
 _event_head = msgspec.json.Decoder(_EventHead)
+_reply_head = msgspec.json.Decoder(_ReplyHead)
 _item_head = msgspec.json.Decoder(_ItemHead)
 _item = msgspec.json.Decoder(WireItem)
 _item_event = msgspec.json.Decoder(_WireItemEvent)
@@ -108,6 +113,8 @@ _response = msgspec.json.Decoder(WireResponse)
 
 MAX_PING_BYTES: Final = 256
 """What a gateway sends to keep a connection open is shorter."""
+
+_ENVELOPE: Final = {"type", "sequence_number"}
 
 _CONVERTED_TYPES: Final = {"message", "reasoning", *CALL_TYPES}
 
@@ -132,6 +139,11 @@ def _end_decoder(status: str) -> Callable[[bytes], Event]:
     return decode
 
 
+def _decode_error(data: bytes) -> Event:
+    fields = msgspec.json.decode(data, type=dict[str, object])
+    return ErrorEvent(read_failure({key: value for key, value in fields.items() if key not in _ENVELOPE}))
+
+
 _DECODERS: Final[Mapping[bytes, Callable[[bytes], Event]]] = {
     b"response.output_text.delta": _decoder(TextDelta),
     b"response.reasoning_text.delta": _decoder(ReasoningDelta),
@@ -143,7 +155,7 @@ _DECODERS: Final[Mapping[bytes, Callable[[bytes], Event]]] = {
     b"response.completed": _end_decoder("completed"),
     b"response.incomplete": _end_decoder("incomplete"),
     b"response.failed": _end_decoder("failed"),
-    b"error": _decoder(ErrorEvent),
+    b"error": _decode_error,
 }
 
 
@@ -186,12 +198,15 @@ def is_last(event: Event) -> bool:
 def decode_reply(body: bytes) -> Event:
     """An unstreamed reply as a single event; `{"error": …}` with status 200 is an `ErrorEvent`."""
     try:
-        response = _response.decode(body)
+        return _read_reply(body)
     except msgspec.DecodeError as error:
-        body = _paired(_fields_with_surrogates(body, error))
-        response = _response.decode(body)
-    if response.output is None and response.error is not None:
-        return ErrorEvent(error=response.error)
+        return _read_reply(_paired(_fields_with_surrogates(body, error)))
+
+
+def _read_reply(body: bytes) -> Event:
+    head = _reply_head.decode(body)
+    if bytes(head.output) == b"null" and bytes(head.error) != b"null":
+        return _decode_error(body)
     return _to_terminal_event(body, "completed")
 
 

@@ -7,6 +7,7 @@ from typing import assert_never
 import msgspec
 
 from .._blocks import Blocks, Update
+from .._failure import Failure
 from .._strict_json import wire_text
 from .._turn import FunctionCall, HostedCall, Item, Reasoning, Text, Turn
 from .events import (
@@ -24,7 +25,7 @@ from .events import (
     TextDelta,
 )
 from .hosted import LISTING, to_listing
-from .items import WireItem, error_code, error_text, to_items, to_turn
+from .items import WireItem, to_items, to_turn
 
 
 class ResponsesFold:
@@ -32,8 +33,7 @@ class ResponsesFold:
 
     def __init__(self, blocks: Blocks, hosted_labels: Collection[str] = ()) -> None:
         self.turn: Turn | None = None
-        self.error: str | None = None
-        self.error_code: int | None = None
+        self.failure: Failure | None = None
         self._blocks = blocks
         self._indexes = _ItemIndexes()
         self._hosted_labels = set(hosted_labels)
@@ -70,9 +70,8 @@ class ResponsesFold:
                 yield from self._complete(output_index, item)
             case TerminalEvent():
                 yield from self._finish(event)
-            case ErrorEvent(error, message, code):
-                self.error = error_text(error) or message or "the server reported an error without a message"
-                self.error_code = error_code(error, code)
+            case ErrorEvent(failure):
+                self.failure = failure
             case _:
                 assert_never(event)
 

@@ -1,11 +1,11 @@
 """The wire types of a reply, and their conversion to items and a Turn."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from .._failure import read_failure
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 from .hosted import HOSTED_TYPES, LISTING, to_hosted_call
 
@@ -37,12 +37,6 @@ class WireItem(Wire, frozen=True):
     """All fields, for the kinds that are read in `hosted`."""
 
 
-class WireError(Wire, frozen=True):
-    message: str | None = None
-    code: str | int | None = None
-    type: str | None = None
-
-
 class _WireIncomplete(Wire, frozen=True):
     reason: str | None = None
 
@@ -55,7 +49,7 @@ class WireResponse(Wire, frozen=True):
     usage: Any = None
     """Read by `_to_usage`: an odd count must not cost the reply."""
     incomplete_details: _WireIncomplete | None = None
-    error: WireError | str | None = None
+    error: object = None
 
 
 CALL_TYPES: Final = {"function_call", "custom_tool_call", "mcp_call"}
@@ -101,23 +95,9 @@ def to_turn(response: WireResponse, raw: bytes) -> Turn:
         model=response.model,
         usage=_to_usage(response.usage),
         incomplete_reason=reason,
-        failure=error_text(response.error),
+        failure=None if response.error is None else read_failure(response.error),
         raw=raw,
     )
-
-
-def error_text(error: WireError | str | None) -> str | None:
-    match error:
-        case WireError(message=message, code=code, type=kind):
-            return message or str(code or kind or "no reason given")
-        case _:
-            return error
-
-
-def error_code(error: WireError | str | None, beside: str | int | None) -> int | None:
-    """vLLM's numeric error code, which is an HTTP status; None for OpenAI's codes, which are words."""
-    code = str(error.code if isinstance(error, WireError) and error.code is not None else beside)
-    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else None
 
 
 def _parts(content: list[WirePart] | str | None) -> list[WirePart]:

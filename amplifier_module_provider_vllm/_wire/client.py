@@ -88,7 +88,8 @@ class Transport:
 
         `idle_timeout` bounds, in seconds, every wait for the server, including that for its headers.
         """
-        with failures_as_llm_errors(body["model"], self.url):
+        waited = f"nothing within {idle_timeout:g} s (`stream_idle_timeout`)"
+        with failures_as_llm_errors(body["model"], self.url, waited):
             async with (
                 self._open(dialect, body, headers, idle_timeout) as response,
                 aclosing(_batches(dialect, response, idle_timeout)) as batches,

@@ -76,7 +76,7 @@ async def test_permanent_errors_are_not_retried(name: str, stream: bool) -> None
     [
         (BUSY, {"max_retries": 1_000}),
         (CUT, {"max_retries": 1_000}),
-        (refusal(429, retry_after="200"), {}),
+        (refusal(429, retry_after="200"), {"max_retry_delay": 300}),
         (sse_reply(*EVENTS, ending="stall", cut_at=STALL_OFFSET), {}),
         (sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall", drip=EVENTS[0]), {}),
         (sse_reply(delay_before_headers=3600), {}),

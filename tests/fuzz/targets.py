@@ -124,8 +124,8 @@ def _check_updates(events: Sequence[Event]) -> None:
             _show(update, blocks)
     for update in block_space.close():
         _show(update, blocks)
-    if fold.error is not None:
-        _check_readable(failed_stream(fold.error, "m", fold.error_code))
+    if fold.failure is not None:
+        _check_readable(failed_stream(fold.failure, "m"))
     elif fold.turn is not None:
         assert [pieces for pieces in blocks.values() if pieces is not None] == [], "a block was left open"
         assert len(blocks) == len(fold.turn.items)

@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import Final
 
 from amplifier_core.llm_errors import (
+    AccessDeniedError,
+    ContentFilterError,
     ContextLengthError,
     InvalidRequestError,
     LLMError,
     LLMTimeoutError,
     NetworkError,
+    NotFoundError,
     ProviderUnavailableError,
+    RateLimitError,
     StreamError,
 )
 
@@ -67,11 +71,27 @@ def stall(**shape: bytes) -> Fault:
     )
 
 
-def bad_reply(*events: bytes, body: bytes, error: type[LLMError], message: str, retries: int = RETRIES) -> Fault:
+def bad_reply(
+    *events: bytes,
+    body: bytes,
+    error: type[LLMError],
+    message: str,
+    retries: int = RETRIES,
+    status: int | None = None,
+) -> Fault:
     """A stream that fails after the reasoning, and an invalid unstreamed body."""
-    return Fault(
-        sse_reply(*OPENING, *REASONING, *events), whole_reply(body), error, message, retries, text=REASONING_TEXT
-    )
+    stream = sse_reply(*OPENING, *REASONING, *events)
+    return Fault(stream, whole_reply(body), error, message, retries, status, text=REASONING_TEXT)
+
+
+def error_event(error: object, expected: type[LLMError], message: str, means: int, **beside: object) -> Fault:
+    """An error event that means a status, and the same error as an unstreamed reply with status 200."""
+    body = _json({"error": error, **beside})
+    retries = RETRIES if means >= 500 or means == 429 else 0
+    return bad_reply(
+        event("error", error=error, **beside), body=body, error=expected, message=message, retries=retries,
+        status=means,
+    )  # fmt: skip
 
 
 def _json(value: object) -> bytes:
@@ -79,6 +99,9 @@ def _json(value: object) -> bytes:
 
 
 FAILED = response(status="failed", error={"code": "server_error", "message": "the engine died"})
+QUOTED = json.dumps(
+    {"error": {"message": "maximum context length is 9 tokens", "type": "BadRequestError", "code": 400}}
+)
 IN_A_CHARACTER = b"".join(EVENTS).index("🗼".encode()) + 2
 IN_AN_EVENT = STALL_OFFSET + 12
 
@@ -148,17 +171,43 @@ BAD_REPLIES: Mapping[str, Fault] = {
     "error event that blames the request": bad_reply(
         event("error", error={"message": "bad input", "type": "BadRequestError", "code": 400}),
         body=_json({"error": {"message": "bad input", "type": "BadRequestError", "code": 400}}),
-        error=InvalidRequestError, message="bad input", retries=0,
+        error=InvalidRequestError, message="bad input", retries=0, status=400,
+    ),
+    "error event with a status beside the error": error_event(
+        {"message": "no such model", "code": "upstream_error"}, NotFoundError, "no such model", 404, status=404
+    ),
+    "error event with a status as text": error_event(
+        {"message": "slow down", "code": "upstream_error"}, RateLimitError, "slow down", 429, status="429"
+    ),
+    "error event with a status in the error": error_event(
+        {"message": "not you", "status": 403}, AccessDeniedError, "not you", 403
+    ),
+    "error event that quotes the reply of vLLM": error_event(
+        {"message": f"LLM request failed (400 Bad Request): {QUOTED}", "code": "upstream_error"},
+        ContextLengthError, "maximum context length is 9 tokens", 400,
+    ),
+    "error event with a message that is none": error_event(
+        {"message": ["odd"], "code": {}}, ProviderUnavailableError, "odd", 502, status=502
     ),
     "error in the format of vLLM's chat endpoint": bad_reply(
         b'data: {"error": {"message": "EngineCore died", "type": "InternalServerError", "code": 500}}\n\n',
         b"data: [DONE]\n\n",
         body=_json({"error": {"message": "EngineCore died", "type": "InternalServerError", "code": 500}}),
-        error=ProviderUnavailableError, message="EngineCore died",
+        error=ProviderUnavailableError, message="EngineCore died", status=500,
     ),
-    "an error with status 200": same_fault(
-        whole_reply(_json({"error": {"message": "upstream is gone", "type": "InternalServerError", "code": 502}})),
-        ProviderUnavailableError, "upstream is gone",
+    "an error with status 200": error_event(
+        {"message": "upstream is gone", "type": "InternalServerError", "code": 502}, ProviderUnavailableError,
+        "upstream is gone", 502,
+    ),
+    "response.failed with a status": bad_reply(
+        event("response.failed", response=FAILED | {"error": {"message": "no such model", "code": "404"}}),
+        body=_json(FAILED | {"error": {"message": "no such model", "code": "404"}}), error=NotFoundError,
+        message="no such model", retries=0, status=404,
+    ),
+    "response.failed by a content filter": bad_reply(
+        event("response.failed", response=FAILED | {"error": {"message": "refused", "code": "content_filter"}}),
+        body=_json(FAILED | {"error": {"message": "refused", "code": "content_filter"}}), error=ContentFilterError,
+        message="refused", retries=0,
     ),
     "invalid JSON": bad_reply(
         b"event: response.output_text.delta\ndata: {delta: oh}\n\n", COMPLETED, body=b"{id: oh}", error=StreamError,

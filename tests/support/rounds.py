@@ -7,6 +7,7 @@ from amplifier_core.message_models import ChatResponse, Degradation, ToolSpec
 
 from amplifier_module_provider_vllm._blocks import Blocks, Update
 from amplifier_module_provider_vllm._config import Rates
+from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
@@ -19,11 +20,11 @@ MODELS = ("tiny-qwen3", "tiny-gpt-oss")
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The updates, the turn and the error of one round."""
+    """The updates, the turn and the failure of one round."""
 
     updates: list[Update]
     turn: Turn | None
-    error: str | None
+    failure: Failure | None
 
 
 def streams_of(*groups: str, pattern: str = "r*_stream") -> list[tuple[str, str]]:
@@ -49,7 +50,7 @@ def events_of(recording: Recording) -> list[Event]:
 def fold_events(events: Iterable[Event]) -> FoldResult:
     fold = ResponsesFold(Blocks())
     updates = [update for event in events for update in fold.push(event)]
-    return FoldResult(updates, fold.turn, fold.error)
+    return FoldResult(updates, fold.turn, fold.failure)
 
 
 def turn_of(recording: Recording) -> Turn:

@@ -1,6 +1,7 @@
 """Error messages: the server's own text, the retry delay, and no pages, secrets or control characters."""
 
 import time
+from email.utils import formatdate
 
 import httpx
 import pytest
@@ -67,31 +68,40 @@ async def test_a_page_of_unclosed_titles_is_parsed_in_linear_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "retry_after", "retryable"),
+    ("headers", "retry_after"),
     [
-        ({}, None, True),
-        ({"retry-after": "7"}, 7.0, True),
-        ({"retry-after": "1.5"}, 1.5, True),
-        ({"retry-after": "0"}, 0.0, True),
-        ({"retry-after": "300"}, 300.0, True),
-        ({"retry-after": "86400"}, 86400.0, False),
-        ({"retry-after-ms": "250"}, 0.25, True),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25, True),
-        ({"retry-after": "Sat, 21 Nov 2026 07:00:30 GMT", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 30.0, True),
-        ({"retry-after": "Sat, 21 Nov 2026 06:00:00 GMT", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 0.0, True),
-        ({"retry-after": "soon"}, None, True),
-        ({"retry-after": "-5"}, None, True),
-        ({"retry-after": ""}, None, True),
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "300"}, 300.0),
+        ({"retry-after": "86400"}, 86400.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Sat, 21 Nov 2026 07:00:30 GMT", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 30.0),
+        ({"retry-after": "Sat Nov 21 07:00:30 2026", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 30.0),
+        ({"retry-after": "Sat, 21 Nov 2026 06:00:00 GMT", "date": "Sat, 21 Nov 2026 07:00:00 GMT"}, 0.0),
+        ({"retry-after": "Sat, 21 Nov 2020 07:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": ""}, None),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )  # fmt: skip
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-async def test_retry_after_is_read(
-    status: int, headers: dict[str, str], retry_after: float | None, retryable: bool
-) -> None:
+async def test_retry_after_is_read(status: int, headers: dict[str, str], retry_after: float | None) -> None:
     error = await failure(httpx.Response(status, json=error_body("busy"), headers=headers))
 
-    assert (error.retry_after, error.retryable) == (retry_after, retryable)
+    assert (error.retry_after, error.retryable) == (retry_after, True)
+
+
+@pytest.mark.parametrize("date", [{}, {"date": "today"}], ids=["without a date", "with an invalid date"])
+async def test_a_date_to_wait_for_is_relative_to_our_clock_if_the_reply_has_no_date(date: dict[str, str]) -> None:
+    headers = {"retry-after": formatdate(time.time() + 30, usegmt=True), **date}
+
+    error = await failure(httpx.Response(503, json=error_body("busy"), headers=headers))
+
+    assert error.retry_after == pytest.approx(29, abs=2)
 
 
 async def test_a_key_echoed_by_a_gateway_is_removed_from_the_message() -> None:

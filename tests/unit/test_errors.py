@@ -33,13 +33,15 @@ from amplifier_module_provider_vllm._errors import (
     truncated_stream,
     unknown_model,
 )
+from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._turn import Status, Turn
 from tests.support.failure import URL, error_body, failure
 from tests.support.recordings import cases, load_recording
 from tests.support.routes import http_response
 
 QWEN, GPT_OSS = "tiny-qwen3", "tiny-gpt-oss"
-FAILED = Turn((), Status.FAILED, failure="engine dead")
+OVERFLOW = Failure("maximum context length is 9")
+FAILED = Turn((), Status.FAILED, failure=Failure("engine dead"))
 ERRORS = [
     (group, case)
     for group in (QWEN, GPT_OSS, "tiny-qwen3-auth", "tiny-qwen3-store", "tiny-gpt-oss-store")
@@ -201,8 +203,12 @@ def test_our_own_timeout_becomes_a_timeout_error() -> None:
     ("error", "expected", "message"),
     [
         (truncated_stream("tiny"), StreamError, "the stream ended before the reply did"),
-        (failed_stream("engine dead", "tiny"), ProviderUnavailableError, "engine dead"),
-        (failed_stream("maximum context length is 9", "tiny"), ContextLengthError, "maximum context length is 9"),
+        (failed_stream(Failure("engine dead"), "tiny"), ProviderUnavailableError, "engine dead"),
+        (
+            failed_stream(Failure("maximum context length is 9"), "tiny"),
+            ContextLengthError,
+            "maximum context length is 9",
+        ),
         (failed_reply(FAILED, "tiny"), ProviderUnavailableError, "engine dead"),
         (
             failed_reply(replace(FAILED, failure=None), "tiny"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._responses.events import (
     ErrorEvent,
     Event,
@@ -22,10 +23,8 @@ from amplifier_module_provider_vllm._responses.events import (
     decode_reply,
 )
 from amplifier_module_provider_vllm._responses.items import (
-    WireError,
     WireItem,
     WirePart,
-    error_text,
     to_items,
     to_turn,
 )
@@ -69,9 +68,9 @@ def terminal_event(**response: Any) -> TerminalEvent:
         ("response.refusal.delta", DELTA | {"delta": "No"}, RefusalDelta("No", 2, 1)),
         ("response.output_item.added", {"item": CALL}, ItemAdded(CALL_ITEM, 0)),
         ("response.output_item.done", {"item": CALL, "output_index": 4}, ItemDone(CALL_ITEM, 4)),
-        ("error", {"message": "engine dead", "code": "x"}, ErrorEvent(None, "engine dead", "x")),
-        ("error", {"error": {"message": "dead", "code": 500}}, ErrorEvent(WireError("dead", 500))),
-        ("error", {"error": "dead"}, ErrorEvent("dead")),
+        ("error", {"message": "engine dead", "code": "x"}, ErrorEvent(Failure("engine dead", kind="x"))),
+        ("error", {"error": {"message": "dead", "code": 500}}, ErrorEvent(Failure("dead", 500))),
+        ("error", {"error": "dead"}, ErrorEvent(Failure("dead", kind="dead"))),
         ("response.created", {"response": {}}, None),
         ("response.content_part.added", {"part": {"type": "output_text"}}, None),
         ("response.function_call_arguments.delta", DELTA | {"delta": "{"}, None),
@@ -96,7 +95,7 @@ def test_every_known_event_is_decoded(name: str, fields: dict[str, Any], expecte
 def test_an_error_of_the_chat_endpoint_needs_no_event_name() -> None:
     event = decode_event(Frame(b"", wire(error={"message": "EngineCore encountered an issue.", "code": 500})))
 
-    assert event == ErrorEvent(WireError("EngineCore encountered an issue.", 500))
+    assert event == ErrorEvent(Failure("EngineCore encountered an issue.", 500))
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b"{}", b'{"error":null}', b'{"object":"chunk"}'])
@@ -255,25 +254,10 @@ def test_usage_is_read_and_missing_usage_is_none(usage: dict[str, Any] | None, e
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (None, None),
-        ("Unauthorized", "Unauthorized"),
-        (WireError("dead", 500, "ServerError"), "dead"),
-        (WireError(None, 500, "ServerError"), "500"),
-        (WireError(None, None, "ServerError"), "ServerError"),
-        (WireError(), "no reason given"),
-    ],
-)
-def test_an_error_object_becomes_text(error: WireError | str | None, message: str | None) -> None:
-    assert error_text(error) == message
-
-
-@pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (wire(error={"message": "harmony", "code": 500}), ErrorEvent(WireError("harmony", 500))),
-        (wire(error="Unauthorized"), ErrorEvent("Unauthorized")),
+        (wire(error={"message": "harmony", "code": 500}), ErrorEvent(Failure("harmony", 500))),
+        (wire(error="Unauthorized"), ErrorEvent(Failure("Unauthorized", kind="Unauthorized"))),
     ],
 )
 def test_an_error_with_status_200_is_an_error(body: bytes, expected: Event) -> None:

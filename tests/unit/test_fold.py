@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, BlockStart, Update
+from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._responses.events import (
     ErrorEvent,
     Event,
@@ -232,7 +233,7 @@ def test_a_delta_after_its_item_is_done_changes_nothing(late: Event) -> None:
     "late",
     [
         TextDelta("!", 0), TextDelta("new", 7), ItemAdded(call("a"), 8), ItemDone(call("a"), 8),
-        ErrorEvent(message="too late"), terminal_event(message("another reply"), id="resp_2"),
+        ErrorEvent(Failure("too late")), terminal_event(message("another reply"), id="resp_2"),
     ],
     ids=["delta", "new block", "item added", "item done", "error", "second end"],
 )  # fmt: skip
@@ -257,18 +258,11 @@ def test_refusals_and_summaries_are_separate_blocks() -> None:
     assert round_.turn == whole.turn
 
 
-@pytest.mark.parametrize(
-    ("event", "message"),
-    [
-        (ErrorEvent(error="engine dead"), "engine dead"),
-        (ErrorEvent(message="engine dead"), "engine dead"),
-        (ErrorEvent(), "the server reported an error without a message"),
-    ],
-)
-def test_an_error_event_ends_the_round_without_a_turn(event: Event, message: str) -> None:
-    round_ = fold_events([TextDelta("Hi", 0), event])
+@pytest.mark.parametrize("failure", [Failure("engine dead", 500), Failure("")], ids=["a reason", "no reason"])
+def test_an_error_event_ends_the_round_without_a_turn(failure: Failure) -> None:
+    round_ = fold_events([TextDelta("Hi", 0), ErrorEvent(failure)])
 
-    assert (round_.turn, round_.error) == (None, message)
+    assert (round_.turn, round_.failure) == (None, failure)
 
 
 def test_a_stream_without_a_terminal_event_has_no_turn() -> None:
@@ -276,5 +270,5 @@ def test_a_stream_without_a_terminal_event_has_no_turn() -> None:
 
     round_ = fold_events(events)
 
-    assert (round_.turn, round_.error) == (None, None)
+    assert (round_.turn, round_.failure) == (None, None)
     assert "".join(u.text for u in round_.updates if isinstance(u, BlockDelta)).endswith("Paris.")

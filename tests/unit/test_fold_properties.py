@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
+from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._responses.events import (
     ErrorEvent,
     Event,
@@ -103,7 +104,7 @@ made_events = st.one_of(
     st.builds(RefusalDelta, st.text(max_size=3), indices, indices),
     st.builds(ItemAdded, wire_items, indices),
     st.builds(ItemDone, wire_items, indices),
-    st.builds(ErrorEvent, message=st.one_of(st.none(), st.text(max_size=3))),
+    st.builds(ErrorEvent, st.builds(Failure, st.text(max_size=3))),
 )
 statuses = st.sampled_from(["completed", "incomplete", "failed", None])
 ends = st.builds(TerminalEvent, st.builds(WireResponse, status=statuses), st.lists(wire_items, max_size=5))
@@ -203,4 +204,4 @@ def test_merged_updates_of_a_read_equal_the_single_updates(
 
     single = fold_events(events)
     assert characters(updates) == characters(single.updates)
-    assert (fold.turn, fold.error) == (single.turn, single.error)
+    assert (fold.turn, fold.failure) == (single.turn, single.failure)

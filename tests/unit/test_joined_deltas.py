@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._responses.events import (
     Delta,
     ErrorEvent,
@@ -27,7 +28,7 @@ deltas = st.one_of(
     *(st.builds(kind, st.text(max_size=3), places, places) for kind in (TextDelta, ReasoningDelta, RefusalDelta)),
     st.builds(SummaryDelta, st.text(max_size=3), places, places),
 )
-events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(ErrorEvent("no"))), max_size=20)
+events_of_a_read = st.lists(st.one_of(deltas, deltas, st.just(DONE), st.just(ErrorEvent(Failure("no")))), max_size=20)
 
 
 def characters(events: Sequence[Event]) -> list[object]:
