@@ -41,7 +41,9 @@ async def _budget(server: Server, completion: Completion, context_estimate: int)
         return None
     source, tokens = count
     limits = server.limits(options.model)
-    output = limits.max_output_tokens if options.max_output_tokens is None else options.max_output_tokens
+    # A cap of ours is only the most that a reply may get; the session plans with what it was told.
+    capped = options.max_output_tokens not in (None, limits.largest_reply)
+    output = (options.max_output_tokens if capped else None) or limits.max_output_tokens
     room = max(0, limits.context_window - output)
     return {
         "estimated_input_tokens": tokens,

@@ -126,7 +126,7 @@ class Completion:
             self._config,
             model=model,
             family=self._server.family(model),
-            advertised_output=limits.max_output_tokens if limits.from_server else None,
+            largest_reply=limits.largest_reply if limits.from_server else None,
         )
         return replace(options, vision=False) if model in self._server.no_images else options
 

@@ -22,6 +22,3 @@ ANSWER_TIMEOUT: Final = 10.0
 
 FALLBACK_CONTEXT_WINDOW: Final = 128_000
 """Tokens; advertised until the server reports its limit."""
-
-FALLBACK_MAX_OUTPUT_TOKENS: Final = 32_768
-"""Tokens; advertised until the server reports its limit."""

@@ -74,9 +74,9 @@ def decide_options(
     *,
     model: str,
     family: Family,
-    advertised_output: int | None,
+    largest_reply: int | None,
 ) -> CallOptions:
-    """The options of a call to `model`; `advertised_output` caps a reply, in tokens, that nobody else capped."""
+    """The options of a call to `model`; `largest_reply` caps a reply, in tokens, that nobody else capped."""
     cap = first_set(overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens)
     extra_body, more_tools = _extra_body(config, overrides)
     effort, summary = _reasoning(request, overrides, config)
@@ -92,7 +92,7 @@ def decide_options(
         stop=first_set(overrides.get("stop"), request.stop),
         tool_choice=_tool_choice(first_set(overrides.get("tool_choice"), request.tool_choice)),
         parallel_tool_calls=first_set(overrides.get("parallel_tool_calls"), _extra(request, "parallel_tool_calls")),
-        max_output_tokens=first_set(cap, config.max_tokens, advertised_output),
+        max_output_tokens=first_set(cap, config.max_tokens, largest_reply),
         capped_by_caller=cap is not None,
         reasoning_effort=sent_effort,
         reasoning_summary=summary,

@@ -82,9 +82,7 @@ async def ask(
         temperature=0.0,
         **fields,
     )
-    options = decide_options(
-        request, {}, server.config, model=model, family=server.family(model), advertised_output=None
-    )
+    options = decide_options(request, {}, server.config, model=model, family=server.family(model), largest_reply=None)
     question = replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored)
     return await _send(server, question)
 

@@ -97,9 +97,9 @@ async def test_a_model_with_a_chat_template_is_counted_by_rendering_its_template
 
     assert budget == {
         "estimated_input_tokens": 100,
-        "input_limit_tokens": 2048,
-        "context_token_budget": 2028,
-        "max_output_tokens": 2048,
+        "input_limit_tokens": 3072,
+        "context_token_budget": 3052,
+        "max_output_tokens": 1024,
         "measurement": {"kind": "provider_count", "source": "vllm:/tokenize", "input_tokens": 100},
     }
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
@@ -183,7 +183,7 @@ async def test_a_gateway_without_tokenize_is_asked_at_the_other_counting_endpoin
 
 @pytest.mark.parametrize(
     ("estimate", "counted", "fits"),
-    [(2000, 2048, True), (2000, 2049, False), (90, 100, True), (3000, 2048, True)],
+    [(3000, 3072, True), (3000, 3073, False), (90, 100, True), (3500, 3072, True)],
     ids=["just", "just not", "amply", "overestimated"],
 )
 async def test_the_estimate_is_within_the_budget_if_and_only_if_the_request_fits(

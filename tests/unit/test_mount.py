@@ -185,7 +185,7 @@ async def test_a_session_starts_without_its_server(coordinator: MockCoordinator)
     await on_session_ready(coordinator)
 
     info = mounted_providers(coordinator)["vllm"].get_model_info()
-    assert (info.id, info.context_window, info.max_output_tokens) == ("vllm", 128_000, 32_768)
+    assert (info.id, info.context_window, info.max_output_tokens) == ("vllm", 128_000, 16_384)
 
 
 async def test_a_session_with_only_other_providers_is_not_changed(coordinator: MockCoordinator) -> None:

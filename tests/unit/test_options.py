@@ -27,7 +27,7 @@ def options_for(
         read_config(config or {}, {}),
         model="tiny",
         family=GPT_OSS if harmony else TEMPLATED,
-        advertised_output=advertised,
+        largest_reply=advertised,
     )
 
 

@@ -28,7 +28,7 @@ def test_a_thinking_budget_does_not_raise_the_output_cap(name: str) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, {"max_tokens": 32_768, "temperature": None, "timeout": None, "context_window": 128_000}),
+        ({}, {"max_tokens": 16_384, "temperature": None, "timeout": None, "context_window": 128_000}),
         (
             {"max_tokens": 900, "temperature": 0, "timeout": 30, "context_window": 8192},
             {"max_tokens": 900, "temperature": 0.0, "timeout": 30.0, "context_window": 8192},
