@@ -16,7 +16,6 @@ from ._completion import Completion
 from ._config import read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._keywords import CallKeywords
-from ._limits import only_model
 from ._observability import Hooks, NoHooks, ObservedCall, event_labels
 from ._server import Server
 from ._wire.client import Transport
@@ -44,8 +43,6 @@ class VLLMProvider:
     """The session's coordinator, or None."""
     priority: int
     """Rank among the session's providers: the lowest is asked."""
-    default_model: str | None
-    """The model that calls ask unless they name another; None: the only one that the server has."""
 
     def __init__(
         self,
@@ -70,7 +67,6 @@ class VLLMProvider:
         url = str(client.base_url).rstrip("/") if client is not None else normalized_url(read.base_url)
         self.coordinator = coordinator
         self.priority = read.priority
-        self.default_model = read.default_model
         self._cost: Decimal | None = None
         self._server = Server(Transport(url, read.api_key.get_secret_value(), read.extra_headers, client), read)
 
@@ -83,9 +79,14 @@ class VLLMProvider:
         return self._server.transport.url
 
     @property
+    def default_model(self) -> str | None:
+        """The model that calls ask unless they name another: the config's, or the only one of the last probe's list."""
+        return self._server.default_model
+
+    @property
     def probed(self) -> bool:
         """Whether the server has been asked for its models, with or without an answer."""
-        return self._server.probed_at is not None
+        return self._server.probed
 
     def get_info(self) -> ProviderInfo:
         """The provider's capabilities, the fields that a wizard asks for, and its defaults; limits are in tokens."""
@@ -109,7 +110,7 @@ class VLLMProvider:
 
     def get_model_info(self) -> ModelInfo:
         """The model that a call would ask, with its limits in tokens as far as they are known: final after a probe."""
-        return self._model_info(self.default_model or only_model(self._server.cards) or PROVIDER)
+        return self._model_info(self.default_model or PROVIDER)
 
     async def list_models(self) -> list[ModelInfo]:
         """The server's models, with their limits in tokens. Raises `LLMError` if it does not answer within 10 s.
@@ -164,7 +165,7 @@ class VLLMProvider:
 
     async def close(self) -> None:
         """Close the connections. May be called any number of times; the next call opens new ones."""
-        await self._server.transport.close()
+        await self._server.close()
 
     def _add_cost(self, cost: Decimal | None) -> None:
         if cost is not None:

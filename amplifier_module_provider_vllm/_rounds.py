@@ -209,6 +209,7 @@ class Rounds:
             served = [card.id for card in self._server.cards]
             if is_empty_not_found(error) and (model in served or self._config.startup_timeout):
                 raise restarting(error) from error
+            self._server.outdated = model in served
             if served and model not in served:
                 raise unknown_model(error, served) from error
             raise

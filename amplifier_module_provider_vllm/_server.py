@@ -4,20 +4,25 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from amplifier_core.llm_errors import ContextLengthError, LLMError, NotFoundError
+from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, NotFoundError
 
 from ._config import Config
-from ._constants import PROBE_TIMEOUT
+from ._constants import ANSWER_TIMEOUT, PROBE_TIMEOUT
+from ._errors import failures_as_llm_errors, is_empty_not_found, restarting
 from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
-from ._limits import Limits, ModelCard, limits_of, model_names, pick_model, window_in_refusal
+from ._limits import Limits, ModelCard, limit_notes, limits_of, model_names, only_model, pick_model, window_in_refusal
+from ._shared import SharedOperation
 from ._stored import StoredReplies
 from ._wire.client import Transport
 
 logger = logging.getLogger(__name__)
 
-REPROBE_AFTER = 60.0
-"""Seconds; a server that does not answer probes would otherwise delay every call by the probe's timeout."""
+FAILURE_MEMORY = 60.0
+"""Seconds that a failed probe counts: a server without a list is not asked again, others only for a moment."""
+
+BRIEF_PROBE_TIMEOUT = 0.2
+"""Seconds that a call waits for a probe soon after one that failed: one that hangs must not delay every call."""
 
 
 @dataclass(slots=True)
@@ -31,34 +36,80 @@ class Server:
     vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
     no_images: set[str] = field(default_factory=set[str])
     """Models that refused an image."""
-    probed_at: float | None = None
-    """The time of the last probe, on the monotonic clock."""
+    probed: bool = False
+    """Whether the server has been asked for its models, with or without an answer."""
+    outdated: bool = False
+    """Whether the server refused a model that it had listed."""
     announced_repairs: set[str] = field(default_factory=set[str])
     """Ids of calls and results whose repair has been announced."""
-    _warned: set[str] = field(default_factory=set[str])
+    _logged: set[str] = field(default_factory=set[str])
     _learned_windows: dict[str, int] = field(default_factory=dict[str, int])
+    _failed_at: float | None = None
+    """The time of the last failed probe, on the monotonic clock."""
+    _has_no_list: bool = False
+    _listing: SharedOperation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._listing = SharedOperation(self._list_models)
+
+    @property
+    def default_model(self) -> str | None:
+        """The model that calls ask unless they name another, as far as it is known."""
+        return self.config.default_model or only_model(self.cards)
 
     async def probe(self, max_wait: float = PROBE_TIMEOUT) -> None:
-        """Ask the server for its models. Raises `LLMError` if it does not answer within `max_wait` seconds."""
-        self.probed_at = time.monotonic()
-        self.cards = await self.transport.model_cards(max_wait)
+        """Ask the server for its models, all callers at once with one request.
+
+        Raises `LLMError` if it does not answer within `max_wait` seconds. The request goes on for the next caller.
+        """
+        self.probed = True
+        with failures_as_llm_errors(None, self.transport.url, f"no list of models within {max_wait:g} s"):
+            try:
+                await self._listing.wait(max_wait)
+            except TimeoutError:
+                self._failed_at = time.monotonic()
+                raise
+
+    async def close(self) -> None:
+        await self._listing.cancel()
+        await self.transport.close()
+
+    async def _list_models(self) -> None:
+        try:
+            self.cards = await self.transport.model_cards(ANSWER_TIMEOUT)
+        except LLMError as error:
+            self._failed_at = time.monotonic()
+            self._has_no_list = not (error.retryable or is_empty_not_found(error))
+            raise
+        self._failed_at, self._has_no_list, self.outdated = None, False, False
+        if self.default_model is not None:
+            self._log_limits(self.default_model)
 
     async def model(self, requested: str | None) -> str:
         """The model to ask, after a probe for its limits if needed.
 
         Raises `LLMError` only if the probe had to find the model: a server without a model list can still complete.
         """
-        if not self.cards and (requested is None or self._may_probe_again()):
+        recently_failed = self._failed_at is not None and time.monotonic() - self._failed_at < FAILURE_MEMORY
+        if (not self.cards or self.outdated) and (requested is None or not (recently_failed and self._has_no_list)):
             try:
-                await self.probe()
+                await self.probe(BRIEF_PROBE_TIMEOUT if recently_failed and requested is not None else PROBE_TIMEOUT)
             except LLMError as error:
-                if requested is None and not isinstance(error, NotFoundError):
-                    raise
-        return pick_model(requested, self.cards, self.transport.url)
+                self._raise_if_needed(error, requested)
+        model = pick_model(requested, self.cards, self.transport.url)
+        self._log_limits(model)
+        return model
 
-    def _may_probe_again(self) -> bool:
-        """Whether to probe again a server that listed no models: it may have been loading."""
-        return self.probed_at is None or time.monotonic() - self.probed_at > REPROBE_AFTER
+    def _raise_if_needed(self, error: LLMError, requested: str | None) -> None:
+        """Raise the error of a probe that had to find the model."""
+        if isinstance(error, AbortError):
+            raise error
+        if requested is not None or self.cards:
+            return
+        if is_empty_not_found(error) and self.config.startup_timeout:
+            raise restarting(error) from error
+        if not isinstance(error, NotFoundError):
+            raise error
 
     def family(self, model: str) -> Family:
         return family_of(*model_names(model, self.cards))
@@ -71,12 +122,20 @@ class Server:
 
     def warn_once(self, sentence: str) -> None:
         """Log a warning about the server only once, although it applies to every reply."""
-        if sentence not in self._warned:
-            self._warned.add(sentence)
-            logger.warning("[PROVIDER] vLLM at %s: %s", self.transport.url, sentence)
+        self._log_once(logging.WARNING, sentence)
+
+    def _log_limits(self, model: str) -> None:
+        for level, sentence in limit_notes(model, self.limits(model), self.config):
+            self._log_once(level, sentence)
+
+    def _log_once(self, level: int, sentence: str) -> None:
+        if sentence not in self._logged:
+            self._logged.add(sentence)
+            logger.log(level, "[PROVIDER] vLLM at %s: %s", self.transport.url, sentence)
 
     def learn(self, model: str, refusal: ContextLengthError) -> None:
         """Remember the window in a refusal; behind a gateway that may be the only source."""
         window = window_in_refusal(str(refusal))
         if window is not None:
             self._learned_windows[model] = window
+            self._log_limits(model)
