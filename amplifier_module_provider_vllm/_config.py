@@ -89,7 +89,7 @@ class Config(BaseModel):
     max_tokens: int | None = Field(
         None,
         ge=1,
-        description="Maximum tokens of a round; longer replies are continued. Unset: `max_output_tokens`",
+        description="Maximum tokens of a round; longer replies are continued. Unset: half the window",
     )
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
@@ -104,7 +104,7 @@ class Config(BaseModel):
     )
     context_window: int | None = Field(None, ge=1, description="Tokens to plan with; clamped to the server's window")
     max_output_tokens: int | None = Field(
-        None, ge=1, description="Output to advertise; unset: from the server's window"
+        None, ge=1, description="Output to plan with; unset: up to 16,384, from the server's window"
     )
     enable_state: bool = Field(False, description="Keep the conversation on the server (needs its response store)")
     truncation: Literal["disabled", "auto"] | None = Field(
@@ -118,7 +118,9 @@ class Config(BaseModel):
     priority: int = Field(100, description="Rank among the session's providers; the lowest is asked")
     max_retries: int = Field(5, ge=0, description="Retries of a failed round")
     min_retry_delay: float = Field(1, ge=0, description="Seconds before the first retry; doubled for each one after it")
-    max_retry_delay: float = Field(60, ge=0, description="Maximum seconds between retries")
+    max_retry_delay: float = Field(
+        60, ge=0, description="Maximum seconds between retries; no retry if the server asks for more"
+    )
     retry_jitter: bool = Field(True, description="Vary the delays, so that many sessions do not retry at once")
     startup_timeout: float = Field(0, ge=0, description="Seconds to keep retrying a server that is not ready")
     max_continuations: int = Field(5, ge=0, description="How often a reply that hit our own token cap is continued")

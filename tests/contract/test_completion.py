@@ -118,7 +118,7 @@ async def test_limits_are_requested_once_before_the_first_call() -> None:
         info = provider.get_model_info()
         await provider.complete(request())
 
-    assert (info.id, info.context_window, info.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
+    assert (info.id, info.context_window, info.max_output_tokens) == ("tiny-qwen3", 4096, 1024)
     assert [one.path for one in server.requests] == ["/v1/models", "/v1/responses"]
     assert server.request_bodies[0]["max_output_tokens"] == 2048
 
@@ -140,7 +140,7 @@ async def test_models_are_listed_with_their_limits() -> None:
     async with ReplayServer() as server, provider_at(server.base_url) as provider:
         (model,) = await provider.list_models()
 
-    assert (model.id, model.context_window, model.max_output_tokens) == ("tiny-qwen3", 4096, 2048)
+    assert (model.id, model.context_window, model.max_output_tokens) == ("tiny-qwen3", 4096, 1024)
 
 
 async def test_listing_models_fails_if_the_server_is_down() -> None:

@@ -24,7 +24,8 @@ async def test_a_successful_call_logs_nothing_at_the_default_level(caplog: pytes
 
     ours = [record for record in caplog.records if record.name.startswith("amplifier_module_provider_vllm")]
     assert ours, "without any record the level of none is checked"
-    assert [record.message for record in ours if record.levelno > logging.DEBUG] == []
+    above_debug = [(record.levelname, record.message.partition("/v1: ")[2]) for record in ours if record.levelno > 10]
+    assert above_debug == [("INFO", "tiny-qwen3: planning with a window of 4,096 tokens")]
 
 
 async def test_every_text_of_a_system_message_in_blocks_reaches_the_server() -> None:

@@ -39,6 +39,7 @@ async def test_a_stalled_server_times_out(answer: Reply) -> None:
             await provider.complete(QUESTION)
 
     assert raised.value.retryable
+    assert str(raised.value).endswith("nothing within 0.2 s (`stream_idle_timeout`)")
     assert [data["status"] for data in recorder.payloads("llm:response")] == ["error"]
 
 

@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import pytest
-from amplifier_core.llm_errors import LLMError, LLMTimeoutError, ProviderUnavailableError
+from amplifier_core.llm_errors import LLMError, LLMTimeoutError, NetworkError, ProviderUnavailableError
 from amplifier_core.message_models import ChatRequest
 
-from amplifier_module_provider_vllm import CallKeywords
+from amplifier_module_provider_vllm import CallKeywords, _retries
 from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
 from tests.support.exchange import block_contents
 from tests.support.fault_table import STALL_OFFSET
@@ -128,6 +128,49 @@ async def test_the_retry_delay_doubles_after_each_refusal(jitter: bool) -> None:
     planned = [0.02, 0.04, 0.08, 0.1] * 3
     assert delays == (pytest.approx(planned, rel=0.5) if jitter else planned)
     assert (len(set(delays)) > len(set(planned))) == jitter
+
+
+async def test_a_server_that_drops_connections_gets_every_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was reached each time: the time limit is for servers that cannot be reached."""
+    monkeypatch.setattr(_retries, "CONNECT_TIMEOUT", 0.1)
+    dropped = Reply(0, {}, b"", delay_before_headers=0.15)
+
+    async with ReplayServer(always=dropped) as server, provider_session(server, max_retries=4) as (session, provider):
+        with pytest.raises(NetworkError):
+            await provider.complete(CITIES)
+
+    assert len(server.request_bodies) == 5
+    assert [data["max_retries"] for data in session.payloads("provider:retry")] == [4] * 4
+
+
+@both_ways
+@pytest.mark.parametrize("max_retries", [0, 5])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_a_wait_beyond_the_longest_delay_is_an_error_at_once(status: int, max_retries: int, stream: bool) -> None:
+    answer = refusal(status, retry_after="2.5")
+
+    async with (
+        ReplayServer(always=answer) as server,
+        provider_session(server, max_retry_delay=2, max_retries=max_retries, use_streaming=stream) as (_, provider),
+    ):
+        began = time.monotonic()
+        with pytest.raises(LLMError) as raised:
+            await provider.complete(CITIES)
+        took = time.monotonic() - began
+
+    assert (raised.value.retry_after, raised.value.retryable, raised.value.status_code) == (2.5, False, status)
+    assert (len(server.request_bodies), took < 2) == (1, True)
+
+
+async def test_a_starting_server_is_waited_for_as_long_as_the_startup_timeout_allows() -> None:
+    starting = refusal(503, retry_after="0.2")
+    config: dict[str, Any] = {"max_retry_delay": 0.1, "startup_timeout": 10, "max_retries": 0}
+
+    async with ReplayServer(starting, HEALTHY[True]) as server, provider_session(server, **config) as (session, p):
+        reply = await p.complete(CITIES)
+
+    assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
+    assert len(session.payloads("provider:retry")) == 1
 
 
 async def test_retry_after_is_the_minimum_delay() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from amplifier_core.llm_errors import LLMError, LLMTimeoutError, NetworkError
 
+from amplifier_module_provider_vllm import _retries
 from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.exchange import block_contents, mounted_provider
 from tests.support.provider_session import CITIES, HANG_TIMEOUT, SHORT_RETRY_DELAY, provider_session
@@ -58,6 +59,24 @@ async def test_a_refused_connection_is_retried_and_reported(closed_url: str, str
     assert str(failure).startswith(f"no connection to {closed_url} (ConnectionRefusedError")
     assert (failure.provider, failure.model, failure.status_code) == ("vllm", "tiny-qwen3", None)
     assert counts == EventCounts(1, ["error"], retries=2, aborted=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "allowed"),
+    [({}, [3, 3, 3]), ({"max_retries": 2}, [2, 2]), ({"startup_timeout": 1.6}, [5] * 5)],
+    ids=["given up early", "fewer retries", "may be starting"],
+)
+async def test_the_retry_events_of_an_unreachable_server_say_how_many_retries_it_gets(
+    closed_url: str, config: dict[str, Any], allowed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_retries, "CONNECT_TIMEOUT", 0.5)
+    plan = {"min_retry_delay": 0.05, "max_retries": 5, "retry_jitter": False, "default_model": "tiny-qwen3"}
+
+    async with open_session(vllm(closed_url, **{**plan, **config})) as session:
+        with pytest.raises(NetworkError):
+            await mounted_provider(session).complete(CITIES)
+
+    assert [data["max_retries"] for data in session.payloads("provider:retry")] == allowed
 
 
 async def test_a_connection_refused_before_the_model_is_known_emits_one_response(closed_url: str) -> None:
