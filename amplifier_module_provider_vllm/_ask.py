@@ -13,6 +13,7 @@ from ._prompt import Image, Prompt, PromptItem, Result, User, hosted_items, is_f
 from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text, Turn
 
 IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
+SURPLUS_IMAGE_NOTE = "[An image was here. The server takes only the newest.]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def to_ask(messages: Sequence[Message], request: ChatRequest, options: CallOptio
     """The request for this history. Raises `InvalidRequestError` for content that no endpoint can encode."""
     ask = Ask(to_prompt(messages, request), options)
     if not options.vision:
-        return without_images(ask, f"{options.model} cannot see images") or ask
+        return with_newest_images(ask, 0, f"{options.model} cannot see images") or ask
     for image in _images(ask):
         _ = image.url  # raises
     return ask
@@ -118,12 +119,15 @@ def without_format(ask: Ask, reason: str) -> Ask | None:
     return replace(ask, prompt=replace(ask.prompt, format=None), degradations=(*ask.degradations, lost))
 
 
-def without_images(ask: Ask, reason: str) -> Ask | None:
-    """The request with a note in place of each image; None if it has none."""
-    if not _images(ask):
+def with_newest_images(ask: Ask, most: int, reason: str) -> Ask | None:
+    """The request with its newest images, and a note in place of each older one; None if it has no more than `most`."""
+    count = len(_images(ask))
+    if count <= most:
         return None
-    items = tuple(map(_without_images, ask.prompt.items))
-    lost = Degradation(requested="image", actual="text", reason=reason)
+    dropped, note = iter(range(count - most)), SURPLUS_IMAGE_NOTE if most else IMAGE_NOTE
+    items = tuple(_with_notes(item, dropped, note) for item in ask.prompt.items)
+    actual = f"the newest {most} of {count}" if most else "text"
+    lost = Degradation(requested="image", actual=actual, reason=reason)
     return replace(ask, prompt=replace(ask.prompt, items=items), degradations=(*ask.degradations, lost))
 
 
@@ -140,8 +144,9 @@ def _images(ask: Ask) -> list[Image]:
     return [part for item in pictured for part in item.parts if isinstance(part, Image)]
 
 
-def _without_images(item: PromptItem) -> PromptItem:
+def _with_notes(item: PromptItem, dropped: Iterator[int], note: str) -> PromptItem:
+    """The item with the note in place of its images, as long as `dropped` has one for each."""
     if not isinstance(item, User | Result):
         return item
-    parts = tuple(IMAGE_NOTE if isinstance(part, Image) else part for part in item.parts)
+    parts = tuple(note if isinstance(part, Image) and next(dropped, None) is not None else part for part in item.parts)
     return msgspec.structs.replace(item, parts=parts)

@@ -9,12 +9,12 @@ from typing import Any
 from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, StreamError
 from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
-from ._ask import Ask, corrected, to_ask, without_format, without_images
+from ._ask import Ask, corrected, to_ask, with_newest_images, without_format
 from ._blocks import to_updates
 from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
 from ._endpoints import encode
-from ._errors import is_about_format, is_about_images, refuses_all_images
+from ._errors import is_about_format, most_images, refuses_an_image
 from ._keywords import read_keywords, unknown_keywords, with_keywords
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
@@ -89,7 +89,7 @@ class Completion:
     async def _prepare(self) -> tuple[Ask, RepairedHistory]:
         options = self._options(await self._retries.run(self._model))
         history = repair_tool_sequence(self._request.messages)
-        return to_ask(history.messages, self._request, options), history
+        return self._within_image_limit(to_ask(history.messages, self._request, options)), history
 
     async def _response(self) -> ChatResponse:
         ask, history = await self._prepare()
@@ -128,7 +128,7 @@ class Completion:
             family=self._server.family(model),
             largest_reply=limits.largest_reply if limits.from_server else None,
         )
-        return replace(options, vision=False) if model in self._server.no_images else options
+        return replace(options, vision=False) if self._server.most_images.get(model) == 0 else options
 
     async def _answer(self, ask: Ask) -> _Answer:
         answer = await self._reply_or_degrade(ask)
@@ -157,10 +157,18 @@ class Completion:
         """The request without the part that the server refuses; None if that part is not optional."""
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
-        degraded = without_images(ask, str(error)) if is_about_images(error) else None
-        if degraded is not None and refuses_all_images(error):
-            self._server.no_images.add(ask.options.model)
+        most = most_images(error)
+        if most is None and not refuses_an_image(error):
+            return None
+        degraded = with_newest_images(ask, most or 0, str(error))
+        if degraded is not None and most is not None:
+            self._server.most_images[ask.options.model] = most
         return degraded
+
+    def _within_image_limit(self, ask: Ask) -> Ask:
+        most = self._server.most_images.get(ask.options.model)
+        reason = f"{ask.options.model} was sent more images than its server takes"
+        return ask if not most else with_newest_images(ask, most, reason) or ask
 
     def _convert(self, answer: _Answer) -> ChatResponse | BadCall:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations, *self._unavailable(answer.turn)]

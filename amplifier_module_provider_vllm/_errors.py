@@ -46,7 +46,17 @@ CONTEXT_PHRASES = (
 
 FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
 
-NO_IMAGES_PHRASES = ("multimodal", "at most 0 image", "image input")
+NO_IMAGES = re.compile(r"not a multimodal model|not support (image|vision)|image input|images are not supported")
+"""Phrases of a model or server that takes no images."""
+
+MOST_IMAGES = re.compile(r"at most (\d+) (?:image|vision_chunk)")
+"""vLLM's limit of images in one prompt (`--limit-mm-per-prompt`)."""
+
+BAD_IMAGE = re.compile(
+    r"(load|fetch|download|identify|open|decode)[a-z ]{0,40}image|image[a-z ]{0,20}(cannot|could not|failed)"
+    r"|validation error[^{]{0,200}\{'type': 'input_image'"
+)
+"""Phrases for an image that the server cannot read."""
 
 CONTENT_FILTER_PHRASES = (
     "content filter", "content policy", "content management policy", "content moderation", "content safety policy",
@@ -126,13 +136,18 @@ def is_about_format(error: InvalidRequestError) -> bool:
     return error.status_code == 400 and any(word in str(error).lower() for word in FORMAT_WORDS)
 
 
-def is_about_images(error: InvalidRequestError) -> bool:
-    return "multimodal" in str(error).lower() or "image" in str(error).lower()
+def most_images(error: InvalidRequestError) -> int | None:
+    """How many images the server takes in one request; None if the refusal does not say."""
+    text = str(error).lower()
+    limit = MOST_IMAGES.search(text)
+    if limit is not None:
+        return int(limit.group(1))
+    return 0 if NO_IMAGES.search(text) else None
 
 
-def refuses_all_images(error: InvalidRequestError) -> bool:
-    """Whether the server refuses every image, and not just one that it cannot load."""
-    return any(phrase in str(error).lower() for phrase in NO_IMAGES_PHRASES)
+def refuses_an_image(error: InvalidRequestError) -> bool:
+    """Whether the server cannot read an image of the request."""
+    return BAD_IMAGE.search(str(error).lower()) is not None
 
 
 def is_unreachable(error: LLMError) -> bool:

@@ -161,10 +161,26 @@ class Rounds:
         """The turn with its usage, which is added to that of the call. Raises `LLMError` for a failed turn."""
         if turn.status is not Status.FAILED:
             turn = await self._with_usage(turn, ask)
+        if self.spent is None:
+            self._warn_of_truncation(turn, ask)
         self.spent = total_usage(self.spent, turn.usage)
         if turn.status is Status.FAILED:
             raise failed_reply(turn, ask.options.model)
         return turn
+
+    def _warn_of_truncation(self, turn: Turn, ask: Ask) -> None:
+        """Warn of a prompt that fills the window: the server removes its start without a word."""
+        window, usage = self._server_window(ask), turn.usage
+        if ask.options.truncation == "auto" and usage is not None and window is not None and _fills(turn, window):
+            logger.warning(
+                "[PROVIDER] vLLM: with `truncation: auto` %s was given %s of %s tokens as the prompt, and replied with"
+                " %s: the start of the conversation may have been cut off",
+                *(ask.options.model, f"{usage.input_tokens:,}", f"{window:,}", f"{usage.output_tokens:,}"),
+            )
+
+    def _server_window(self, ask: Ask) -> int | None:
+        limits = self._server.limits(ask.options.model)
+        return limits.context_window if limits.from_server else None
 
     async def _with_usage(self, turn: Turn, ask: Ask) -> Turn:
         """The turn with the server's counts; for gpt-oss with ours if it gave none, as vLLM 0.10 does."""
@@ -187,8 +203,7 @@ class Rounds:
         """
         if not turn.truncated:
             return None
-        limits = self._server.limits(ask.options.model)
-        window = limits.context_window if limits.from_server else None
+        window = self._server_window(ask)
         last = turn.items[-1] if turn.items else None
         family = ask.options.family
         continues = family.continues_text and ask.prompt.format is None

@@ -34,8 +34,8 @@ class Server:
     cards: list[ModelCard] = field(default_factory=list[ModelCard])
     stored: StoredReplies = field(default_factory=StoredReplies)
     vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
-    no_images: set[str] = field(default_factory=set[str])
-    """Models that refused an image."""
+    most_images: dict[str, int] = field(default_factory=dict[str, int])
+    """The images that a request may have, for models that refused some."""
     probed: bool = False
     """Whether the server has been asked for its models, with or without an answer."""
     outdated: bool = False

@@ -11,6 +11,7 @@ from amplifier_core.message_models import ChatRequest, ChatResponse, Message, To
 
 from amplifier_module_provider_vllm._harmony.vocabulary import shared_vocabulary
 from tests.support.event_recorder import provider_at
+from tests.support.exchange import user
 from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ReplayServer
 from tests.support.vocabulary import vocabulary_folder
@@ -142,3 +143,27 @@ async def test_without_the_vocabulary_a_reply_has_no_usage_and_no_error(caplog: 
     assert [response.usage for response in responses] == [None, None]
     assert [[call.name for call in response.tool_calls or []] for response in responses] == [["get_weather"]] * 2
     assert len(warnings(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("truncation", "tokens", "warnings"),
+    [("auto", (4095, 1), 1), ("auto", (4000, 96), 1), ("auto", (4000, 95), 0), ("disabled", (4095, 1), 0)],
+    ids=["cut", "full", "not full", "not asked for"],
+)
+async def test_a_prompt_that_may_have_been_cut_off_is_warned_of_once_a_reply(
+    truncation: str, tokens: tuple[int, int], warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = {"input_tokens": tokens[0], "output_tokens": tokens[1]}
+    answer = with_usage(load_recording("tiny-qwen3", "r1_answer_stream"), usage)
+
+    async with (
+        ReplayServer(always=answer) as server,
+        provider_at(server.base_url, truncation=truncation) as provider,
+    ):
+        for _ in range(2):
+            caplog.clear()
+            await provider.complete(user("Hello"))
+
+    told = [record.message for record in caplog.records if "truncation: auto" in record.message]
+    assert len(told) == warnings
+    assert all(f"tiny-qwen3 was given {tokens[0]:,} of 4,096 tokens" in line for line in told)
