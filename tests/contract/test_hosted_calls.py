@@ -58,7 +58,7 @@ async def told(
 async def test_a_call_that_a_gateway_ran_is_told_and_not_run(case: str) -> None:
     recorder = EventRecorder()
 
-    response, bodies = await told(load_recording("gateway", case), recorder)
+    response, bodies = await told(load_recording("gateways", case), recorder)
 
     thoughts = [block.thinking for block in response.content if isinstance(block, ThinkingBlock)]
     text, answer = TOLD[case]
@@ -73,7 +73,7 @@ async def test_a_call_that_a_gateway_ran_is_told_and_not_run(case: str) -> None:
 async def test_the_stream_of_a_reply_with_hosted_calls_equals_its_content(case: str) -> None:
     recorder = EventRecorder()
 
-    response, _ = await told(load_recording("gateway", case), recorder)
+    response, _ = await told(load_recording("gateways", case), recorder)
 
     names = recorder.names
     last = len(names) - names[::-1].index("llm:stream_aborted") if "llm:stream_aborted" in names else 0
@@ -91,7 +91,7 @@ async def test_the_stream_of_a_reply_with_hosted_calls_equals_its_content(case: 
 
 
 async def test_a_hosted_call_is_replayed_as_a_call_with_its_result() -> None:
-    first, _ = await told(load_recording("gateway", "agentic_mcp_stream"))
+    first, _ = await told(load_recording("gateways", "agentic_mcp_stream"))
     stored = Message.model_validate_json(Message(role="assistant", content=first.content).model_dump_json())
     following = ChatRequest(messages=[*QUESTION.messages, stored, Message(role="user", content="And in London?")])
 
@@ -110,7 +110,7 @@ async def test_a_hosted_call_is_replayed_as_a_call_with_its_result() -> None:
 
 
 async def test_failed_hosted_calls_are_told_with_their_errors() -> None:
-    response, bodies = await told(load_recording("gateway", "agentic_gpt_oss_mcp_failed_stream"))
+    response, bodies = await told(load_recording("gateways", "agentic_gpt_oss_mcp_failed_stream"))
 
     assert response.metadata is not None
     errors = [call["error"] for call in response.metadata["vllm:hosted_calls"]]
@@ -120,20 +120,20 @@ async def test_failed_hosted_calls_are_told_with_their_errors() -> None:
 
 
 async def test_a_web_search_that_failed_does_not_look_done() -> None:
-    response, _ = await told(load_recording("gateway", "agentic_web_search_stream"), hosted_tools=["web_search"])
+    response, _ = await told(load_recording("gateways", "agentic_web_search_stream"), hosted_tools=["web_search"])
 
     (search,) = [text for text in _thoughts(response) if "web_search" in text]
     assert search.endswith("failed: failed]")
 
 
 async def test_the_tools_that_a_gateway_lists_are_no_part_of_the_answer() -> None:
-    response, _ = await told(load_recording("gateway", "agentic_mcp_stream"))
+    response, _ = await told(load_recording("gateways", "agentic_mcp_stream"))
 
     assert not any("input_schema" in _text(block) or "mcp_list_tools" in _text(block) for block in response.content)
 
 
 async def test_an_mcp_server_that_is_down_is_a_degradation(caplog: pytest.LogCaptureFixture) -> None:
-    response, _ = await told(load_recording("gateway", "agentic_gpt_oss_mcp_down_stream"))
+    response, _ = await told(load_recording("gateways", "agentic_gpt_oss_mcp_down_stream"))
 
     assert response.degradation is not None
     assert response.degradation.requested == "tools of MCP server dead"
@@ -175,7 +175,7 @@ async def test_a_hosted_call_is_not_run_even_if_the_session_has_a_tool_of_that_n
     offered = QUESTION.model_copy(update={"tools": [ToolSpec(name="get_weather", parameters={})]})
     case = "agentic_mcp_stream" if stream else "agentic_mcp"
 
-    response, _ = await told(load_recording("gateway", case), request=offered)
+    response, _ = await told(load_recording("gateways", case), request=offered)
 
     assert response.tool_calls is None
 

@@ -5,15 +5,21 @@ import json
 import logging
 import socket
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
-from amplifier_core.llm_errors import AuthenticationError, ContextLengthError, NetworkError, NotFoundError
+from amplifier_core.llm_errors import (
+    AuthenticationError,
+    ContextLengthError,
+    NetworkError,
+    NotFoundError,
+    ProviderUnavailableError,
+)
 
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.live.servers import KEY
 from tests.rig.server import LiveServer
-from tests.support.exchange import CAPITAL, block_contents, mounted_provider, user
+from tests.support.exchange import CAPITAL, block_contents, mounted_provider, open_provider, user
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -112,3 +118,17 @@ def _ends(session: Session) -> list[str]:
         for event in session.events
         if event.name in ("llm:stream_aborted", "llm:response")
     ]
+
+
+async def test_a_prompt_that_vllm_cuts_off_is_warned_of_once(
+    qwen: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = user("Remember the word apple. " + "word " * 5000)
+
+    async with open_provider(qwen.base_url, truncation="auto", max_retries=0) as provider:
+        with suppress(ProviderUnavailableError):  # the one token that is left may be empty
+            await provider.complete(long)
+        await provider.complete(CAPITAL)
+
+    (told,) = [record.message for record in caplog.records if "truncation: auto" in record.message]
+    assert f"{qwen.model} was given 4,095 of 4,096 tokens" in told
