@@ -23,7 +23,7 @@ KIMI_CALL: Final = re.compile(
 KIMI_END: Final = re.compile(r"\s*<\|tool_call_end\|>(?:\s*<\|tool_calls_section_end\|>)?")
 HARMONY_CALL: Final = re.compile(
     r"\s*(?:<\|start\|>assistant)?(?:<\|channel\|>(?:commentary|analysis))? to=functions\.([\w.-]+)"
-    r"(?:<\|channel\|>\w+)? ?(?:<\|constrain\|>)?\w*<\|message\|>"
+    r"(?:<\|channel\|>\w+)?(?: ?<\|constrain\|>\w*| \w+)?<\|message\|>"
 )
 HARMONY_END: Final = re.compile(r"<\|(?:call|end)\|>|\Z")
 

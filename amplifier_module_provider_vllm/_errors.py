@@ -217,8 +217,8 @@ def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMEr
     again: dict[str, Any] = common | {"retry_after": retry_after(error.response.headers, datetime.now(UTC))}
     match status:
         case status if status < 400:
-            place = re.sub(r"//.*@", "//", error.response.headers.get("location", "")).partition("?")[0]
-            place = sanitize(redact(place, error))
+            scheme, slashes, rest = error.response.headers.get("location", "").partition("//")
+            place = sanitize(redact(f"{scheme}{slashes}{rest.rpartition('@')[2]}".partition("?")[0], error))
             return ConfigurationError(f"the server redirects requests to {place!r}; set `base_url` to that", **common)
         case 403 if is_page(error):
             return ProviderUnavailableError(text, **again)

@@ -31,6 +31,8 @@ class VisibleText:
         self.raw: list[str] = []
         """The deltas as the server sent them."""
         self._stop = stop
+        self._firsts = {one[0] for one in stop}
+        self._longest = max(map(len, stop), default=0)
         self._undecided = ""
         self._start_of_stop = ""
         self._stopped = False
@@ -72,8 +74,7 @@ class VisibleText:
         if ends:
             self._stopped, self._start_of_stop = True, ""
             return text[: min(ends)[1]]
-        longest = max(map(len, self._stop)) - 1
-        tails = range(max(0, len(text) - longest), len(text))
+        tails = [at for at in range(max(0, len(text) - self._longest + 1), len(text)) if text[at] in self._firsts]
         end = next((at for at in tails if any(stop.startswith(text[at:]) for stop in self._stop)), len(text))
         self._start_of_stop = text[end:]
         return text[:end]

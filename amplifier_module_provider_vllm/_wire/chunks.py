@@ -45,7 +45,7 @@ class ChunkJoiner:
 
     def _feed_head(self, read: bytes) -> bytes:
         earlier, self._pending = self._pending, self._pending + read
-        end = BLANK_LINE.search(self._pending)
+        end = BLANK_LINE.search(self._pending, max(0, len(earlier) - 2))
         if end is None:
             return read
         head, rest = self._pending[: end.end()], self._pending[end.end() :]

@@ -20,8 +20,10 @@ from amplifier_module_provider_vllm._responses.events import Event, decode_event
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
+from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from amplifier_module_provider_vllm._wire.sse import Frame
+from tests.fuzz.growth import growth
 from tests.fuzz.stories import events_of
 from tests.support.rounds import to_frames
 from tests.support.routes import wire
@@ -91,7 +93,7 @@ def refusal(data: bytes) -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (stream, story, chunks, cards, refusal)
+    target.__name__: target for target in (stream, story, chunks, cards, refusal, growth)
 }
 
 HEADS: Final = [
@@ -116,7 +118,11 @@ def _decode(events: Sequence[Frame]) -> None:
 
 
 def _check_updates(events: Sequence[Event]) -> None:
-    block_space = Blocks()
+    for visible_text in (None, lambda: VisibleText(("Paris", "]"))):
+        _check_fold(events, Blocks(visible_text=visible_text))
+
+
+def _check_fold(events: Sequence[Event], block_space: Blocks) -> None:
     fold = ResponsesFold(block_space)
     blocks: dict[int, list[str] | None] = {}
     for event in events:

@@ -1,0 +1,92 @@
+"""Reading a reply takes time in proportion to its length, whatever it contains."""
+
+from functools import partial
+
+import pytest
+
+from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED, Family
+from amplifier_module_provider_vllm._tool_markup import ends_in_call, recover_calls
+from amplifier_module_provider_vllm._turn import Status, Text, Turn
+from amplifier_module_provider_vllm._visible_text import VisibleText
+from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
+from tests.support.growth import assert_linear, repeat
+
+PARAMETER = "<function=f>\n<parameter=a>"
+UNITS = {
+    "openers": "<tool_call>",
+    "openers on lines": "\n<tool_call>",
+    "openers and braces": "\n<tool_call>{",
+    "open strings": '\n<tool_call>{"a": "',
+    "empty bodies": "\n<tool_call>{}</tool_call>",
+    "calls": '\n<tool_call>{"name": "f", "arguments": {}}</tool_call>',
+    "calls on one line": '<tool_call>{"name": "f", "arguments": {}}</tool_call>',
+    "functions": "\n<function=",
+    "named functions": "\n<function=f>",
+    "open parameters": f"\n{PARAMETER}",
+    "parameters": f"\n{PARAMETER}x</parameter>",
+    "parameters of one function": "<parameter=a>x</parameter>",
+    "lists": "\n[TOOL_CALLS][",
+    "brackets": "[",
+    "Harmony's openers": "<|channel|>commentary to=functions.f<|message|>{",
+    "Harmony's openers on lines": "\n<|channel|>commentary to=functions.f<|message|>{",
+    "messages": "<|end|><|channel|>",
+    "Kimi's openers": "\n<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>",
+    "fences": "\n```",
+    "letters": "a",
+    "spaces": " ",
+    "lines": "\n",
+    "starts of tokens": "<|",
+}
+BEFORE = {
+    "nothing": "",
+    "a call": '<tool_call>{"name": "f", "arguments": {"a": "',
+    "a parameter": PARAMETER,
+    "a name": "<function=",
+    "Harmony's name": "<|channel|>commentary to=functions.",
+}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+def test_looking_for_calls_is_linear(unit: str, before: str) -> None:
+    for family in (TEMPLATED, GPT_OSS):  # all formats, and Harmony's
+        assert_linear(partial(_look_for_calls, family), repeat(before, unit))
+        assert_linear(partial(_look_for_calls, family), repeat(before, unit, "</parameter>"))
+
+
+@pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+def test_filtering_a_stream_is_linear(unit: str) -> None:
+    assert_linear(_filter, repeat("", unit))
+    assert_linear(_filter, repeat("<|start|>", unit))
+
+
+@pytest.mark.parametrize("unit", ["a", "a: b\r\n", "\r", "\n "], ids=["letters", "headers", "line starts", "lines"])
+def test_joining_the_chunks_of_a_long_head_is_linear(unit: str) -> None:
+    assert_linear(_join_chunks, repeat("HTTP/1.1 200 OK\r\n", unit))
+
+
+def test_a_quadratic_function_is_found() -> None:
+    def quadratic(text: str) -> None:
+        for at in range(0, len(text), 16):
+            text.count("a", 0, at)
+
+    with pytest.raises(AssertionError, match="4 times the input"):
+        assert_linear(quadratic, repeat("", "a"))
+
+
+def _look_for_calls(family: Family, text: str) -> None:
+    recover_calls(Turn((Text(text, raw=text),), Status.COMPLETED), ["f"], family)
+    ends_in_call(Text(text), family)
+
+
+def _filter(text: str) -> None:
+    visible = VisibleText(["aaaab"])
+    for at in range(0, len(text), 8):
+        visible.push(text[at : at + 8])
+    visible.end()
+
+
+def _join_chunks(text: str) -> None:
+    joiner = ChunkJoiner()
+    for at in range(0, len(text), 8):
+        joiner.feed(text[at : at + 8].encode())
