@@ -1,13 +1,15 @@
 """The operator's config: read once, coerced, validated and frozen."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from amplifier_core.llm_errors import ConfigurationError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from ._constants import DEFAULT_BASE_URL, NO_API_KEY, PROVIDER
+from ._wire.url import same_server
 
 Effort = Annotated[str, Field(pattern=r"^(none|minimal|low|medium|high|xhigh|max)$")]
 
@@ -19,6 +21,12 @@ ENVIRONMENT: Final = {
     "max_output_tokens": "VLLM_MAX_OUTPUT_TOKENS",
 }
 """Config keys and the environment variables that set them if the config does not."""
+
+VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
+"""`${NAME}` or `${NAME:default}`, which an app resolves; in a mount plan it may arrive as it was written."""
+
+RESOLVED: Final = ("base_url", "api_key", "extra_headers")
+"""Config keys whose variables we resolve: unresolved ones would be sent to the server."""
 
 
 def _expand_effort(value: object) -> object:
@@ -150,14 +158,43 @@ def read_config(config: Mapping[str, object], environment: Mapping[str, str]) ->
 
     Raises `ConfigurationError` for an invalid value, naming the key, the value and what is allowed.
     """
-    from_environment = {key: environment[name] for key, name in ENVIRONMENT.items() if environment.get(name)}
-    settings = {key: value for key, value in config.items() if value is not None and value != ""}
+    resolved = {**config, **{key: _resolve(key, config[key], environment) for key in RESOLVED if key in config}}
+    settings = {key: value for key, value in resolved.items() if value is not None and value != ""}
     if config.get("truncation") == "":
         settings["truncation"] = None
+    stated = environment_settings(settings, environment) | settings
     try:
-        return Config.model_validate(from_environment | settings)
+        return Config.model_validate(stated)
     except ValidationError as error:
-        raise ConfigurationError(_explanation(error, from_environment | settings), provider=PROVIDER) from None
+        raise ConfigurationError(_explanation(error, stated), provider=PROVIDER) from None
+
+
+def environment_settings(settings: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, str]:
+    """The values of the environment for the keys that are not set. The API key is that of VLLM_BASE_URL alone."""
+    found = {key: environment[name] for key, name in ENVIRONMENT.items() if environment.get(name)}
+    base_url = settings.get("base_url")
+    if base_url and not same_server(str(base_url), found.get("base_url", "")):
+        found.pop("api_key", None)
+    return {key: value for key, value in found.items() if settings.get(key) in (None, "")}
+
+
+def _resolve(key: str, value: Any, environment: Mapping[str, str]) -> Any:
+    match value:
+        case str():
+            return VARIABLE.sub(lambda variable: _value_of(key, variable, environment), value)
+        case Mapping():
+            return {name: _resolve(key, inner, environment) for name, inner in value.items()}
+        case _:
+            return value
+
+
+def _value_of(key: str, variable: re.Match[str], environment: Mapping[str, str]) -> str:
+    value = environment.get(variable[1], variable[2])
+    if value is None:
+        raise ConfigurationError(
+            f"config key {key!r} names the variable {variable[1]}, which is not set", provider=PROVIDER
+        )
+    return value
 
 
 def unknown_keys(config: Mapping[str, object]) -> list[str]:

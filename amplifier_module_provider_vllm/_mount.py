@@ -22,8 +22,9 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
     Raises `ConfigurationError` for an invalid config value.
     """
     stated = dict(config or {})
-    base_url = read_config(stated, os.environ).base_url
-    provider = VLLMProvider(base_url, config=stated, coordinator=coordinator)
+    read = read_config(stated, os.environ)  # its URL has a default, which the constructor does not have
+    key = read.api_key.get_secret_value()
+    provider = VLLMProvider(read.base_url, api_key=key, config=stated, coordinator=coordinator)
     await coordinator.mount("providers", provider, name=PROVIDER)
     coordinator.register_contributor("observability.events", PROVIDER, lambda: EVENTS)
     coordinator.register_contributor("session.cost", PROVIDER, provider.session_cost)

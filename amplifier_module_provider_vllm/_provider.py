@@ -28,7 +28,7 @@ class VLLMProvider:
     """A vLLM server as an Amplifier provider.
 
     `base_url`: the server's URL; else that of `config`, else VLLM_BASE_URL. Without a path, `/v1` is added.
-    `api_key`: the server's key; else that of `config`, else VLLM_API_KEY.
+    `api_key`: the server's key; else that of `config`, else VLLM_API_KEY, if the server is that of VLLM_BASE_URL.
     `config`: the keys of the README's table. `coordinator`: the session's, for its hooks; None emits no events.
     `client`: an SDK client to use instead of one of our own; it names its server itself, and is not closed by us.
 
@@ -59,7 +59,7 @@ class VLLMProvider:
         read = read_config(stated, os.environ)
         if "base_url" not in read.model_fields_set and client is None:
             raise ValueError(
-                "VLLMProvider does not know its server: set the config key `base_url` (or VLLM_BASE_URL),"
+                "No base_url found: set the config key `base_url` (or VLLM_BASE_URL) to the server's URL,"
                 f" for example {DEFAULT_BASE_URL}"
             )
         for sentence in unknown_keys(self.config):
@@ -82,6 +82,11 @@ class VLLMProvider:
     def default_model(self) -> str | None:
         """The model that calls ask unless they name another: the config's, or the only one of the last probe's list."""
         return self._server.default_model
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the server is another machine than this one."""
+        return not self._server.transport.is_local
 
     @property
     def probed(self) -> bool:
@@ -187,7 +192,7 @@ class VLLMProvider:
 
     def _capabilities(self, model: str | None) -> list[str]:
         vision = self._server.config.vision is True and self._server.family(model or "").sees_images
-        place = "local" if self._server.transport.is_local else "remote"
+        place = "remote" if self.is_remote else "local"
         return ["tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
 
     def _hooks(self) -> Hooks:

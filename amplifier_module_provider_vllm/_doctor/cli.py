@@ -41,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
         "doctor",
         help="find out why a session with a vLLM server does not work",
         description="Ask a vLLM server everything that a session would, and say which flag or key to change.",
-        epilog="The key is read from VLLM_API_KEY. Exit status: 0 if a session would work, 1 if not, 2 for an"
-        " invalid command, 130 if interrupted.",
+        epilog="The key of URL is read from VLLM_API_KEY, unless VLLM_BASE_URL names another server. Exit status: 0 if"
+        " a session would work, 1 if not, 2 for an invalid command, 130 if interrupted.",
     )
     subject = doctor.add_mutually_exclusive_group()
     subject.add_argument("url", nargs="?", metavar="URL", help=f"else VLLM_BASE_URL, else {DEFAULT_BASE_URL}")
@@ -56,7 +56,9 @@ def _instances(options: argparse.Namespace) -> list[Instance]:
     instances = [Instance("vllm")] if options.config is None else read_instances(options.config)
     overrides = {"base_url": options.url, "default_model": options.model}
     stated = {key: value for key, value in overrides.items() if value is not None}
-    return [instance.with_settings(stated, "command line") for instance in instances]
+    # A command has no other place for the key of its URL.
+    key = {} if options.url is None or os.environ.get("VLLM_BASE_URL") else {"api_key": os.environ.get("VLLM_API_KEY")}
+    return [instance.with_settings(stated, "command line").with_settings(key, "VLLM_API_KEY") for instance in instances]
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 from amplifier_core.utils.truncate import redact_secrets
 from pydantic import BaseModel, SecretStr
 
-from .._config import ENVIRONMENT, Config
+from .._config import ENVIRONMENT, VARIABLE, Config, environment_settings
 from .._constants import NO_API_KEY
 from .findings import Finding, Setting, fail, note
 
 MODULE = "provider-vllm"
-VARIABLE = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
 DEFAULT = "default"
 
 Node: TypeAlias = Mapping[Any, "Node"] | list["Node"] | str | float | None
@@ -54,9 +53,11 @@ def effective_settings(
     given: Mapping[str, Any], sources: Mapping[str, str], read: Config, environment: Mapping[str, str]
 ) -> Iterator[Setting]:
     """Every key of the config; `sources` says where the given ones were stated."""
+    from_environment = environment_settings(given, environment)
     for key, value in read:
         stated = given.get(key) is not None and (given[key] != "" or key == "truncation")
-        yield Setting(key, _display(key, value), sources[key] if stated else _default_source(key, environment))
+        default = ENVIRONMENT[key] if key in from_environment else DEFAULT
+        yield Setting(key, _display(key, value), sources[key] if stated else default)
 
 
 def hide_user(text: str) -> str:
@@ -171,11 +172,6 @@ def _expand(value: Node) -> Node:
             return [_expand(inner) for inner in value]
         case _:
             return value
-
-
-def _default_source(key: str, environment: Mapping[str, str]) -> str:
-    variable = ENVIRONMENT.get(key)
-    return variable if variable is not None and environment.get(variable) else DEFAULT
 
 
 def _display(key: str, value: Node | BaseModel | SecretStr) -> Any:

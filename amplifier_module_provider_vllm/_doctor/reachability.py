@@ -1,6 +1,7 @@
 """Check that a server can be reached, that it accepts the key, and which models it serves."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -37,6 +38,7 @@ START_VLLM = (
     " its model does not listen yet: wait, or set `startup_timeout`"
 )
 CHECK_URL = "check that scheme, host and port in `base_url` (VLLM_BASE_URL) are those of vLLM"
+STATE_KEY = "write `api_key: ${VLLM_API_KEY}`, if that is its key: the variable alone is the key of VLLM_BASE_URL"
 WAIT = "wait until the model is loaded; with `startup_timeout: 600` a session waits by itself"
 ASK_GATEWAY = (
     "ask the operator of the gateway in front of it (login, bot check); `extra_headers` can carry what it requires"
@@ -144,7 +146,9 @@ def _key_failure(config: Config, error: AuthenticationError, key_source: str) ->
     if "web page" in str(error):
         return fail("key", f"a gateway in front of the server requires a login: {error}", ASK_GATEWAY)
     if _key_of(config) is None:
-        return fail("key", "the server requires a key; none is set", KEY)
+        return fail(
+            "key", "the server requires a key; none is set", STATE_KEY if os.environ.get("VLLM_API_KEY") else KEY
+        )
     return fail("key", f"the server rejects the key (from {key_source})", KEY)
 
 

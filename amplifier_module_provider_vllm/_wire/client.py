@@ -11,7 +11,7 @@ import openai
 from .._constants import CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
-from .http import http_client
+from .http import http_client, stated_headers
 from .sse import Frame, SSEFramer
 from .url import auth_header, display_url, is_local, without_password
 
@@ -54,7 +54,7 @@ class Transport:
         self.is_local = is_local(base_url)
         self._base_url = without_password(base_url)
         self._api_key = api_key or NO_API_KEY
-        self._headers = {**auth_header(base_url), **headers}
+        self._headers = {**auth_header(base_url), **_canonical(headers)}
         self._custom_client = (
             None if client is None else client.with_options(max_retries=0, default_headers=self._headers)
         )
@@ -74,7 +74,7 @@ class Transport:
             self._own_client = openai.AsyncOpenAI(
                 base_url=self._base_url,
                 api_key=self._api_key,
-                default_headers=self._headers,
+                default_headers=stated_headers(self._api_key, self._headers),
                 max_retries=0,
                 # A proxy from the environment cannot reach a server on this machine.
                 http_client=http_client(self._base_url, direct=self.is_local),
@@ -112,7 +112,7 @@ class Transport:
 
     def _client_with(self, headers: Mapping[str, str]) -> openai.AsyncOpenAI:
         """The client with additional headers. They are not passed with the request, whose headers openai 2 logs."""
-        extra = {name: value for name, value in headers.items() if self._headers.get(name) != value}
+        extra = {name: value for name, value in _canonical(headers).items() if self._headers.get(name) != value}
         return self.client.with_options(default_headers=extra) if extra else self.client
 
     async def model_cards(self, max_wait: float) -> list[ModelCard]:
@@ -146,6 +146,11 @@ class Transport:
         client, self._own_client = self._own_client, None
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.close()
+
+
+def _canonical(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers as the SDK spells them, so that a name replaces the same name in its dictionary."""
+    return {name.title(): value for name, value in headers.items()}
 
 
 async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float) -> AsyncGenerator[list[E]]:

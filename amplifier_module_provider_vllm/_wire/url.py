@@ -1,9 +1,12 @@
-"""Normalize a server's URL, and derive from it the URL to display, the URL to log, and the auth header."""
+"""Normalize and compare servers' URLs, and derive from one the URL to display, the URL to log, and the auth header."""
 
 import ipaddress
 import re
 from base64 import b64encode
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+PORTS: Final = {"http": 80, "https": 443}
 
 
 def normalized_url(url: str) -> str:
@@ -11,9 +14,22 @@ def normalized_url(url: str) -> str:
     parts = _split(url.strip())
     # An unescaped # or / in the password would make the user the host.
     ambiguous = parts is not None and (parts.fragment or parts.netloc.endswith(":"))
-    if parts is None or ambiguous or parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts is None or ambiguous or parts.scheme not in PORTS or not parts.hostname:
         raise ValueError(f"base_url {display_url(url)!r} is not an http or https URL, such as http://localhost:8000/v1")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") or "/v1"))
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two spellings name one server: scheme, host, port and the path before `/v1` are the same."""
+    server = _server(one)
+    return server is not None and server == _server(other)
+
+
+def _server(url: str) -> tuple[str, str, int, str] | None:
+    parts = _split(url.strip())
+    if parts is None or parts.scheme not in PORTS or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme], parts.path.rstrip("/").removesuffix("/v1")
 
 
 def _split(url: str) -> SplitResult | None:

@@ -66,6 +66,7 @@ async def test_no_secret_leaks_on_any_path(
     config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
     config |= {"api_key": KEY} if place == "config" else {}
     if place == "environment":
+        config |= {"api_key": "${VLLM_API_KEY}"}
         monkeypatch.setenv("VLLM_API_KEY", KEY)
     stream = place != "url"
     answer = PATHS[path][0 if stream else 1]

@@ -35,6 +35,7 @@ class Doctor:
     def ask(self, url: str, key: str | None = None, **config: object) -> None:
         if key is not None:
             self._monkeypatch.setenv("VLLM_API_KEY", key)
+            config["api_key"] = "${VLLM_API_KEY}"
         file = self._folder / "bundle.json"
         plan = {"providers": [{"module": "provider-vllm", "config": {"base_url": url, **config}}]}
         file.write_text(json.dumps(plan))
@@ -103,7 +104,7 @@ def test_without_any_parser_both_flags_are_named_on_tiny_qwen3(locked_and_bare: 
 
     assert doctor.failures == {"reasoning": REASONING_FLAG, "tool call": TOOL_FLAGS}
     assert doctor.status == 1
-    assert doctor.finding("key") == ("ok", "accepted (from VLLM_API_KEY)")
+    assert doctor.finding("key") == ("ok", "accepted (from bundle.json)")
     assert doctor.finding("prefix cache") == ("note", "no tokens cached on the second call")
     assert "--no-enable-prefix-caching" in doctor.found["prefix cache"]["remedy"]
 
@@ -128,7 +129,7 @@ def test_without_the_tool_parser_its_flags_are_named_on_tiny_qwen3(
     ("key", "finding"),
     [
         pytest.param(None, "the server requires a key; none is set", id="none"),
-        pytest.param("wrong", "the server rejects the key (from VLLM_API_KEY)", id="wrong"),
+        pytest.param("wrong", "the server rejects the key (from bundle.json)", id="wrong"),
     ],
 )
 def test_a_required_key_is_reported_on_tiny_qwen3(

@@ -140,8 +140,9 @@ def test_every_mount_plan_is_valid_for_amplifier_and_the_provider(block: str, tm
     _assert_configures(tmp_path / "plan.json", block)
 
 
-async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app() -> None:
+async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """Amplifier's app identifies entries by `id`, else by `module`, and passes `id` on as `instance_id`."""
+    monkeypatch.setenv("LARGE_KEY", "sk-large")
     (block,) = [block for block in blocks("yaml", README) if block.count("provider-vllm") == 2]
     entries = {entry.get("id") or entry["module"]: entry for entry in yaml.safe_load(block)["providers"]}
 

@@ -90,7 +90,7 @@ async def test_the_url_comes_from_the_config_then_the_environment_then_the_defau
 
 @pytest.mark.parametrize("given", [{}, {"api_key": "key"}, {"api_key": "", "config": {}}, {"base_url": ""}], ids=str)
 def test_the_error_for_a_missing_url_names_the_setting(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"set the config key `base_url` \(or VLLM_BASE_URL\)"):
+    with pytest.raises(ValueError, match=r"^No base_url found: set the config key `base_url` \(or VLLM_BASE_URL\)"):
         VLLMProvider(**given)
 
 
@@ -243,3 +243,11 @@ def test_prices_are_part_of_the_model_info() -> None:
     expected = {"input_per_million": 1.0, "output_per_million": 2.0, "cache_read_per_million": 0.5}
     known = "pricing" in ModelInfo.model_fields  # since amplifier-core 2
     assert expected.items() <= pricing.items() if known else pricing == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "is_remote"),
+    [("http://localhost:8000", False), ("http://127.0.0.2:1", False), ("http://gpu-1:8000", True)],
+)
+def test_a_server_on_another_machine_is_remote(url: str, is_remote: bool) -> None:
+    assert VLLMProvider(url).is_remote is is_remote
