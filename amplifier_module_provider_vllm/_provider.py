@@ -101,7 +101,7 @@ class VLLMProvider:
             id=PROVIDER,
             display_name="vLLM",
             credential_env_vars=["VLLM_API_KEY"],
-            capabilities=["streaming", *self._capabilities(self.default_model)],
+            capabilities=self._capabilities(self.default_model),
             defaults={
                 "model": self.default_model,
                 "max_tokens": read.max_tokens or limits.max_output_tokens,
@@ -193,7 +193,7 @@ class VLLMProvider:
     def _capabilities(self, model: str | None) -> list[str]:
         vision = self._server.config.vision is True and self._server.family(model or "").sees_images
         place = "remote" if self.is_remote else "local"
-        return ["tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
+        return ["streaming", "tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
 
     def _hooks(self) -> Hooks:
         return NoHooks() if self.coordinator is None else self.coordinator.hooks

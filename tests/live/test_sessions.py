@@ -53,5 +53,5 @@ async def test_the_servers_limits_are_known_before_the_first_call(server: LiveSe
         display_name=server.model,
         context_window=4096,
         max_output_tokens=2048,
-        capabilities=["tools", "thinking", "reasoning", "json_mode", "local"],
+        capabilities=["streaming", "tools", "thinking", "reasoning", "json_mode", "local"],
     )

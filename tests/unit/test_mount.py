@@ -1,17 +1,20 @@
 """The provider mounts offline and repeatedly, and never shows its secrets."""
 
+import asyncio
 import inspect
 import logging
 from typing import Any
 
 import openai
 import pytest
+from amplifier_core.capabilities import STREAMING
 from amplifier_core.llm_errors import ConfigurationError, NetworkError
 from amplifier_core.models import ModelInfo
 from amplifier_core.testing import MockCoordinator
 
 import amplifier_module_provider_vllm as package
 from amplifier_module_provider_vllm import VLLMProvider, mount, on_session_ready
+from tests.support.replay import ReplayServer
 
 CLOSED = "http://127.0.0.1:1/v1"
 
@@ -38,11 +41,18 @@ def test_the_public_names_of_the_package() -> None:
 
 
 async def test_mounting_is_offline_and_uses_the_name_vllm(coordinator: MockCoordinator) -> None:
-    cleanup = await mount(coordinator, {"base_url": CLOSED, "priority": "5"})
+    async with ReplayServer() as server:
+        config = {"base_url": server.base_url, "priority": "5"}
+        cleanup = await mount(coordinator, config)
+        await asyncio.sleep(0.05)  # a task that the mount had left behind would connect now
+        after_mount = server.connections
+        provider = mounted_providers(coordinator)["vllm"]
+        await provider.probe()
+        after_probe = server.connections
+        await cleanup()
 
-    provider = mounted_providers(coordinator)["vllm"]
-    assert (provider.name, provider.priority, provider.config) == ("vllm", 5, {"base_url": CLOSED, "priority": "5"})
-    assert inspect.iscoroutinefunction(cleanup)
+    assert (provider.name, provider.priority, provider.config) == ("vllm", 5, config)
+    assert (after_mount, after_probe) == (0, 1)
 
 
 async def test_a_second_mount_replaces_the_provider_and_cleanups_can_repeat(
@@ -212,6 +222,15 @@ def test_the_capabilities_say_local_or_remote(url: str, place: str) -> None:
 
     assert {"local", "remote"} & set(capabilities) == {place}
     assert {"tools", "streaming", "thinking", "json_mode"} < set(capabilities)
+
+
+def test_a_model_has_the_capabilities_of_its_provider() -> None:
+    provider = VLLMProvider(CLOSED, config={"vision": True})
+
+    of_model = provider.get_model_info().capabilities
+    assert of_model == provider.get_info().capabilities
+    assert len(of_model) == len(set(of_model))
+    assert STREAMING in of_model
 
 
 @pytest.mark.parametrize(("vision", "has_vision"), [(True, True), ("true", True), (False, False), (None, False)])
