@@ -33,7 +33,7 @@ test: check $(LOWEST)  ## Everything: check, the same tests with the lowest vers
 	.venv/bin/pytest tests/live -m live --live-required
 
 soak: $(NEWEST)  ## The long part: a thousand streams, ten thousand turns, random faults, real vLLM killed in mid-stream
-	.venv/bin/pytest tests/soak
+	.venv/bin/pytest tests/soak -m soak
 
 fuzz: $(FUZZ)  ## Look for bytes that break us: FUZZ_SECONDS for each target (150); what is found is kept in .fuzz/
 	@mkdir -p .fuzz

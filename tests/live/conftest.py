@@ -20,9 +20,10 @@ from tests.support.session import Session, open_session, vllm
 RIG_VARIABLES = (HOME_VARIABLE, MEMORY_VARIABLE)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort tests by their servers, so that few servers run at a time."""
-    items.sort(key=lambda item: turn(needs(item), ORDER))
+    """Sort the live tests by their servers, so that few servers run at a time; others of the run come first."""
+    items.sort(key=lambda item: turn(needs(item) if item.get_closest_marker("live") else (), ORDER))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Event, Session, open_session, vllm
 from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
 
+pytestmark = pytest.mark.soak
+
 STREAMS: Final = 1_000
 TURNS: Final = 10_000
 SOAK_SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "120"))

@@ -14,6 +14,8 @@ from tests.soak.own_server import OwnServer
 from tests.support.call_events import attempts, streamed_text
 from tests.support.session import Session, open_session, vllm
 
+pytestmark = pytest.mark.soak
+
 MODEL: Final = "tiny-gpt-oss"
 """It streams token by token; a stream of tiny-qwen3 may arrive in one read at the end."""
 

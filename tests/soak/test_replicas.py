@@ -49,7 +49,10 @@ backend replicas
     server two {two} check inter 500ms fall 2 rise 1
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (Debian: apt install haproxy)")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (Debian: apt install haproxy)"),
+]
 
 
 async def test_no_turn_of_two_hundred_is_lost_when_a_replica_dies(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Import rules between the folders of tests/: suites share only `support` and `rig`."""
 
 import ast
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +31,19 @@ def test_every_suite_is_listed() -> None:
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
 
     assert folders == SUITES
+
+
+@pytest.mark.parametrize(
+    ("marker", "suites"), [([], {"unit"}), (["-m", "live"], {"live"}), (["-m", "soak"], {"soak"})], ids=str
+)
+def test_live_and_soak_tests_run_only_if_their_marker_is_named(marker: list[str], suites: set[str]) -> None:
+    paths = ["tests/unit/test_live_rig_pool.py", "tests/live", "tests/soak"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *paths, *marker]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+
+    assert set(re.findall(r"^tests/(\w+)/\S+::", done.stdout, re.MULTILINE)) == suites
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def imports_of(file: Path) -> Iterator[str]:
