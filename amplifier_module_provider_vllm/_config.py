@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ._constants import DEFAULT_BASE_URL, NO_API_KEY, PROVIDER
 from ._wire.url import same_server
 
-Effort = Annotated[str, Field(pattern=r"^(none|minimal|low|medium|high|xhigh|max)$")]
+EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+Effort = Annotated[str, Field(pattern=f"^({'|'.join(EFFORTS)})$")]
 
 ENVIRONMENT: Final = {
     "base_url": "VLLM_BASE_URL",

@@ -13,7 +13,7 @@ from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
 from ._budget import request_budget
 from ._cancellation import cancellation_token
 from ._completion import Completion
-from ._config import read_config, unknown_keys
+from ._config import EFFORTS, read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._keywords import CallKeywords
 from ._observability import Hooks, NoHooks, ObservedCall, event_labels
@@ -220,5 +220,17 @@ def _config_fields() -> list[ConfigField]:
             prompt="API key (leave empty for a server without one)",
             env_var="VLLM_API_KEY",
             required=False,
+        ),
+        # The wizard preselects the first choice: the empty one, which means unset. Each of the others is replaced by
+        # the nearest that the model takes.
+        ConfigField(
+            id="reasoning_effort",
+            display_name="Reasoning effort",
+            field_type="choice",
+            prompt="Reasoning effort (1: the model's own)",
+            choices=["", *EFFORTS],
+            default="",
+            required=False,
+            requires_model=True,
         ),
     ]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from amplifier_core.testing import MockCoordinator
 
-from amplifier_module_provider_vllm import mount
+from amplifier_module_provider_vllm import VLLMProvider, mount
 from amplifier_module_provider_vllm._config import read_config, unknown_keys
 from amplifier_module_provider_vllm._doctor.configured import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
@@ -40,6 +40,7 @@ from tests.rig.models import TINY_MODELS
 from tests.support.session import open_session
 
 PACKAGE = ROOT / "amplifier_module_provider_vllm"
+MATRIX = ROOT / "examples" / "routing-matrix.yaml"
 TARGETS = set(re.findall(r"^(\w+):", text(ROOT / "Makefile"), re.MULTILINE))
 
 # The test that runs each command; `make` runs its targets, and commands without a test file run below.
@@ -149,6 +150,32 @@ async def test_the_two_servers_of_the_readme_are_two_providers_in_the_app(monkey
     mounted = await _mount_all([entry | {"instance_id": name} for name, entry in entries.items()])
 
     assert mounted == {"small": 1, "large": 2}
+
+
+def test_the_routing_matrix_has_the_roles_that_are_required_and_names_the_two_servers_of_the_readme() -> None:
+    roles = yaml.safe_load(text(MATRIX))["roles"]
+    candidates = [candidate for role in roles.values() for candidate in role["candidates"]]
+
+    assert {"general", "fast"} <= roles.keys()
+    assert all(role["description"] for role in roles.values())
+    assert {candidate["provider"] for candidate in candidates} == {"small", "large"}
+    assert all(candidate["model"] for candidate in candidates)
+
+
+def test_the_config_of_every_candidate_of_the_routing_matrix_is_one_that_hooks_routing_accepts() -> None:
+    """hooks-routing 6f8d744 compares a value with the `choices` of the provider's field of that name."""
+    fields = VLLMProvider("http://localhost:8000").get_info().config_fields
+    choices = {field.id: field.choices for field in fields if field.field_type == "choice"}
+    configs = [
+        one["config"]
+        for role in yaml.safe_load(text(MATRIX))["roles"].values()
+        for one in role["candidates"]
+        if "config" in one
+    ]
+
+    given = [(key, value) for config in configs for key, value in config.items()]
+    assert [(key, value) for key, value in given if value not in (choices.get(key) or [])] == []
+    assert ("reasoning_effort", "none") in given
 
 
 async def test_the_two_servers_of_the_mount_plan_are_two_providers_in_a_session() -> None:

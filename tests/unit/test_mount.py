@@ -14,6 +14,8 @@ from amplifier_core.testing import MockCoordinator
 
 import amplifier_module_provider_vllm as package
 from amplifier_module_provider_vllm import VLLMProvider, mount, on_session_ready
+from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._family import FAMILIES
 from tests.support.replay import ReplayServer
 
 CLOSED = "http://127.0.0.1:1/v1"
@@ -252,6 +254,20 @@ def test_the_setup_wizard_gets_its_fields() -> None:
         None,
         False,
     )
+
+
+def test_every_effort_that_is_offered_is_sent_as_one_that_the_model_takes() -> None:
+    """Amplifier's hooks-routing compares a routing matrix with these choices."""
+    (field,) = [field for field in VLLMProvider(CLOSED).get_info().config_fields if field.field_type == "choice"]
+    unset, *efforts = field.choices or []
+
+    assert (field.id, unset, field.default, field.required) == ("reasoning_effort", "", "", False)
+    assert {"none", "low", "medium", "high"} < set(efforts)
+    assert read_config({"reasoning_effort": unset}, {}).reasoning_effort is None
+    for effort in efforts:
+        assert read_config({"reasoning_effort": effort}, {}).reasoning_effort == effort
+        for family in FAMILIES:
+            assert family.efforts is None or family.effort(effort) in family.efforts
 
 
 def test_prices_are_part_of_the_model_info() -> None:
