@@ -3,7 +3,7 @@
 The hooks get `Update`s, which follow Amplifier's streaming contract.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -100,11 +100,11 @@ class Blocks:
         block = self._by_key.get(key)
         return None if block is None else block.final
 
-    def discard(self, key: Hashable) -> None:
-        """Remove a block that the reply does not have. Hooks that have seen it need all blocks again."""
-        block = self._by_key.pop(key)
-        if block in self._visible:
-            self._visible.remove(block)
+    def discard(self, keys: Collection[Hashable]) -> None:
+        """Remove blocks that the reply does not have. Hooks that have seen them need all blocks again."""
+        indexes = {self._by_key.pop(key).index for key in keys}
+        if indexes:
+            self._visible = [block for block in self._visible if block.index not in indexes]
             self.discarded = True
 
     def end(self, *, truncated: bool) -> Iterator[Update]:

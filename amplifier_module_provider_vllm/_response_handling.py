@@ -38,7 +38,7 @@ class BadCall:
 
     def error(self, model: str) -> InvalidToolCallError:
         return InvalidToolCallError(
-            f"the model called {self.call.name!r} {self.reason}",
+            f"the model called {self.call.name!r:.100} {self.reason}",
             provider=PROVIDER,
             model=model,
             tool_name=self.call.name,
@@ -118,7 +118,7 @@ def cost(usage: TokenUsage | None, rates: Rates | None) -> Decimal | None:
 
 
 def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, Any] | BadCall:
-    """The arguments as a tool accepts them; invalid ones are never replaced by `{}`."""
+    """The arguments as a tool accepts them; invalid and missing ones are never replaced by `{}`."""
     if not call.complete:
         return BadCall(call, "without sending its arguments")
     try:
@@ -127,6 +127,9 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
         return BadCall(call, f"with arguments that are not JSON ({error})", error)
     if not isinstance(arguments, dict):
         return BadCall(call, "with arguments that are not a JSON object")
+    required: Json = schema.get("required")
+    if not arguments and isinstance(required, list) and required:
+        return BadCall(call, f"without arguments, but the tool requires {', '.join(map(repr, required))}")
     properties: Mapping[str, Json] = schema.get("properties") or {}
     return {key: _unwrap_json(value, properties.get(key)) for key, value in arguments.items()}
 

@@ -1,8 +1,9 @@
 """Fold the events of one /v1/responses round into updates for the hooks and a final Turn."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -26,6 +27,9 @@ from .events import (
 )
 from .hosted import LISTING, to_listing
 from .items import WireItem, to_items, to_turn
+
+MAX_NAME: Final = 128
+"""Characters of a tool's name that are compared: no tool has a longer one, and each `-` in it costs a comparison."""
 
 
 class ResponsesFold:
@@ -104,28 +108,24 @@ class ResponsesFold:
         return to_items(wire, self._hosted_labels)
 
     def _finish(self, event: TerminalEvent) -> Iterator[Update]:
-        used: set[int] = set()
         for position, wire in enumerate(event.output):
-            output_index = self._indexes.index_of(position, wire, used)
-            used.add(output_index)
-            yield from self._complete(output_index, wire, last=True)
+            yield from self._complete(self._indexes.match(position, wire), wire, last=True)
         ending = to_turn(event.response, event.raw)
         if not ending.truncated:
-            self._discard_twins(used)
+            self._blocks.discard(self._twins())
         yield from self._blocks.end(truncated=ending.truncated)
         self.turn = replace(ending, items=self._blocks.items, unavailable=tuple(self._unavailable.items()))
 
-    def _discard_twins(self, final: Collection[int]) -> None:
-        """Discard each streamed call that the server has run as well.
+    def _twins(self) -> list[Hashable]:
+        """The keys of streamed calls that the server has run as well.
 
         LiteLLM streams a call that it runs as a `function_call` too, which its terminal event does not have.
         """
-        hosted = [item for item in self._blocks.items if isinstance(item, HostedCall)]
-        for output_index in self._indexes.of_type("function_call") if hosted else ():
-            key = (output_index, "call")
-            call = self._blocks.item(key)
-            if output_index not in final and any(_is_twin(call, one) for one in hosted):
-                self._blocks.discard(key)
+        hosted = {(item.tool, item.arguments) for item in self._blocks.items if isinstance(item, HostedCall)}
+        if not hosted:
+            return []
+        keys: list[Hashable] = [(output_index, "call") for output_index in self._indexes.unmatched("function_call")]
+        return [key for key in keys if _is_twin(self._blocks.item(key), hosted)]
 
 
 def join_deltas(events: Iterable[Event]) -> Iterator[Event]:
@@ -153,37 +153,57 @@ def _with_more_text(event: Event, texts: list[str]) -> Event:
     return event
 
 
-def _is_twin(call: Item | None, hosted: HostedCall) -> bool:
+def _is_twin(call: Item | None, hosted: Container[tuple[str, str]]) -> bool:
     """Whether a call is that of a hosted tool; LiteLLM writes its server before its name."""
-    if not isinstance(call, FunctionCall) or call.arguments != hosted.arguments:
+    if not isinstance(call, FunctionCall):
         return False
-    return call.name == hosted.tool or call.name.endswith(f"-{hosted.tool}")
+    parts = call.name[:MAX_NAME].split("-")
+    return any(("-".join(parts[n:]), call.arguments) in hosted for n in range(len(parts)))
 
 
 class _ItemIndexes:
     """The output indexes of the streamed items, to match the terminal event's copies with them."""
 
     def __init__(self) -> None:
+        self.matched: set[int] = set()
         self._types: dict[int, str] = {}
         self._by_id: dict[str | int, int] = {}
+        self._highest: int | None = None
+        self._unmatched: dict[str, deque[int]] | None = None
 
     def add(self, output_index: int, wire: WireItem) -> None:
         self._types.setdefault(output_index, wire.type)
+        self._highest = output_index if self._highest is None else max(self._highest, output_index)
         if wire.id is not None:
             self._by_id.setdefault(wire.id, output_index)
 
-    def of_type(self, kind: str) -> list[int]:
-        return [output_index for output_index, each in self._types.items() if each == kind]
+    def unmatched(self, kind: str) -> list[int]:
+        return [index for index, each in self._types.items() if each == kind and index not in self.matched]
 
-    def index_of(self, position: int, wire: WireItem, used: Collection[int]) -> int:
-        """The streamed index of an item of the terminal event; never one in `used`, the indexes of the items before it.
+    def match(self, position: int, wire: WireItem) -> int:
+        """The streamed index of an item of the terminal event; never that of an item before it."""
+        output_index = self._index_of(position, wire)
+        self.matched.add(output_index)
+        return output_index
 
-        By id; older servers generate new ids for the terminal event (vLLM #47916), so else by position, else by order.
-        """
+    def _index_of(self, position: int, wire: WireItem) -> int:
+        """By id; older servers generate new ids for the terminal event (vLLM #47916), so else by position, or order."""
         by_id = None if wire.id is None else self._by_id.get(wire.id)
-        if by_id is not None and by_id not in used:
+        if by_id is not None and by_id not in self.matched:
             return by_id
-        if position not in used and self._types.get(position, wire.type) == wire.type:
+        if position not in self.matched and self._types.get(position, wire.type) == wire.type:
             return position
-        free = [place for place, kind in sorted(self._types.items()) if kind == wire.type and place not in used]
-        return free[0] if free else max(self._types, default=position) + 1
+        first = self._first_unmatched(wire.type)
+        if first is not None:
+            return first
+        return (position if self._highest is None else self._highest) + 1
+
+    def _first_unmatched(self, kind: str) -> int | None:
+        if self._unmatched is None:
+            self._unmatched = defaultdict(deque)
+            for output_index, each in sorted(self._types.items()):
+                self._unmatched[each].append(output_index)
+        streamed = self._unmatched[kind]
+        while streamed and streamed[0] in self.matched:
+            streamed.popleft()
+        return streamed[0] if streamed else None

@@ -52,6 +52,38 @@ async def test_the_model_gets_the_error_of_a_bad_call_and_corrects_it(malformed:
     assert recorder.names.count("llm:stream_aborted") == recorder.names.count("llm:response") == 1
 
 
+@pytest.mark.parametrize("arguments", ["", "{}", " "], ids=["nothing", "empty object", "blank"])
+async def test_a_call_without_the_arguments_that_its_tool_requires_is_corrected(arguments: str) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    request = REQUEST.model_copy(update={"tools": [ToolSpec(name="get_weather", parameters=schema)]})
+
+    async with (
+        ReplayServer(full_reply(call_item(arguments)), full_reply(call_item(GOOD))) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        response: Any = await provider.complete(request)
+
+    assert server.request_bodies[1]["input"][-1]["output"] == (
+        "Error: the model called 'get_weather' without arguments, but the tool requires 'city'. Call it again."
+    )
+    assert [call.arguments for call in response.tool_calls] == [{"city": "Paris"}]
+
+
+async def test_the_error_of_a_call_with_a_long_name_is_short() -> None:
+    name = "x" * 5000
+    stray = call_item("{", name)
+
+    async with (
+        ReplayServer(full_reply(stray), full_reply(stray)) as server,
+        provider_at(server.base_url) as provider,
+    ):
+        with pytest.raises(InvalidToolCallError) as failure:
+            await provider.complete(REQUEST)
+
+    assert len(str(failure.value)) < 300
+    assert failure.value.tool_name == name
+
+
 async def test_a_call_that_stays_bad_raises_an_error_with_the_models_output() -> None:
     recorder = EventRecorder()
 

@@ -1,14 +1,19 @@
 """Reading a reply takes time in proportion to its length, whatever it contains."""
 
+import json
 from functools import partial
 
 import pytest
 
+from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED, Family
+from amplifier_module_provider_vllm._responses.events import decode_event
+from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._tool_markup import ends_in_call, recover_calls
 from amplifier_module_provider_vllm._turn import Status, Text, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
+from amplifier_module_provider_vllm._wire.sse import Frame
 from tests.support.growth import assert_linear, repeat
 
 PARAMETER = "<function=f>\n<parameter=a>"
@@ -65,6 +70,12 @@ def test_joining_the_chunks_of_a_long_head_is_linear(unit: str) -> None:
     assert_linear(_join_chunks, repeat("HTTP/1.1 200 OK\r\n", unit))
 
 
+@pytest.mark.parametrize("kind", ["message", "function_call", "mcp_call", "mcp_list_tools"])
+def test_matching_the_items_of_the_terminal_event_is_linear(kind: str) -> None:
+    """With other ids and in another order than in the stream; every call is one that the server ran."""
+    assert_linear(partial(_fold_items, kind), lambda count: "x" * (count // 64))
+
+
 def test_a_quadratic_function_is_found() -> None:
     def quadratic(text: str) -> None:
         for at in range(0, len(text), 16):
@@ -72,6 +83,24 @@ def test_a_quadratic_function_is_found() -> None:
 
     with pytest.raises(AssertionError, match="4 times the input"):
         assert_linear(quadratic, repeat("", "a"))
+
+
+def _fold_items(kind: str, text: str) -> None:
+    fields = {"type": kind, "name": "f", "arguments": "{}", "content": "Hi", "server_label": "docs"}
+    streamed = [frame("response.output_item.done", n, {**fields, "id": f"a{n}"}) for n in range(1, len(text))]
+    hosted = {"type": "mcp_call", "id": "m", "name": "g", "arguments": "{}", "output": "x"}
+    output = [hosted, *({**fields, "id": f"b{n}"} for n in range(len(text) // 2))]
+    fold = ResponsesFold(Blocks())
+    for event in [*streamed, frame("response.completed", response={"output": output})]:
+        decoded = decode_event(event)
+        assert decoded is not None
+        list(fold.push(decoded))
+    assert fold.turn is not None
+
+
+def frame(name: str, output_index: int = 0, item: object = None, **fields: object) -> Frame:
+    data = {"type": name, "output_index": output_index, "item": item, **fields}
+    return Frame(name.encode(), json.dumps(data).encode())
 
 
 def _look_for_calls(family: Family, text: str) -> None:
