@@ -47,13 +47,14 @@ def _quoted_failure(message: str) -> Failure | None:
         body, _ = json.JSONDecoder().raw_decode(message, start)
     except (ValueError, RecursionError):
         return None
-    return read_failure(body)
+    return read_failure(body) if _mapping(body).get("error") else None
 
 
 def _parameter(message: str, name: object) -> str:
     """The name of the refused parameter, in vLLM's notation, for a message that lacks it."""
-    is_missing = isinstance(name, str) and name and not re.search(rf"\b{re.escape(name)}\b", message)
-    return f" (parameter={name})" if is_missing else ""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.\[\]-]{1,100}", name):
+        return ""
+    return "" if re.search(rf"\b{re.escape(name)}\b", message) else f" (parameter={name})"
 
 
 def _status(value: object) -> int | None:

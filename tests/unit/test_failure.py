@@ -26,6 +26,8 @@ REFUSED = {"message": "no such model", "type": "NotFoundError", "param": "model"
         ({"detail": [{"loc": ["body", "n"]}]}, Failure('{"detail": [{"loc": ["body", "n"]}]}')),
         ({"error": {"message": "Unsupported.", "param": "n"}}, Failure("Unsupported. (parameter=n)")),
         ({"error": {"message": "n is unsupported.", "param": "n"}}, Failure("n is unsupported.")),
+        ({"error": {"message": "Unsupported.", "param": "a sentence"}}, Failure("Unsupported.")),
+        ({"message": 'failed (502): {"error": null}', "code": 502}, Failure('failed (502): {"error": null}', 502)),
         ({"error": {"code": 500, "type": "ServerError"}}, Failure("ServerError", 500, "ServerError")),
         ({"error": {"message": ["odd"], "code": {}}}, Failure('{"message": ["odd"], "code": {}}')),
         ("gone", Failure("gone")),
