@@ -39,9 +39,10 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 DEAF_STAND_IN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{STAND_IN}"
 
-# Another process that serves the stand-in until it is ended.
+# Another process that serves the stand-in until it is ended. In a background job of a shell SIGINT would be ignored.
 OTHER_PROCESS = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.rig.launch import Launch
 from tests.rig.server import serve_commands
 launch = Launch("tiny-qwen3", max_model_len=64)
