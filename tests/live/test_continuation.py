@@ -1,13 +1,17 @@
 """A reply cut by our own cap is completed; one cut by the caller's cap ends there."""
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
+from amplifier_core.llm_errors import AbortError
+from amplifier_core.message_models import ResponseFormatJsonSchema
 
 from amplifier_module_provider_vllm import CallKeywords, VLLMProvider
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
-from tests.support.exchange import COUNT, WEATHER, block_contents, mounted_provider, open_provider, user
+from tests.support.exchange import CAPITAL, COUNT, WEATHER, block_contents, mounted_provider, open_provider, user
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -112,6 +116,42 @@ async def test_a_tool_turn_is_complete_wherever_our_cap_cuts_it(server: LiveServ
     assert block_contents(response) == block_contents(uncut)
     assert response.finish_reason == uncut.finish_reason == "tool_calls"
     assert _streamed_texts(session) == (texts if stream else {})
+
+
+@both_ways
+@pytest.mark.parametrize("cap", [4, 9])
+async def test_a_schema_bound_reply_is_whole_although_our_cap_cuts_it(
+    server: LiveServer, cap: int, stream: bool
+) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Paris"]}}, "required": ["city"]}
+    bound = ResponseFormatJsonSchema(json_schema={"name": "city", "schema": schema})
+    request = CAPITAL.model_copy(update={"response_format": bound})
+
+    async with open_provider(server.base_url, use_streaming=stream, max_output_tokens=cap) as provider:
+        response: Any = await provider.complete(request)
+
+    assert json.loads(response.text) == {"city": "Paris"}
+    assert response.finish_reason == "stop"
+
+
+async def test_a_cancelled_session_ends_its_call_and_answers_the_next_question(server: LiveServer) -> None:
+    begun = asyncio.Event()
+
+    def notice(name: str, _data: object) -> None:
+        if name == "llm:stream_block_delta":
+            begun.set()
+
+    async with open_session(vllm(server.base_url, temperature=0), listener=notice) as session:
+        question = asyncio.create_task(session.ask("Count from 1 to 100."))
+        await begun.wait()
+        session.coordinator.cancellation.request_immediate()
+        with pytest.raises(AbortError):
+            await question
+        session.coordinator.cancellation.reset()
+        answer = await session.ask("What is the capital of France?")
+
+    assert answer.strip() == "The capital of France is Paris."
+    assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled", "ok"]
 
 
 def _texts(response: Any) -> list[str]:
