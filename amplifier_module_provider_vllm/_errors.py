@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -29,7 +29,8 @@ from amplifier_core.llm_errors import (
 
 from ._constants import PROVIDER
 from ._failure import Failure
-from ._server_text import is_empty, is_page, is_warm_up, reason_line, redact, retry_after, sanitize, server_failure
+from ._secrets import Secrets
+from ._server_text import is_empty, is_page, is_warm_up, reason_line, retry_after, sanitize, server_failure, shorten
 from ._turn import Turn
 
 CONTEXT_PHRASES = (
@@ -69,20 +70,59 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @contextmanager
-def failures_as_llm_errors(model: str | None, url: str, waited: str = "") -> Generator[None]:
+def failures_as_llm_errors(
+    model: str | None, url: str, waited: str = "", secrets: Callable[[], Secrets] = Secrets
+) -> Generator[None]:
     """Convert failures of the connection and the server to `LLMError`; programming errors propagate unchanged.
 
     `waited`: what the error of a timeout says of its limit.
     """
+    with hidden_secrets(secrets):
+        try:
+            yield
+        except _failure_types() as error:
+            raise to_llm_error(error, model, url, waited) from error
+
+
+@contextmanager
+def hidden_secrets(secrets: Callable[[], Secrets]) -> Generator[None]:
+    """Let no `LLMError` pass with a secret in it: a server's words are classified first, and redacted here."""
     try:
         yield
-    except openai.APIStatusError as error:
-        failure = to_llm_error(error, model, url)
-        error.args = tuple(redact(str(argument), error) for argument in error.args)  # tracebacks print them
-        error.message, error.body = str(failure), None
-        raise failure from error
-    except _failure_types() as error:
-        raise to_llm_error(error, model, url, waited) from error
+    except LLMError as error:
+        hide_secrets(error, secrets())
+        raise
+
+
+def hide_secrets(error: LLMError, secrets: Secrets) -> None:
+    """Remove the secrets from the error and all that led to it: tracebacks and debuggers show that too."""
+    for link in _links(error, set()):
+        link.args = tuple(_without_secrets(argument, secrets) for argument in link.args)
+        if link is not error:  # such as the document of a JSONDecodeError
+            vars(link).update({name: _without_secrets(value, secrets) for name, value in vars(link).items()})
+        if isinstance(link, openai.APIError):
+            link.body = None
+            link.__context__ = link.__cause__  # the SDK hides the HTTP library's error, which quotes the `Location`
+    error.args = (shorten(str(error)),)
+
+
+def _without_secrets(argument: object, secrets: Secrets) -> object:
+    match argument:
+        case str():
+            return secrets.hide(argument)
+        case bytes() | bytearray():
+            return secrets.hide(argument.decode(errors="replace")).encode()
+        case _:
+            return argument
+
+
+def _links(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    """The error, its causes and its contexts."""
+    if error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        for link in (error.__context__, *causes(error)):
+            yield from _links(link, seen)
 
 
 def to_llm_error(error: Exception, model: str | None, url: str, waited: str = "") -> LLMError:
@@ -212,13 +252,13 @@ _CHECK_SERVER = "check that the vLLM server is running there and that `base_url`
 
 def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
     failure, status = server_failure(error), error.status_code
-    text = redact(reason_line(failure.message), error)
+    text = reason_line(failure.message)
     common |= {"status_code": status}
     again: dict[str, Any] = common | {"retry_after": retry_after(error.response.headers, datetime.now(UTC))}
     match status:
         case status if status < 400:
             scheme, slashes, rest = error.response.headers.get("location", "").partition("//")
-            place = sanitize(redact(f"{scheme}{slashes}{rest.rpartition('@')[2]}".partition("?")[0], error))
+            place = sanitize(f"{scheme}{slashes}{rest.rpartition('@')[2]}".partition("?")[0])
             return ConfigurationError(f"the server redirects requests to {place!r}; set `base_url` to that", **common)
         case 403 if is_page(error):
             return ProviderUnavailableError(text, **again)

@@ -18,6 +18,7 @@ from ._blocks import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
+from ._secrets import HIDDEN, Secrets
 from ._strict_json import Json, read_json
 from ._tool_repair import RepairedHistory
 from ._turn import Turn
@@ -36,9 +37,6 @@ EVENTS: Final = [
     "llm:response:raw",
 ]
 """Events outside the kernel's ALL_EVENTS; hook loggers get them only if a module contributes them."""
-
-
-HIDDEN: Final = "[REDACTED]"
 
 
 class Hooks(Protocol):
@@ -70,6 +68,7 @@ class ObservedCall:
     _response: ChatResponse | None = None
     _raw: bytes = b""
     _continuations: int = 0
+    _secrets: Callable[[], Secrets] = Secrets
 
     def __post_init__(self) -> None:
         self.stream = ObservedStream(NoHooks(), self.request_id)
@@ -103,9 +102,9 @@ class ObservedCall:
         headers = {"extra_headers": dict(options.extra_headers)} if options.extra_headers else {}
         await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
-    def set_response(self, response: ChatResponse, raw: bytes) -> None:
-        """Set the content of `llm:response`; `raw`: the server's raw reply to the last round."""
-        self._response, self._raw = response, raw
+    def set_response(self, response: ChatResponse, raw: bytes, secrets: Callable[[], Secrets]) -> None:
+        """Set the content of `llm:response`; `raw`: the server's raw reply to the last round, with its secrets."""
+        self._response, self._raw, self._secrets = response, raw, secrets
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -127,13 +126,16 @@ class ObservedCall:
         if self._response is not None:
             payload |= {"status": "ok", "finish_reason": self._response.finish_reason, "usage": _usage(self._response)}
             payload |= {"continuation_count": self._continuations}
-            await self._emit_with_dumps("llm:response", payload, "response", lambda: read_json(self._raw))
+            await self._emit_with_dumps("llm:response", payload, "response", self._raw_reply)
             return
         if isinstance(error, asyncio.CancelledError):
             payload |= {"status": "cancelled"}
         else:
             payload |= {"status": "error", "error": _error_payload(error)}
         await self._emit("llm:response", payload)
+
+    def _raw_reply(self) -> Json:
+        return _mapped(read_json(self._raw), self._secrets().hide)
 
     async def emit_repair(self, history: RepairedHistory) -> None:
         """Emit and log the repairs of a history, if there are any."""
@@ -250,19 +252,24 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
 def _redacted(content: Callable[[], Any]) -> Any:
     """The content without secrets and images; a note in its place if it is not valid JSON."""
     try:
-        return redact_secrets(_without_images(content()))
+        return redact_secrets(_mapped(content(), _without_image))
     except (ValueError, RecursionError) as error:
         return f"[cannot be shown: {error}]"
 
 
-def _without_images(value: Json) -> Json:
+def _without_image(text: str) -> str:
+    return f"{text[:30]}… ({len(text)} characters)" if text.startswith("data:") else text
+
+
+def _mapped(value: Json, change: Callable[[str], str]) -> Json:
+    """The value with every text in it changed, and with hidden headers."""
     match value:
-        case str() if value.startswith("data:"):
-            return f"{value[:30]}… ({len(value)} characters)"
+        case str():
+            return change(value)
         case Mapping():
-            return {key: _without_images(inner) for key, inner in _hide_headers(value).items()}
+            return {key: _mapped(inner, change) for key, inner in _hide_headers(value).items()}
         case list() | tuple():
-            return [_without_images(inner) for inner in value]
+            return [_mapped(inner, change) for inner in value]
         case _:
             return value
 

@@ -16,6 +16,7 @@ from ._errors import (
     empty_reply,
     failed_reply,
     failed_stream,
+    hidden_secrets,
     is_empty_not_found,
     restarting,
     truncated_stream,
@@ -25,6 +26,7 @@ from ._harmony.count import count_usage
 from ._observability import ObservedCall
 from ._options import CallOptions
 from ._retries import Retries
+from ._secrets import Secrets
 from ._server import Server
 from ._tool_markup import ends_in_call
 from ._turn import Status, Text, TokenUsage, Turn, is_counted, total_usage
@@ -88,13 +90,13 @@ class Rounds:
     async def _round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
         """One attempt: its turn, and the Ask that continues it. Raises `LLMError` if the attempt fails."""
         model = ask.options.model
-        async with self._call.stream as stream, self._learning_from_refusals(model):
+        async with self._call.stream as stream, self._learning_from_refusals(ask):
             blocks = Blocks(ask.reply, may_continue=may_continue, visible_text=_visible_text(ask.options))
             if ask.reply and not stream.visible:
                 await stream.show(blocks.replay())
             fold = ResponsesFold(blocks, ask.hosted_labels)
             await self._with_stored_state(fold, ask)
-            turn = await self._counted(_turn_of(fold, model), ask)
+            turn = await self._counted(self._without_secrets(_turn_of(fold, model), ask), ask)
             next_ask = self._next_ask(ask, turn) if may_continue else None
             if next_ask is None and not turn.items:
                 self._empty_replies += 1
@@ -212,22 +214,33 @@ class Rounds:
         # Asked again, the server would run its calls again.
         return None if turn.hosted_calls else with_more_room(ask, turn, window)
 
+    def _without_secrets(self, turn: Turn, ask: Ask) -> Turn:
+        """The turn without secrets in its reason, unless that is one of the words that we know."""
+        if turn.incomplete_reason is None or turn.truncated:
+            return turn
+        return replace(turn, incomplete_reason=self._secrets(ask).hide(turn.incomplete_reason))
+
+    def _secrets(self, ask: Ask) -> Secrets:
+        return self._server.transport.secrets(ask.options.extra_headers)
+
     @asynccontextmanager
-    async def _learning_from_refusals(self, model: str) -> AsyncGenerator[None]:
+    async def _learning_from_refusals(self, ask: Ask) -> AsyncGenerator[None]:
         """Learn the window from a refusal, and add the served models to an unknown-model error."""
-        try:
-            yield
-        except ContextLengthError as error:
-            self._server.learn(model, error)
-            raise
-        except NotFoundError as error:
-            served = [card.id for card in self._server.cards]
-            if is_empty_not_found(error) and (model in served or self._config.startup_timeout):
-                raise restarting(error) from error
-            self._server.outdated = model in served
-            if served and model not in served:
-                raise unknown_model(error, served) from error
-            raise
+        model = ask.options.model
+        with hidden_secrets(lambda: self._secrets(ask)):
+            try:
+                yield
+            except ContextLengthError as error:
+                self._server.learn(model, error)
+                raise
+            except NotFoundError as error:
+                served = [card.id for card in self._server.cards]
+                if is_empty_not_found(error) and (model in served or self._config.startup_timeout):
+                    raise restarting(error) from error
+                self._server.outdated = model in served
+                if served and model not in served:
+                    raise unknown_model(error, served) from error
+                raise
 
 
 def _visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:

@@ -8,7 +8,7 @@ from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, 
 
 from ._config import Config
 from ._constants import ANSWER_TIMEOUT, PROBE_TIMEOUT
-from ._errors import failures_as_llm_errors, is_empty_not_found, restarting
+from ._errors import failures_as_llm_errors, hidden_secrets, is_empty_not_found, restarting
 from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limit_notes, limits_of, model_names, only_model, pick_model, window_in_refusal
@@ -96,7 +96,8 @@ class Server:
                 await self.probe(BRIEF_PROBE_TIMEOUT if recently_failed and requested is not None else PROBE_TIMEOUT)
             except LLMError as error:
                 self._raise_if_needed(error, requested)
-        model = pick_model(requested, self.cards, self.transport.url)
+        with hidden_secrets(self.transport.secrets):  # the names of models are the server's words
+            model = pick_model(requested, self.cards, self.transport.url)
         self._log_limits(model)
         return model
 

@@ -1,8 +1,7 @@
-"""Sanitize a server's error text: one line, without secrets, control characters and web pages."""
+"""Sanitize a server's error text: one line, without control characters and web pages."""
 
 import html
 import re
-from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ from email.utils import parsedate_to_datetime
 
 import openai
 
-from ._constants import NO_API_KEY
 from ._failure import Failure, read_failure
 from ._strict_json import read_json
 
@@ -23,15 +21,11 @@ WARM_UP_PHRASES = (
 """What the pages of hosted gateways say while the server behind them starts; the longer of two phrases first."""
 
 MAX_MESSAGE_LENGTH = 2000
+TAIL_LENGTH = 300
+"""Characters; our own advice stands at the end of a message."""
 
 TITLE_SEARCH_LENGTH = 100_000
 """Characters of a web page that are searched for its title."""
-
-PLAIN_HEADERS = re.compile("(accept|connection|content|host|user-agent|x-stainless|openai)", re.IGNORECASE)
-"""The SDK's own headers. Every other header comes from the operator, and may hold a key."""
-
-MIN_SECRET_LENGTH = 6
-"""Characters; redacting shorter values would hide more words than keys."""
 
 
 def server_failure(error: openai.APIStatusError) -> Failure:
@@ -79,33 +73,6 @@ def page_title(page: str) -> str | None:
     return sanitize(titled[0].partition(">")[2]) or None if len(titled) == 2 else None
 
 
-def redact(text: str, error: openai.APIStatusError) -> str:
-    """The text without the operator's secrets: gateways repeat the key that they refuse."""
-    for secret in sorted(_secrets(error.request.headers), key=len, reverse=True):
-        text = text.replace(secret, "[REDACTED]")
-    return text
-
-
-def _secrets(headers: Mapping[str, str]) -> set[str]:
-    """The values of the operator's headers, the key among them: whole, and as the parts that a server may repeat."""
-    secrets: set[str] = set()
-    for name, value in headers.items():
-        if name.lower() == "authorization":
-            scheme, _, key = value.partition(" ")
-            secrets |= {key} | (_basic_credentials(key) if scheme == "Basic" else set())
-        elif not PLAIN_HEADERS.match(name) and len(value) >= MIN_SECRET_LENGTH:
-            secrets.add(value)
-    return secrets - {"", NO_API_KEY}
-
-
-def _basic_credentials(key: str) -> set[str]:
-    try:
-        pair = b64decode(key).decode(errors="replace")
-    except ValueError:  # not Base64
-        return set()
-    return {pair, *(part for part in pair.split(":", 1) if len(part) >= MIN_SECRET_LENGTH)}
-
-
 def is_page(error: openai.APIStatusError) -> bool:
     return "html" in error.response.headers.get("content-type", "") or error.response.text.lstrip()[:1] == "<"
 
@@ -139,6 +106,12 @@ def reason_line(text: str) -> str:
 
 
 def sanitize(text: str) -> str:
-    """The text, safe for logs and terminals: one line, no control characters, limited length."""
-    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
-    return line if len(line) <= MAX_MESSAGE_LENGTH else line[:MAX_MESSAGE_LENGTH] + "…"
+    """The text, safe for logs and terminals: one line, without control characters."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+def shorten(text: str) -> str:
+    """The text without its middle, if it is long; after `Secrets.hide()`, which does not find half a key."""
+    return (
+        text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"
+    )

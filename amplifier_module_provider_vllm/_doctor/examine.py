@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from amplifier_core.llm_errors import ConfigurationError
 
 from .._config import Config, read_config, unknown_keys
+from .._secrets import Secrets
 from .._server import Server
+from .._server_text import shorten
 from .configured import Instance, effective_settings, hide_user
 from .findings import Examination, Finding, Outcome, fail, note
 from .model_checks import check_model
@@ -30,9 +33,15 @@ async def examine(instance: Instance, examination: Examination, report: Report) 
     server = Server(transport, without_retries(config))
     try:
         async for finding in _findings(instance, server, config, examination):
-            _record(finding, examination, report)
+            _record(_without_secrets(finding, transport.secrets()), examination, report)
     finally:
         await transport.close()
+
+
+def _without_secrets(finding: Finding, secrets: Secrets) -> Finding:
+    """The finding as it may be shown: it quotes the server, and the replies of whatever answers in its place."""
+    remedy = None if finding.remedy is None else secrets.hide(finding.remedy)
+    return replace(finding, message=shorten(secrets.hide(finding.message)), remedy=remedy)
 
 
 def _record(finding: Finding, examination: Examination, report: Report) -> None:

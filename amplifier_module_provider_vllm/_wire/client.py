@@ -1,16 +1,26 @@
 """Open a round, read it with an idle timeout, and close it. Failures are raised as `LLMError`."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
+import msgspec
 import openai
 
 from .._constants import CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
+from .._secrets import Secrets, header_secrets, url_secrets
 from .http import http_client, stated_headers
 from .sse import Frame, SSEFramer
 from .url import auth_header, display_url, is_local, without_password
@@ -18,6 +28,8 @@ from .url import auth_header, display_url, is_local, without_password
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right after the terminal event."""
 
+
+SDK_HEADERS: Final = re.compile("(accept|content|user-agent|x-stainless)", re.IGNORECASE)
 
 E = TypeVar("E")
 
@@ -51,6 +63,7 @@ class Transport:
         self, base_url: str, api_key: str, headers: Mapping[str, str], client: openai.AsyncOpenAI | None
     ) -> None:
         self.url = display_url(base_url)
+        self._url_secrets = list(url_secrets(base_url))
         self.is_local = is_local(base_url)
         self._base_url = without_password(base_url)
         self._api_key = api_key or NO_API_KEY
@@ -81,6 +94,19 @@ class Transport:
             )
         return self._own_client
 
+    def secrets(self, headers: Mapping[str, str] | None = None) -> Secrets:
+        """The key, the values of the operator's and of a call's headers, and those of the URL."""
+        client = self._custom_client
+        custom = {} if client is None else {"Authorization": f"Bearer {client.api_key}", **_plain_texts(client)}
+        values = ({"Authorization": f"Bearer {self._api_key}"}, custom, self._headers, headers or {})
+        return Secrets([*self._url_secrets, *(secret for one in values for secret in header_secrets(one))])
+
+    def failures(
+        self, model: str | None = None, headers: Mapping[str, str] | None = None, waited: str = ""
+    ) -> AbstractContextManager[None]:
+        """Failures as `LLMError`, without secrets."""
+        return failures_as_llm_errors(model, self.url, waited, lambda: self.secrets(headers))
+
     async def batches(
         self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
     ) -> AsyncGenerator[list[E]]:
@@ -89,7 +115,7 @@ class Transport:
         `idle_timeout` bounds, in seconds, every wait for the server, including that for its headers.
         """
         waited = f"nothing within {idle_timeout:g} s (`stream_idle_timeout`)"
-        with failures_as_llm_errors(body["model"], self.url, waited):
+        with self.failures(body["model"], headers, waited):
             async with (
                 self._open(dialect, body, headers, idle_timeout) as response,
                 aclosing(_batches(dialect, response, idle_timeout)) as batches,
@@ -117,28 +143,30 @@ class Transport:
 
     async def model_cards(self, max_wait: float) -> list[ModelCard]:
         """The server's models. Raises `LLMError` if it does not answer within `max_wait` seconds."""
-        with failures_as_llm_errors(None, self.url):
+        with self.failures():
             async with asyncio.timeout(max_wait):
                 response = await self.client.models.with_raw_response.list(timeout=max_wait)
                 return read_cards(response.content)
 
     async def get_root(self, path: str, max_wait: float) -> object:
         """The JSON at a path beside the server's `/v1`, such as `/version`. Raises `LLMError`."""
-        with failures_as_llm_errors(None, self.url):
+        with self.failures():
             async with asyncio.timeout(max_wait):
-                return await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=object)
+                answer = await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=str)
+                return msgspec.json.decode(answer)
 
     async def get_text(self, path: str, max_wait: float) -> str:
         """The raw text at a path below the server's `/v1`. Raises `LLMError`."""
-        with failures_as_llm_errors(None, self.url):
+        with self.failures():
             async with asyncio.timeout(max_wait):
                 return await self.client.get(path, cast_to=str)
 
     async def post(self, path: str, body: Mapping[str, object], max_wait: float) -> object:
         """The JSON answer to a body posted to a path beside the server's `/v1`. Raises `LLMError`."""
-        with failures_as_llm_errors(None, self.url):
+        with self.failures():
             async with asyncio.timeout(max_wait):
-                return await self.client.post(self._base_url.removesuffix("/v1") + path, cast_to=object, body=body)
+                url = self._base_url.removesuffix("/v1") + path
+                return msgspec.json.decode(await self.client.post(url, cast_to=str, body=body))
 
     async def close(self) -> None:
         """Close our own client; a custom one belongs to the caller."""
@@ -146,6 +174,12 @@ class Transport:
         client, self._own_client = self._own_client, None
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.close()
+
+
+def _plain_texts(client: openai.AsyncOpenAI) -> dict[str, str]:
+    """The headers of a caller's client, without the SDK's own."""
+    headers: Mapping[str, object] = client.default_headers
+    return {name: value for name, value in headers.items() if isinstance(value, str) and not SDK_HEADERS.match(name)}
 
 
 def _canonical(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A key never appears in a log line, event, error, repr or dump, whatever a server does."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -8,16 +9,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
-from amplifier_core.llm_errors import ConfigurationError, LLMError
+from amplifier_core.llm_errors import ConfigurationError, ContextLengthError, InvalidRequestError, LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm._doctor.cli import main
 from tests.support.fault_table import FAULTS, SILENCES
 from tests.support.provider_session import CITIES, provider_session
-from tests.support.replay import ReplayServer, Reply
+from tests.support.replay import ReplayServer, Reply, json_reply
 from tests.support.session import Session
-from tests.support.wire import HEALTHY, page, refusal
+from tests.support.wire import (
+    HEALTHY,
+    OPENING,
+    event,
+    message_item,
+    page,
+    refusal,
+    response,
+    sse_reply,
+    text_delta,
+    whole_reply,
+)
 
 KEY: Final = "sk-canary-key-5d0c41"
 HEADER: Final = "canary-header-77f1aa"
@@ -35,12 +49,45 @@ ECHO: Final = {
 }
 """Secrets that a server may echo."""
 ECHOES: Final[dict[str, Reply]] = {
-    **{f"{status} repeats the key": refusal(status, "Invalid: ECHO") for status in (400, 401, 403, 429, 500)},
+    **{f"{status} repeats the key": refusal(status, "Invalid: ECHO") for status in (400, 401, 403, 404, 429, 500)},
+    "a refusal without a message repeats the key": json_reply(422, {"detail": [{"msg": ["ECHO"]}]}),
     "a page repeats the key": page(502, "<title>Invalid: ECHO</title>"),
+    "a warm-up page repeats the key": page(404, "<title>ECHO</title><p>Your model is starting up"),
+    "a text repeats the key": Reply(503, {"content-type": "text/plain"}, b"Invalid: ECHO"),
+    "a redirect repeats the key": Reply(307, {"location": "http://127.0.0.1:1/v1/ECHO"}, b"ECHO"),
+    "a header repeats the key": Reply(0, {}, b"HTTP/1.1 200 OK\r\nECHO\x00\r\n\r\n"),
+    "no HTTP, but the key": Reply(0, {}, b"Invalid: ECHO\r\n\r\n"),
+    "a reply that is no JSON repeats the key": whole_reply(b"Invalid: ECHO"),
+    "a reply with a wrong type repeats the key": whole_reply(b'{"output": "ECHO", "status": "ECHO"}'),
+    "a reply that is not UTF-8 repeats the key": whole_reply(b'{"output": [], "id": "ECHO\xff"}'),
 }
+REPEATED: Final = {"code": "server_error", "message": "Invalid: ECHO"}
+CUT: Final = response(status="incomplete", incomplete_details={"reason": "ECHO"})
+CUT_TEXT: Final = response(message_item(), status="incomplete", incomplete_details={"reason": "ECHO"})
+COMPLETED_WITHOUT_OUTPUT: Final = event("response.completed", response=response())
+FAILED: Final = response(status="failed", error=REPEATED)
+BODIES: Final[dict[str, tuple[bytes, Any]]] = {
+    "an error event repeats the key": (event("error", **REPEATED), {"error": REPEATED}),
+    "an error event with a status repeats the key": (
+        event("error", message="Invalid: ECHO", code=400), {"error": {"message": "Invalid: ECHO", "code": 400}},
+    ),
+    "a nested error event repeats the key": (event("error", error=REPEATED), {"error": "Invalid: ECHO"}),
+    "an unnamed error event repeats the key": (b'data: {"error": {"message": "ECHO"}}\n\n', {"error": "ECHO"}),
+    "an error event repeats only the code": (event("error", error={"code": "ECHO"}), {"error": {"code": "ECHO"}}),
+    "an event with a wrong type repeats the key": (event("response.output_text.delta", delta={"ECHO": 1}), FAILED),
+    "an event that is no JSON repeats the key": (b"event: error\ndata: ECHO\n\n", FAILED),
+    "an event that is not UTF-8 repeats the key": (b'event: error\ndata: "ECHO\xff"\n\n', FAILED),
+    "a failed reply repeats the key": (event("response.failed", response=FAILED), FAILED),
+    "an empty incomplete reply repeats the key": (event("response.incomplete", response=CUT), CUT),
+    "an incomplete reply repeats the key": (event("response.incomplete", response=CUT_TEXT), CUT_TEXT),
+    "an error instead of a stream repeats the key": (b"", FAILED),
+}  # fmt: skip
 PATHS: Final[dict[str, tuple[Reply, Reply]]] = {
     "healthy": (HEALTHY[True], HEALTHY[False]),
     **{name: (answer, answer) for name, answer in ECHOES.items()},
+    **{
+        name: (sse_reply(*OPENING, one), whole_reply(json.dumps(body).encode())) for name, (one, body) in BODIES.items()
+    },
     **{name: (fault.sse_reply, fault.whole_reply) for name, fault in FAULTS.items()},
 }
 IMPATIENT: Final[dict[str, Any]] = {"max_retries": 1, "stream_idle_timeout": 5}
@@ -70,7 +117,7 @@ async def test_no_secret_leaks_on_any_path(
         monkeypatch.setenv("VLLM_API_KEY", KEY)
     stream = place != "url"
     answer = PATHS[path][0 if stream else 1]
-    answer = replace(answer, body=answer.body.replace(b"ECHO", ECHO[place].encode()))
+    answer = _echoing(answer, ECHO[place])
     texts: list[str] = []
 
     async with ReplayServer(always=answer) as server:
@@ -164,6 +211,113 @@ async def test_a_redirect_to_another_host_receives_no_secret(status: int, stream
     assert elsewhere.requests == []
 
 
+async def test_the_names_of_models_repeat_no_secret_in_an_error(logged: pytest.LogCaptureFixture) -> None:
+    cards = json_reply(200, {"data": [{"id": f"gpt {KEY}"}, {"id": f"llama {HEADER}"}]})
+    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "api_key": KEY, "extra_headers": {"X-Api-Key": HEADER}}
+    async with (
+        ReplayServer(always=refusal(404, "no such model"), models=cards) as server,
+        provider_session(server, **config) as (session, provider),
+    ):
+        texts = [await _outcome(provider), await _outcome(provider, model="other"), *_visible_texts(provider, session)]
+
+    assert "gpt [REDACTED], llama [REDACTED]" in texts[0]
+    assert "gpt [REDACTED], llama [REDACTED]" in texts[1]
+    assert _leaks([*texts, *_records(logged)]) == []
+
+
+@pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES)
+async def test_no_secret_leaks_while_models_are_listed_and_a_request_is_counted(
+    answer: Reply, logged: pytest.LogCaptureFixture
+) -> None:
+    answer = _echoing(answer, ECHO["config"])
+    config: dict[str, Any] = {**IMPATIENT, "api_key": KEY, "extra_headers": {"X-Api-Key": HEADER, "X-Call-Key": CALL}}
+
+    async with (
+        ReplayServer(models=answer, elsewhere=answer) as server,
+        provider_session(server, default_model="tiny-qwen3", **config) as (session, provider),
+    ):
+        with pytest.raises(LLMError) as raised:
+            await provider.list_models()
+        budget = await provider.request_budget(CITIES, context_estimate=1)
+        texts = [_all_of(raised.value), *_visible_texts(provider, session)]
+
+    assert budget is None
+    assert {request.path for request in server.requests} >= {"/tokenize", "/v1/messages/count_tokens"}
+    assert _leaks([*texts, *_records(logged)]) == []
+
+
+@pytest.mark.parametrize("form", ["plain", "--json"])
+@pytest.mark.parametrize("place", ["models", "reply", "version"])
+@pytest.mark.parametrize("name", [*ECHOES, *BODIES, "names", "a model's text"])
+async def test_the_doctor_shows_no_secret(
+    name: str, place: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = json_reply(200, {"data": [{"id": "tiny-qwen3"}, {"id": "ECHO"}], "version": "ECHO"})
+    replies = {name: sides[0] for name, sides in PATHS.items()} | {
+        "names": names, "a model's text": sse_reply(*OPENING, text_delta("ECHO"), COMPLETED_WITHOUT_OUTPUT),
+    }  # fmt: skip
+    answer = _echoing(replies[name], ECHO["config"])
+    config = {"api_key": KEY, "extra_headers": {"X-Api-Key": HEADER, "X-Call-Key": CALL}, "stream_idle_timeout": 5}
+    served: dict[str, Any] = {"models": {"models": answer}, "reply": {}, "version": {"elsewhere": answer}}[place]
+
+    async with ReplayServer(always=answer if place == "reply" else HEALTHY[True], **served) as server:
+        file = tmp_path / "plan.json"
+        entry = {"module": "provider-vllm", "config": {"base_url": server.base_url, **config}}
+        file.write_text(json.dumps({"providers": [entry]}))
+        await asyncio.to_thread(main, ["doctor", "--config", str(file), *([form] if form == "--json" else [])])
+
+    shown = capsys.readouterr()
+    assert "127.0.0.1" in shown.out
+    assert _leaks([shown.out, shown.err]) == []
+
+
+@pytest.mark.parametrize("offset", range(1950, 2010, 3))
+async def test_a_key_where_a_long_message_is_cut_is_hidden_too(offset: int) -> None:
+    words = "x " * (offset // 2) + "y" * (offset % 2) + KEY + " z" * 2000
+
+    async with (
+        ReplayServer(always=refusal(400, words)) as server,
+        provider_session(server, api_key=KEY) as (_, provider),
+    ):
+        outcome = await _outcome(provider)
+
+    assert "sk-can" not in outcome
+
+
+@pytest.mark.parametrize("spelled", [quote('k/"e y+1\\', safe=""), json.dumps('k/"e y+1\\')[1:-1], 'k/"e y+1\\'])
+async def test_a_key_with_special_characters_is_hidden_however_it_is_spelled(spelled: str) -> None:
+    answer = Reply(400, {"content-type": "text/plain"}, f"Invalid: {spelled}.".encode())
+    async with (
+        ReplayServer(always=answer) as server,
+        provider_session(server, api_key='k/"e y+1\\') as (_, provider),
+    ):
+        with pytest.raises(InvalidRequestError) as raised:
+            await provider.complete(CITIES)
+
+    assert str(raised.value) == "Invalid: [REDACTED]."
+
+
+@pytest.mark.parametrize("key", ["x", "len", "context", "maximum context length"])
+@pytest.mark.parametrize("kind", ["refusal", "error event", "failed reply"])
+async def test_the_class_of_an_error_does_not_depend_on_the_key(kind: str, key: str) -> None:
+    message = "This model's maximum context length is 4096 tokens, see max_model_len; key x len"
+    answer = {
+        "refusal": refusal(400, message),
+        "error event": sse_reply(*OPENING, event("error", message=message)),
+        "failed reply": sse_reply(*OPENING, event("response.failed", response=response(error={"message": message}))),
+    }[kind]
+
+    async with ReplayServer(always=answer) as server, provider_session(server, api_key=key) as (_, provider):
+        with pytest.raises(ContextLengthError) as raised:
+            await provider.complete(CITIES)
+
+    shown = {
+        "x": message.replace("key x", "key [REDACTED]"),
+        "len": message.replace("x len", "x [REDACTED]"),
+    }.get(key, message.replace(key, "[REDACTED]"))
+    assert str(raised.value) == shown
+
+
 async def test_the_error_for_a_redirect_hides_the_key() -> None:
     onward = Reply(302, {"location": f"http://{USER}:{PASSWORD}@127.0.0.1:1/{KEY}/responses?key={KEY}"}, b"")
 
@@ -212,19 +366,30 @@ def test_the_package_never_disables_tls_verification() -> None:
     assert [module for module in modules if any(switch in module.read_text() for switch in switches)] == []
 
 
+def _echoing(answer: Reply, secrets: str) -> Reply:
+    headers = {name: value.replace("ECHO", quote(secrets)) for name, value in answer.headers.items()}
+    return replace(answer, headers=headers, body=answer.body.replace(b"ECHO", secrets.encode()))
+
+
 async def _outcome(provider: VLLMProvider, **kwargs: Any) -> str:
     """The reply as JSON, or the error with its full traceback."""
     try:
         return (await provider.complete(CITIES, **kwargs)).model_dump_json()
     except LLMError as error:
-        chain = [part for link in _chain(error) for part in (repr(link), str(link), repr(vars(link)))]
-        return "\n".join([*chain, *traceback.format_exception(error)])
+        return _all_of(error)
+
+
+def _all_of(error: BaseException) -> str:
+    chain = [part for link in _chain(error) for part in (repr(link), str(link), repr(vars(link)))]
+    return "\n".join([*chain, *traceback.format_exception(error)])
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """The error, and all that a traceback or a debugger shows of where it came from."""
+    if error is not None:
         yield error
-        error = error.__cause__
+        yield from _chain(error.__cause__)
+        yield from _chain(error.__context__)
 
 
 def _visible_texts(provider: VLLMProvider, session: Session) -> list[str]:
@@ -237,7 +402,9 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _records(logged: pytest.LogCaptureFixture) -> list[str]:
-    return [_message(record) for record in logged.records]
+    """Every log line, but for those in which libraries show the headers of a response, at level DEBUG."""
+    raw_headers = ("receive_response_headers.", "HTTP Response: ")
+    return [_message(record) for record in logged.records if not _message(record).startswith(raw_headers)]
 
 
 def _leaks(texts: list[str]) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ BACKLOG = 2048
 
 
 class ReplayServer:
-    """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; all else with 404.
+    """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; else with `elsewhere`.
 
     Without `always`, an extra request gets a 400 with that message: it fails the test, and is not retried.
     """
@@ -96,6 +96,7 @@ class ReplayServer:
         *replies: Reply | Recording | BrokenStream,
         always: Reply | Recording | BrokenStream | None = None,
         models: Reply | Recording | None = None,
+        elsewhere: Reply | None = None,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -103,6 +104,7 @@ class ReplayServer:
         self.replies = deque(_as_replies(replies))
         self.always = NO_REPLY_LEFT if always is None else next(_as_replies([always]))
         self.models = next(_as_replies([card]))
+        self.elsewhere = json_reply(404, {"detail": "Not Found"}) if elsewhere is None else elsewhere
         self.requests: list[Request] = []
         self._port = port
         self._tls = tls
@@ -170,7 +172,7 @@ class ReplayServer:
             case "POST", "/v1/responses":
                 return self.replies.popleft() if self.replies else self.always
             case _:
-                return json_reply(404, {"detail": "Not Found"})
+                return self.elsewhere
 
 
 def _as_replies(sources: Iterable[Reply | Recording | BrokenStream]) -> Iterator[Reply]:

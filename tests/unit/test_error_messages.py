@@ -9,6 +9,7 @@ import respx
 from amplifier_core.llm_errors import AuthenticationError, LLMError, NotFoundError, ProviderUnavailableError
 
 from amplifier_module_provider_vllm._errors import failures_as_llm_errors
+from amplifier_module_provider_vllm._secrets import Secrets
 from tests.support.failure import URL, error_body, failure
 from tests.support.routes import routed_client
 
@@ -108,7 +109,9 @@ async def test_a_key_echoed_by_a_gateway_is_removed_from_the_message() -> None:
     router = respx.MockRouter()
     router.get(f"{URL}/models").respond(401, json=error_body("Incorrect API key provided: sk-very-secret."))
 
-    with pytest.raises(AuthenticationError) as raised, failures_as_llm_errors("tiny", URL):
+    key = Secrets(["sk-very-secret"])
+
+    with pytest.raises(AuthenticationError) as raised, failures_as_llm_errors("tiny", URL, "", lambda: key):
         await routed_client(router, URL).with_options(api_key="sk-very-secret").models.list()
 
     assert str(raised.value).startswith("Incorrect API key provided: [REDACTED].")
