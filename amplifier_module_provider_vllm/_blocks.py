@@ -9,10 +9,14 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from ._sizes import MAX_REPLY_TEXT, check_size
 from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text
 from ._visible_text import VisibleText
 
 BlockKind = Literal["text", "thinking", "tool_use"]
+
+BLOCK_SIZE = 1024
+"""What a block takes besides its text."""
 
 NO_INDEX = -1
 """The index of a block with no visible text yet."""
@@ -64,6 +68,7 @@ class Blocks:
         self._pending_end: _Block | None = None
         self.discarded = False
         """Whether a visible block was removed: the indexes that the hooks have seen are no longer right."""
+        self._size = 0
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -80,6 +85,7 @@ class Blocks:
     def grow(self, key: Hashable, empty: Item, delta: str) -> Iterator[Update]:
         """Add a delta to a block; `empty` is the item of a new block."""
         block = self._by_key.get(key) or self._new(key, empty)
+        self._add_size(len(delta))
         return self._add(block, delta if block.filter is None else block.filter.push(delta))
 
     def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
@@ -135,6 +141,7 @@ class Blocks:
 
     def _set_item(self, key: Hashable, item: Item) -> "_Block":
         block = self._by_key.get(key) or self._new(key, item)
+        self._add_size(_length(item))
         # vLLM's reasoning parsers take a continued text for reasoning: they do not see where the reasoning ended.
         block.item = Text(item.text) if block.earlier_text and isinstance(item, Reasoning) else item
         return block
@@ -142,12 +149,17 @@ class Blocks:
     def _new(self, key: Hashable, item: Item) -> "_Block":
         """A block of this round; the first text or reasoning continues the text that the last round left open."""
         block = _Block(item)
+        self._add_size(BLOCK_SIZE)
         if self._continued is not None and isinstance(item, Text | Reasoning):
             block, self._continued = self._continued, None
         if self._visible_text is not None and isinstance(item, Text | Reasoning):
             block.filter = self._visible_text()
         self._by_key[key] = block
         return block
+
+    def _add_size(self, size: int) -> None:
+        self._size += size
+        check_size(self._size, MAX_REPLY_TEXT, "a streamed reply")
 
     def _show(self, block: "_Block") -> Iterator[Update]:
         if block.index != NO_INDEX:
@@ -232,6 +244,16 @@ class _Block:
     def blank(self) -> bool:
         item = self.final
         return isinstance(item, Text | Reasoning) and not item.text.strip()
+
+
+def _length(item: Item) -> int:
+    match item:
+        case FunctionCall():
+            return len(item.arguments)
+        case HostedCall():
+            return len(item.arguments) + len(item.output)
+        case _:
+            return len(item.text)
 
 
 def _reopen(block: _Block) -> _Block:

@@ -29,8 +29,9 @@ from amplifier_core.llm_errors import (
 
 from ._constants import PROVIDER
 from ._failure import Failure
-from ._secrets import Secrets
-from ._server_text import is_empty, is_page, is_warm_up, reason_line, retry_after, sanitize, server_failure, shorten
+from ._secrets import Secrets, hidden_secrets
+from ._server_text import is_empty, is_page, is_warm_up, reason_line, retry_after, sanitize, server_failure
+from ._sizes import RefusedBodyError
 from ._turn import Turn
 
 CONTEXT_PHRASES = (
@@ -84,49 +85,11 @@ def failures_as_llm_errors(
             raise to_llm_error(error, model, url, waited) from error
 
 
-@contextmanager
-def hidden_secrets(secrets: Callable[[], Secrets]) -> Generator[None]:
-    """Let no `LLMError` pass with a secret in it: a server's words are classified first, and redacted here."""
-    try:
-        yield
-    except LLMError as error:
-        hide_secrets(error, secrets())
-        raise
-
-
-def hide_secrets(error: LLMError, secrets: Secrets) -> None:
-    """Remove the secrets from the error and all that led to it: tracebacks and debuggers show that too."""
-    for link in _links(error, set()):
-        link.args = tuple(_without_secrets(argument, secrets) for argument in link.args)
-        if link is not error:  # such as the document of a JSONDecodeError
-            vars(link).update({name: _without_secrets(value, secrets) for name, value in vars(link).items()})
-        if isinstance(link, openai.APIError):
-            link.body = None
-            link.__context__ = link.__cause__  # the SDK hides the HTTP library's error, which quotes the `Location`
-    error.args = (shorten(str(error)),)
-
-
-def _without_secrets(argument: object, secrets: Secrets) -> object:
-    match argument:
-        case str():
-            return secrets.hide(argument)
-        case bytes() | bytearray():
-            return secrets.hide(argument.decode(errors="replace")).encode()
-        case _:
-            return argument
-
-
-def _links(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
-    """The error, its causes and its contexts."""
-    if error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        for link in (error.__context__, *causes(error)):
-            yield from _links(link, seen)
-
-
 def to_llm_error(error: Exception, model: str | None, url: str, waited: str = "") -> LLMError:
     common: dict[str, Any] = {"provider": PROVIDER, "model": model}
+    refused = next((cause for cause in causes(error) if isinstance(cause, RefusedBodyError)), None)
+    if refused is not None:
+        return StreamError(f"{url} sent {refused}", retryable=False, **common)
     match error:
         case openai.APIStatusError():
             return _status_error(error, common)
@@ -238,7 +201,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _failure_types() -> tuple[type[Exception], ...]:
-    return (openai.APIError, *UNREADABLE, TimeoutError, *http_library_errors())
+    return (openai.APIError, RefusedBodyError, *UNREADABLE, TimeoutError, *http_library_errors())
 
 
 def http_library_errors() -> tuple[type[Exception], ...]:

@@ -16,9 +16,9 @@ from ._errors import (
     empty_reply,
     failed_reply,
     failed_stream,
-    hidden_secrets,
     is_empty_not_found,
     restarting,
+    to_llm_error,
     truncated_stream,
     unknown_model,
 )
@@ -26,8 +26,9 @@ from ._harmony.count import count_usage
 from ._observability import ObservedCall
 from ._options import CallOptions
 from ._retries import Retries
-from ._secrets import Secrets
+from ._secrets import Secrets, hidden_secrets
 from ._server import Server
+from ._sizes import RefusedBodyError
 from ._tool_markup import ends_in_call
 from ._turn import Status, Text, TokenUsage, Turn, is_counted, total_usage
 from ._visible_text import VisibleText
@@ -225,11 +226,13 @@ class Rounds:
 
     @asynccontextmanager
     async def _learning_from_refusals(self, ask: Ask) -> AsyncGenerator[None]:
-        """Learn the window from a refusal, and add the served models to an unknown-model error."""
+        """Learn the window from a refusal, and add what we know to an error: the served models, the server's URL."""
         model = ask.options.model
         with hidden_secrets(lambda: self._secrets(ask)):
             try:
                 yield
+            except RefusedBodyError as error:
+                raise to_llm_error(error, ask.options.model, self._server.transport.url) from error
             except ContextLengthError as error:
                 self._server.learn(model, error)
                 raise

@@ -3,11 +3,16 @@
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import openai
+from amplifier_core.llm_errors import LLMError
+
 from ._constants import NO_API_KEY
+from ._server_text import shorten
 
 HIDDEN: Final = "[REDACTED]"
 
@@ -47,6 +52,49 @@ def url_secrets(url: str) -> Iterator[str]:
         *(value for _, value in parse_qsl(parts.query)),
     ]
     yield from (value for value in values if len(value) >= MIN_LENGTH)
+
+
+@contextmanager
+def hidden_secrets(secrets: Callable[[], Secrets]) -> Generator[None]:
+    """Let no `LLMError` pass with a secret in it: a server's words are classified first, and redacted here."""
+    try:
+        yield
+    except LLMError as error:
+        hide_secrets(error, secrets())
+        raise
+
+
+def hide_secrets(error: LLMError, secrets: Secrets) -> None:
+    """Remove the secrets from the error and all that led to it: tracebacks and debuggers show that too."""
+    for link in _links(error, set()):
+        link.args = tuple(_without_secrets(argument, secrets) for argument in link.args)
+        if link is not error:  # such as the document of a JSONDecodeError
+            vars(link).update({name: _without_secrets(value, secrets) for name, value in vars(link).items()})
+        if isinstance(link, openai.APIError):
+            link.body = None
+            link.__context__ = link.__cause__  # the SDK hides the HTTP library's error, which quotes the `Location`
+    error.args = (shorten(str(error)),)
+
+
+def _without_secrets(argument: object, secrets: Secrets) -> object:
+    match argument:
+        case str():
+            return secrets.hide(argument)
+        case bytes() | bytearray():
+            return secrets.hide(argument.decode(errors="replace")).encode()
+        case _:
+            return argument
+
+
+def _links(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    """The error, its causes and its contexts."""
+    if error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        wrapped = [argument for argument in error.args if isinstance(argument, BaseException)]
+        group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        for link in (error.__context__, error.__cause__, *wrapped, *group):
+            yield from _links(link, seen)
 
 
 def _basic_credentials(key: str) -> set[str]:

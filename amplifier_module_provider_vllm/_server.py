@@ -8,10 +8,11 @@ from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, 
 
 from ._config import Config
 from ._constants import ANSWER_TIMEOUT, PROBE_TIMEOUT
-from ._errors import failures_as_llm_errors, hidden_secrets, is_empty_not_found, restarting
+from ._errors import failures_as_llm_errors, is_empty_not_found, restarting
 from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limit_notes, limits_of, model_names, only_model, pick_model, window_in_refusal
+from ._secrets import hidden_secrets
 from ._shared import SharedOperation
 from ._stored import StoredReplies
 from ._wire.client import Transport

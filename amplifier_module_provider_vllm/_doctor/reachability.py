@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from amplifier_core.llm_errors import (
     AccessDeniedError,
     AuthenticationError,
+    ConfigurationError,
     InvalidRequestError,
     LLMError,
     LLMTimeoutError,
@@ -27,7 +28,7 @@ from .._limits import limits_of, only_model
 from .._server import Server
 from .._server_text import page_title
 from .._wire.client import Transport
-from .._wire.http import proxy_before
+from .._wire.environment import proxy_before
 from .._wire.url import normalized_url
 from .findings import KEY, SERVER_LOG, Finding, Outcome, fail, note, ok, remedy_for
 
@@ -39,6 +40,7 @@ START_VLLM = (
 )
 CHECK_URL = "check that scheme, host and port in `base_url` (VLLM_BASE_URL) are those of vLLM"
 STATE_KEY = "write `api_key: ${VLLM_API_KEY}`, if that is its key: the variable alone is the key of VLLM_BASE_URL"
+CORRECT_VARIABLE = "correct or unset the variable; NO_PROXY excepts servers from proxies"
 WAIT = "wait until the model is loaded; with `startup_timeout: 600` a session waits by itself"
 ASK_GATEWAY = (
     "ask the operator of the gateway in front of it (login, bot check); `extra_headers` can carry what it requires"
@@ -65,6 +67,11 @@ class Route:
 
 async def check_reachability(server: Server, key_source: str) -> AsyncIterator[Finding]:
     """The connection, the key, the version and the models. Ends at the first that fails."""
+    try:
+        _ = server.transport.client
+    except ConfigurationError as error:  # a proxy or certificates of the environment
+        yield fail("reachable", str(error), CORRECT_VARIABLE)
+        return
     route = route_to(server.transport)
     failure = await _connection_failure(route) or await _listing_failure(server, route, key_source)
     if failure is None or failure.check != "reachable":

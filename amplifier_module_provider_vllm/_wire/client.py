@@ -13,6 +13,7 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import openai
@@ -23,7 +24,7 @@ from .._limits import ModelCard, read_cards
 from .._secrets import Secrets, header_secrets, url_secrets
 from .http import http_client, stated_headers
 from .sse import Frame, SSEFramer
-from .url import auth_header, display_url, is_local, without_password
+from .url import auth_header, bare_url, display_url, is_local
 
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right after the terminal event."""
@@ -65,7 +66,8 @@ class Transport:
         self.url = display_url(base_url)
         self._url_secrets = list(url_secrets(base_url))
         self.is_local = is_local(base_url)
-        self._base_url = without_password(base_url)
+        self._base_url = bare_url(base_url)
+        self._query = urlsplit(base_url).query
         self._api_key = api_key or NO_API_KEY
         self._headers = {**auth_header(base_url), **_canonical(headers)}
         self._custom_client = (
@@ -90,7 +92,7 @@ class Transport:
                 default_headers=stated_headers(self._api_key, self._headers),
                 max_retries=0,
                 # A proxy from the environment cannot reach a server on this machine.
-                http_client=http_client(self._base_url, direct=self.is_local),
+                http_client=http_client(self._base_url, direct=self.is_local, query=self._query),
             )
         return self._own_client
 
@@ -191,7 +193,8 @@ async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float)
     """The batches of a stream; an unstreamed reply, which a server may send instead, is one batch."""
     if "text/event-stream" not in response.headers.get("content-type", "").lower():
         async with asyncio.timeout(idle_timeout):
-            yield [dialect.decode_whole(await response.aread())]
+            body = await response.aread()
+        yield [dialect.decode_whole(body)]
         return
     framer, reads = SSEFramer(), response.aiter_bytes()
     remaining, clock = idle_timeout, asyncio.get_running_loop().time

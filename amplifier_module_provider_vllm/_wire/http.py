@@ -3,23 +3,28 @@
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import openai
 
 from .._constants import NO_API_KEY
+from .bodies import bound
+from .environment import proxy_before, proxy_transport, tls_context
 from .pool import PoolTransport, httpx
 
 
-def http_client(base_url: str, *, direct: bool) -> Any:
-    """A client for this server. `direct`: ignore the environment's proxies.
+def http_client(base_url: str, *, direct: bool, query: str = "") -> Any:
+    """A client for this server, which adds `query` to every request. `direct`: ignore the environment's proxies.
 
     Redirects are not followed: httpx would send the operator's headers, and the conversation, to any host that a
-    redirect names.
+    redirect names. Raises `ConfigurationError` for a proxy or certificates that cannot be used.
     """
-    transport = _Edge(_transport(base_url, None if direct else proxy_before(base_url)))
-    return openai.DefaultAsyncHttpxClient(transport=transport, trust_env=False, follow_redirects=False)
+    proxy = None if direct else proxy_before(base_url)
+    tls = tls_context() if any(url.startswith("https:") for url in (base_url, proxy or "")) else None
+    limits = openai.DEFAULT_CONNECTION_LIMITS
+    inner = PoolTransport(tls, limits) if proxy is None else proxy_transport(proxy, tls, limits)
+    return openai.DefaultAsyncHttpxClient(
+        transport=_Edge(inner, query.encode()), trust_env=False, follow_redirects=False
+    )
 
 
 def stated_headers(key: str, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -29,33 +34,28 @@ def stated_headers(key: str, headers: Mapping[str, str]) -> dict[str, Any]:
     return {**left_out, "Authorization": f"Bearer {key}", **headers}
 
 
-def proxy_before(base_url: str) -> str | None:
-    """The environment's proxy for this server."""
-    url, proxies = urlsplit(base_url), getproxies()
-    return None if proxy_bypass(url.netloc.rpartition("@")[2]) else proxies.get(url.scheme) or proxies.get("all")
-
-
-def _transport(base_url: str, proxy: str | None) -> Any:
-    if proxy is None:
-        return PoolTransport(encrypted=urlsplit(base_url).scheme == "https")
-    url = proxy if "://" in proxy else f"http://{proxy}"
-    return httpx.AsyncHTTPTransport(proxy=url, limits=openai.DEFAULT_CONNECTION_LIMITS)
-
-
 class _Edge(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
     """The last to see a request, below every library that logs or completes it."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, query: bytes) -> None:
         self._inner = inner
+        self._query = query
 
     async def handle_async_request(self, request: Any) -> Any:
         foreign = _foreign_headers(os.environ.get("OPENAI_CUSTOM_HEADERS", ""))
-        headers = [(name, value) for name, value in request.headers.multi_items() if (name, value) not in foreign]
-        return await self._inner.handle_async_request(
+        headers = httpx.Headers([pair for pair in request.headers.multi_items() if pair not in foreign])
+        headers["accept-encoding"] = "identity"
+        response = await self._inner.handle_async_request(
             httpx.Request(
-                request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+                request.method,
+                request.url.copy_with(query=self._query) if self._query else request.url,
+                headers=headers,
+                stream=request.stream,
+                extensions=request.extensions,
             )
         )
+        bound(response, request)
+        return response
 
     async def aclose(self) -> None:
         await self._inner.aclose()

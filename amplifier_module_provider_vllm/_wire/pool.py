@@ -1,5 +1,6 @@
 """httpx's own transport, with the chunks of one socket read joined."""
 
+import ssl
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,11 +18,10 @@ httpx: Any = import_module(next(package for package in _packages if package != "
 class PoolTransport(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
     """A copy of httpx's own transport, which accepts no network backend; its connection pool does."""
 
-    def __init__(self, *, encrypted: bool) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, limits: Any) -> None:
         self._core = import_module(httpx.__name__.replace("httpx", "httpcore"))
-        limits = openai.DEFAULT_CONNECTION_LIMITS
         self._pool = self._core.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context() if encrypted else None,
+            ssl_context=tls,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,

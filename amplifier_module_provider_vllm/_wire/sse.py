@@ -3,10 +3,15 @@
 import re
 from typing import Final, NamedTuple
 
+from .._sizes import MAX_EVENT, check_size
+
 BOM: Final = b"\xef\xbb\xbf"
 
-PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: ([^\n]*)\ndata: ([^\n]+)(?=\n\n|\Z)")
+PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: (?!message\n)([^\n]*)\ndata: ([^\n]+)(?=\n\n|\Z)")
 """The form of every event of vLLM: one event line, one data line."""
+
+UNNAMED: Final = b"message"
+"""The name that an event without one has, and that a server may write out."""
 
 
 PARTIAL_LENGTH: Final = 512
@@ -40,6 +45,7 @@ class SSEFramer:
         if self._at_start and not self._past_the_bom():
             return []
         end = self._buffer.rfind(b"\n\n", max(0, old_length - 1))
+        check_size(len(self._buffer) - end, MAX_EVENT, "an event")
         if end < 0:
             return []
         complete = bytes(self._buffer[:end])
@@ -85,4 +91,4 @@ def _frame(block: bytes) -> Frame:
             lines.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
-    return Frame(name, b"\n".join(lines))
+    return Frame(b"" if name == UNNAMED else name, b"\n".join(lines))

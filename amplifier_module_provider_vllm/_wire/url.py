@@ -47,10 +47,10 @@ def display_url(url: str) -> str:
     return scheme + separator + re.split("[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
 
 
-def without_password(url: str) -> str:
-    """The URL without user and password, for libraries, which log it unchanged."""
+def bare_url(url: str) -> str:
+    """The URL without user, password and query, for libraries, which log it unchanged."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def auth_header(url: str) -> dict[str, str]:

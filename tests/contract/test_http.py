@@ -13,7 +13,8 @@ import pytest
 from amplifier_core.message_models import ChatRequest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from amplifier_module_provider_vllm._wire.http import http_client, proxy_before
+from amplifier_module_provider_vllm._wire.environment import proxy_before
+from amplifier_module_provider_vllm._wire.http import http_client
 from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ReplayServer, reply
 from tests.support.requests import HELLO

@@ -38,6 +38,22 @@ async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) ->
     assert_contract(session, reply)
 
 
+async def test_slow_hooks_do_not_cancel_an_unstreamed_reply_to_a_stream_request() -> None:
+    async def listener(name: str, _data: dict[str, Any]) -> None:
+        if name == "llm:stream_block_start":
+            await asyncio.sleep(0.5)
+
+    patience = {"stream_idle_timeout": 0.3, "max_retries": 0}
+    async with (
+        ReplayServer(HEALTHY[False]) as server,
+        provider_session(server, listener=listener, **patience) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert_contract(session, reply)
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 async def test_a_hook_that_always_raises_does_not_lose_the_reply(stream: bool) -> None:
     def listener(name: str, _data: dict[str, Any]) -> None:

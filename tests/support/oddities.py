@@ -109,6 +109,12 @@ ODDITIES: Mapping[str, Reply] = {
         event("response.completed", response=SUMMARISED),
     ),
     "a summary beside the thought, unstreamed": whole_reply(json.dumps(SUMMARISED).encode()),
+    "every event is called message": sse_reply(
+        *(b"event: message\n" + each.partition(b"\n")[2] for each in EVENTS), b"event: message\ndata: [DONE]\n\n"
+    ),
+    "some events are called message": sse_reply(
+        *(b"event:message\n" + each.partition(b"\n")[2] if n % 2 else each for n, each in enumerate(EVENTS))
+    ),
     "an unstreamed reply to a stream request": whole_reply(),
     "a stream reply to an unstreamed request": sse_reply(*EVENTS),
 }  # fmt: skip

@@ -114,7 +114,7 @@ class ReplayServer:
     @property
     def request_bodies(self) -> list[dict[str, Any]]:
         """The bodies of all POST /v1/responses requests so far."""
-        return [request.json for request in self.requests if request.path == "/v1/responses"]
+        return [request.json for request in self.requests if request.path.partition("?")[0] == "/v1/responses"]
 
     @property
     def connections(self) -> int:
@@ -166,7 +166,7 @@ class ReplayServer:
             writer.close()
 
     def _answer(self, request: Request) -> Reply:
-        match request.method, request.path:
+        match request.method, request.path.partition("?")[0]:
             case "GET", "/v1/models":
                 return self.models
             case "POST", "/v1/responses":

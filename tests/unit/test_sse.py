@@ -19,7 +19,19 @@ BOM = b"\xef\xbb\xbf"
 
 lines = st.one_of(
     st.sampled_from(
-        [b"", b"", b"data: {}", b"data:{}", b"data", b"data:", b"event: e", b"event:e", b"event", b": ping"]
+        [
+            b"",
+            b"",
+            b"data: {}",
+            b"data:{}",
+            b"data",
+            b"data:",
+            b"event: e",
+            b"event:e",
+            b"event: message",
+            b"event",
+            b": ping",
+        ]
     ),
     st.sampled_from(
         [b"id: 7", b"retry: 10", b"data:  two spaces", "data: é世🦄".encode(), b"data: [DONE]", b"nonsense"]
@@ -47,7 +59,7 @@ def reference_events(body: bytes) -> list[Frame]:
         field, _, value = line.partition(b":")
         match field:
             case b"" if not line:
-                frames.append(Frame(name, b"\n".join(data)))
+                frames.append(Frame(b"" if name == b"message" else name, b"\n".join(data)))
                 name, data = b"", []
             case b"data":
                 data.append(value.removeprefix(b" "))
@@ -95,6 +107,8 @@ def test_every_recorded_stream_reads_the_same_in_pieces(group: str, case: str, s
         (b"data: 1\nevent: a\n\n", [Frame(b"a", b"1")]),
         (BOM + b"data: 1\n\n", [Frame(b"", b"1")]),
         (b"data: 1\n\n", [Frame(b"", b"1")]),
+        (b"event: message\ndata: 1\n\n", [Frame(b"", b"1")]),
+        (b"event: messages\ndata: 1\n\n", [Frame(b"messages", b"1")]),
         (b"data: 1\ndata: 2\ndata\n\n", [Frame(b"", b"1\n2\n")]),
         (b"event: a\ndata: 1\ndata: 2\n\n", [Frame(b"a", b"1\n2")]),
         (b": ping\n\ndata: 1\n\n: ping\n\n", [Frame(b"", b"1")]),
@@ -113,10 +127,10 @@ def test_every_recorded_stream_reads_the_same_in_pieces(group: str, case: str, s
     ],
     ids=[
         "as vLLM sends it", "CRLF", "CR", "mixed line ends", "no space", "data before event", "byte order mark",
-        "no event line", "several data lines", "several data lines of a named event", "comments", "other fields",
-        "an event without data", "empty data", "many blank lines", "[DONE]", "no line end at the end",
-        "no blank line at the end", "a CR at the end", "nothing", "a byte order mark alone",
-        "half a byte order mark", "a blank line alone",
+        "no event line", "the name of an event without one", "a name that begins like that", "several data lines",
+        "several data lines of a named event", "comments", "other fields", "an event without data", "empty data",
+        "many blank lines", "[DONE]", "no line end at the end", "no blank line at the end", "a CR at the end",
+        "nothing", "a byte order mark alone", "half a byte order mark", "a blank line alone",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 1000], ids=["byte by byte", "whole"])
