@@ -64,4 +64,4 @@ def _pieces(decompressor: Any, part: bytes) -> Iterator[bytes]:
             yield decompressor.decompress(part, PIECE)
             part = decompressor.unconsumed_tail
     except zlib.error as error:
-        raise RefusedBodyError(f"a reply that is not compressed as it says ({error})") from error
+        raise httpx.DecodingError(str(error)) from error
