@@ -23,7 +23,9 @@ ENVIRONMENT: Final = {
 }
 """Config keys and the environment variables that set them if the config does not."""
 
-VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
+VARIABLE: Final = re.compile(
+    r"\$\{(\w+)(?::([^}]{0,10000}))?\}"
+)  # bounded: texts full of `${a:` are read in linear time
 """`${NAME}` or `${NAME:default}`, which an app resolves; in a mount plan it may arrive as it was written."""
 
 RESOLVED: Final = ("base_url", "api_key", "extra_headers")

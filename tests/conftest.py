@@ -1,6 +1,7 @@
 """Count live tests in the summary, fail if required ones did not run, and clean the environment of the others."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,9 @@ LIVE = ("live", True)
 
 
 @pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove server, key and proxy variables of the user who runs the tests."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove server, key and proxy variables of the user who runs the tests, and Amplifier's files in the home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name in [name for name in os.environ if name.startswith("VLLM_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 

@@ -7,14 +7,16 @@ import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from .._constants import DEFAULT_BASE_URL
-from .configured import Instance, read_instances
+from .configured import COMMAND_LINE, Instance, read_instances
 from .examine import examine
 from .findings import Examination
-from .report import JsonReport, PlainReport, Report, works
+from .report import JsonReport, PlainReport, Report, one_line, works
 
+DISTRIBUTION = "amplifier-module-provider-vllm"
 INTERRUPTED = 130
 USAGE_ERROR = 2
 
@@ -25,17 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         instances = _instances(options)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"amplifier-vllm: cannot read {options.config}: {error}\n")
-        return USAGE_ERROR
+        return _reject(f"cannot read {options.config}: {error}")
     if not instances:
-        sys.stderr.write(f"amplifier-vllm: {options.config} has no provider with `module: provider-vllm`\n")
-        return USAGE_ERROR
+        return _reject(f"{options.config} has no provider with `module: provider-vllm`")
     with _logging_disabled():
         return _run(instances, _report(as_json=options.json))
 
 
+def _reject(reason: str) -> int:
+    sys.stderr.write(f"amplifier-vllm: {one_line(reason)}\n")
+    return USAGE_ERROR
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="amplifier-vllm", description="Amplifier's provider for vLLM.")
+    parser.add_argument("--version", action="version", version=f"amplifier-vllm {version(DISTRIBUTION)}")
     commands = parser.add_subparsers(dest="command", required=True)
     doctor = commands.add_parser(
         "doctor",
@@ -58,7 +64,7 @@ def _instances(options: argparse.Namespace) -> list[Instance]:
     stated = {key: value for key, value in overrides.items() if value is not None}
     # A command has no other place for the key of its URL.
     key = {} if options.url is None or os.environ.get("VLLM_BASE_URL") else {"api_key": os.environ.get("VLLM_API_KEY")}
-    return [instance.with_settings(stated, "command line").with_settings(key, "VLLM_API_KEY") for instance in instances]
+    return [instance.with_settings(stated, COMMAND_LINE).with_settings(key, "VLLM_API_KEY") for instance in instances]
 
 
 @contextmanager

@@ -1,26 +1,25 @@
 """What is configured and where: each vLLM provider of a bundle, settings file or plan, each value with its source."""
 
-import json
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from amplifier_core.utils.truncate import redact_secrets
 from pydantic import BaseModel, SecretStr
 
 from .._config import ENVIRONMENT, VARIABLE, Config, environment_settings
 from .._constants import NO_API_KEY
-from .findings import Finding, Setting, fail, note
+from .entries import APP, Entry, EntryList, Reader, entry_findings, entry_lists, is_ours, name_of, reader_of
+from .files import Node, read_keys, read_values
+from .findings import Finding, Setting, note
 
-MODULE = "provider-vllm"
 DEFAULT = "default"
-
-Node: TypeAlias = Mapping[Any, "Node"] | list["Node"] | str | float | None
-"""What a config file holds; the keys of YAML need not be strings."""
+COMMAND_LINE = "command line"
+SHORTEST_SECRET = 6
+"""Characters. Hiding anything shorter would make holes in ordinary words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,21 @@ class Instance:
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where each key of the config was stated."""
     findings: Sequence[Finding] = ()
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The variables of the app's `keys.env`, which the environment overrides."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {**self.keys, **os.environ}
 
     def with_settings(self, settings: Mapping[str, Any], source: str) -> "Instance":
         sources = {**self.sources, **dict.fromkeys(settings, source)}
         return replace(self, config={**self.config, **settings}, sources=sources)
+
+    def without_secrets(self, value: Any) -> Any:
+        """The value without what stands in `keys.env`, except URLs and numbers, which name no secret."""
+        stored = [key for key in self.keys.values() if len(key) >= SHORTEST_SECRET and not key.isdigit()]
+        return _without(value, [key for key in stored if not re.match("https?://", key)])
 
 
 def read_instances(path: Path) -> list[Instance]:
@@ -43,135 +53,93 @@ def read_instances(path: Path) -> list[Instance]:
 
     Raises `ValueError` for a file that is none of these, `OSError` for one that cannot be read.
     """
-    text = path.read_text(encoding="utf-8")
-    found = [entry for entry in _providers(_parse(path, text)) if _is_ours(entry)]
-    names = [_name(entry) for entry in found]
-    return [_instance(entry, path.name, names) for entry in found]
+    values = read_values(path)
+    reader = reader_of(path, values)
+    # The app reads this one file, for every settings file and bundle.
+    keys = read_keys(Path.home() / ".amplifier" / "keys.env") if reader is APP else {}
+    lists = [*entry_lists(values)]
+    return [_instance(entry, one, path, reader, keys) for one in lists for entry in one.entries if is_ours(entry)]
 
 
-def effective_settings(
-    given: Mapping[str, Any], sources: Mapping[str, str], read: Config, environment: Mapping[str, str]
-) -> Iterator[Setting]:
-    """Every key of the config; `sources` says where the given ones were stated."""
-    from_environment = environment_settings(given, environment)
+def effective_settings(instance: Instance, read: Config) -> Iterator[Setting]:
+    """Every key of the config with its source, secrets hidden."""
+    given, from_environment = instance.config, environment_settings(instance.config, instance.environment)
     for key, value in read:
         stated = given.get(key) is not None and (given[key] != "" or key == "truncation")
-        default = ENVIRONMENT[key] if key in from_environment else DEFAULT
-        yield Setting(key, _display(key, value), sources[key] if stated else default)
+        default = _variable(key) if key in from_environment else DEFAULT
+        yield Setting(key, instance.without_secrets(_display(key, value)), instance.sources[key] if stated else default)
 
 
 def hide_user(text: str) -> str:
     """The text without the user and password of any URL in it."""
-    return re.sub(r"[^\s/@'\"]*@", "…@", text)
+    return re.sub(r"(?<![^\s/@'\"])[^\s/@'\"]*@", "…@", text)
 
 
-def _instance(entry: Mapping[str, Any], file: str, names: Sequence[str]) -> Instance:
-    return Instance(_name(entry), findings=[*_file_findings(entry, names)]).with_settings(_config(entry), file)
+def _instance(entry: Entry, among: EntryList, path: Path, reader: Reader, keys: Mapping[str, str]) -> Instance:
+    instance = Instance(name_of(entry), keys=keys)
+    unset = sorted(set(_unset_variables(entry.get("config"), instance.environment)))
+    messages = [f"the variable {variable} is not set and is read as empty" for variable in unset]
+    notes = [note("config", text, f"export {name}=…") for name, text in zip(unset, messages, strict=True)]
+    findings = [*entry_findings(entry, among, path, reader), *notes]
+    return replace(instance, findings=findings).with_settings(_config(entry, instance.environment), path.name)
 
 
-def _parse(path: Path, text: str) -> Any:
-    match path.suffix:
-        case ".toml":
-            return tomllib.loads(text)
-        case ".json":
-            return json.loads(text)
-        case _:
-            return _yaml(text)
-
-
-def _yaml(text: str) -> Any:
-    """The file as YAML, or the front matter of a bundle."""
-    try:
-        import yaml  # an extra
-    except ModuleNotFoundError as error:
-        raise ValueError("reading YAML needs PyYAML: `pip install pyyaml`") from error
-    front_matter = re.match(r"---\r?\n(.*?)\r?\n---\s*$", text, re.DOTALL | re.MULTILINE)
-    try:
-        return yaml.safe_load(front_matter[1] if front_matter else text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(f"it is not YAML: {error}".split())) from error
-
-
-def _providers(node: Node) -> Iterator[Mapping[str, Any]]:
-    """The entries of every list or table called `providers`, at any depth."""
-    match node:
-        case Mapping():
-            for key, value in node.items():
-                yield from _entries(value) if key == "providers" else _providers(value)
-        case list():
-            for value in node:
-                yield from _providers(value)
-        case _:
-            pass
-
-
-def _entries(providers: Node) -> Iterator[Mapping[str, Any]]:
-    match providers:
-        case Mapping():
-            yield from _entries(list(providers.values()))
-        case list():
-            yield from (entry for entry in providers if isinstance(entry, Mapping))
-        case _:
-            pass
-
-
-def _is_ours(entry: Mapping[str, Any]) -> bool:
-    return str(entry.get("module", "")).removeprefix("amplifier-module-") == MODULE
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    """What a session calls it: its `id` in a bundle or settings file, its `instance_id` in a mount plan."""
-    return str(entry.get("id") or entry.get("instance_id") or "vllm")
-
-
-def _config(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _config(entry: Entry, environment: Mapping[str, str]) -> dict[str, Any]:
     config: Node = entry.get("config")
     match config:
         case None:
             return {}
         case Mapping():
-            return {str(key): _expand(value) for key, value in config.items()}
+            return {str(key): _expand(value, environment) for key, value in config.items()}
         case _:
-            raise ValueError(f"the `config` of {_name(entry)} is not a table of keys and values")
+            raise ValueError(f"the `config` of {name_of(entry)} is not a table of keys and values")
 
 
-def _file_findings(entry: Mapping[str, Any], names: Sequence[str]) -> Iterator[Finding]:
-    """What Amplifier would not load, and variables that are not set."""
-    if entry.get("module") != MODULE:
-        yield fail("config", f"Amplifier finds no module called {entry.get('module')}", f"write `module: {MODULE}`")
-    if names.count(_name(entry)) > 1:
-        message = f"{names.count(_name(entry))} vLLM providers are called {_name(entry)!r}"
-        yield fail("config", message, "give each an `id` of its own (in a mount plan an `instance_id`)")
-    for variable in sorted(set(_unset_variables(entry.get("config")))):
-        yield note("config", f"the variable {variable} is not set and is read as empty", f"export {variable}=…")
-
-
-def _unset_variables(value: Node) -> Iterator[str]:
+def _unset_variables(value: Node, environment: Mapping[str, str]) -> Iterator[str]:
     match value:
         case str():
             found = VARIABLE.finditer(value)
-            yield from (one[1] for one in found if one[2] is None and one[1] not in os.environ)
+            yield from (one[1] for one in found if one[2] is None and one[1] not in environment)
         case Mapping():
             for inner in value.values():
-                yield from _unset_variables(inner)
+                yield from _unset_variables(inner, environment)
         case list():
             for inner in value:
-                yield from _unset_variables(inner)
+                yield from _unset_variables(inner, environment)
         case _:
             pass
 
 
-def _expand(value: Node) -> Node:
+def _expand(value: Node, environment: Mapping[str, str]) -> Node:
     """`${NAME}` and `${NAME:default}` from the environment, as Amplifier's applications fill them in."""
     match value:
         case str():
-            return VARIABLE.sub(lambda found: os.environ.get(found[1], found[2] or ""), value)
+            return VARIABLE.sub(lambda found: environment.get(found[1], found[2] or ""), value)
         case Mapping():
-            return {str(key): _expand(inner) for key, inner in value.items()}
+            return {str(key): _expand(inner, environment) for key, inner in value.items()}
         case list():
-            return [_expand(inner) for inner in value]
+            return [_expand(inner, environment) for inner in value]
         case _:
             return value
+
+
+def _without(value: Any, secrets: Collection[str]) -> Any:
+    match value:
+        case str():
+            for secret in secrets:
+                value = value.replace(secret, "(hidden)")
+            return value
+        case dict():
+            return {key: _without(inner, secrets) for key, inner in value.items()}
+        case list():
+            return [_without(inner, secrets) for inner in value]
+        case _:
+            return value
+
+
+def _variable(key: str) -> str:
+    """The variable that set a key, and where it was found."""
+    return ENVIRONMENT[key] if ENVIRONMENT[key] in os.environ else f"{ENVIRONMENT[key]} in keys.env"
 
 
 def _display(key: str, value: Node | BaseModel | SecretStr) -> Any:

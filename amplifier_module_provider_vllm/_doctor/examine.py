@@ -1,6 +1,5 @@
 """Examine one vLLM provider: its config, then its server, as far as that can be reached."""
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from .._config import Config, read_config, unknown_keys
 from .._secrets import Secrets
 from .._server import Server
 from .._server_text import shorten
-from .configured import Instance, effective_settings, hide_user
+from .configured import COMMAND_LINE, Instance, effective_settings, hide_user
 from .findings import Examination, Finding, Outcome, fail, note
 from .model_checks import check_model
 from .question import without_retries
@@ -21,19 +20,19 @@ from .report import Report
 async def examine(instance: Instance, examination: Examination, report: Report) -> None:
     """Fill in the examination, and report each finding as it is made."""
     try:
-        config = read_config(instance.config, os.environ)
+        config = read_config(instance.config, instance.environment)
         transport = transport_to(config)
     except (ConfigurationError, ValueError) as error:
         report.begin(examination)
-        _record(fail("config", hide_user(str(error)), "correct this key"), examination, report)
+        _record(fail("config", hide_user(str(error)), _correction(instance, error)), instance, examination, report)
         return
-    examination.url = transport.url
-    examination.settings = list(effective_settings(instance.config, instance.sources, config, os.environ))
+    examination.url = instance.without_secrets(transport.url)
+    examination.settings = list(effective_settings(instance, config))
     report.begin(examination)
     server = Server(transport, without_retries(config))
     try:
         async for finding in _findings(instance, server, config, examination):
-            _record(_without_secrets(finding, transport.secrets()), examination, report)
+            _record(_without_secrets(finding, transport.secrets()), instance, examination, report)
     finally:
         await transport.close()
 
@@ -44,9 +43,20 @@ def _without_secrets(finding: Finding, secrets: Secrets) -> Finding:
     return replace(finding, message=shorten(secrets.hide(finding.message)), remedy=remedy)
 
 
-def _record(finding: Finding, examination: Examination, report: Report) -> None:
-    examination.findings.append(finding)
-    report.add(finding)
+def _correction(instance: Instance, error: Exception) -> str:
+    """What to correct: the config key that the error names, or the URL where it was stated."""
+    if isinstance(error, ConfigurationError):
+        return "correct this key"
+    source = instance.sources.get("base_url")
+    if source == COMMAND_LINE:
+        return "give the URL with its scheme: `amplifier-vllm doctor http://localhost:8000`"
+    return f"correct `base_url` in {source}" if source else "correct VLLM_BASE_URL"
+
+
+def _record(finding: Finding, instance: Instance, examination: Examination, report: Report) -> None:
+    message, remedy = instance.without_secrets([finding.message, finding.remedy])
+    examination.findings.append(replace(finding, message=message, remedy=remedy))
+    report.add(examination.findings[-1])
 
 
 async def _findings(

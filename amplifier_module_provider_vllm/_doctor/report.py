@@ -65,7 +65,7 @@ def verdict(examinations: Sequence[Examination], *, stopped: bool) -> str:
     several = len(examinations) > 1
     lists = [(one.name, ", ".join(one.failed_checks)) for one in examinations if one.failed_checks]
     what = "; ".join(f"{name}: {checks}" if several else checks for name, checks in lists)
-    return f"A session would not work correctly. To fix: {what}."
+    return one_line(f"A session would not work correctly. To fix: {what}.")
 
 
 def title(examination: Examination) -> str:
@@ -77,7 +77,7 @@ def visible_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, st
     for setting in settings:
         if setting.source != DEFAULT or setting.key in ALWAYS_VISIBLE:
             value = "unset" if setting.value is None else one_line(str(setting.value))
-            yield setting.key, value, setting.source
+            yield setting.key, value, one_line(setting.source)
 
 
 def one_line(text: str) -> str:

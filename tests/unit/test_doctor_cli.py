@@ -1,5 +1,6 @@
 """The doctor's command line: arguments, exit status, interruption."""
 
+import asyncio
 import json
 import logging
 import signal
@@ -7,11 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from amplifier_module_provider_vllm._doctor.cli import main
+from tests.support.replay import ReplayServer
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -55,11 +59,86 @@ def test_the_server_comes_from_the_environment_if_the_command_names_none(
     assert "hunter2" not in said
 
 
+def test_an_invalid_url_is_corrected_where_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "localhost:8000"]) == 1
+    assert "give the URL with its scheme: `amplifier-vllm doctor http://localhost:8000`" in capsys.readouterr().out
+
+    monkeypatch.setenv("VLLM_BASE_URL", "localhost:8000")
+    assert main(["doctor"]) == 1
+    assert "-> correct VLLM_BASE_URL" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"amplifier-vllm {version('amplifier-module-provider-vllm')}\n"
+
+
+async def test_the_key_that_the_wizard_stored_is_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / ".amplifier"
+    folder.mkdir()
+    (folder / "keys.env").write_text('VLLM_API_KEY="sesame-open"\n')
+    async with ReplayServer() as server:
+        config = f"{{base_url: '{server.base_url}', api_key: '${{VLLM_API_KEY}}'}}"
+        (folder / "settings.yaml").write_text(f"config: {{providers: [{{module: provider-vllm, config: {config}}}]}}")
+        await asyncio.to_thread(main, ["doctor", "--config", str(folder / "settings.yaml")])
+
+    assert "Bearer sesame-open" in [request.headers.get("authorization") for request in server.requests]
+    assert "sesame-open" not in capsys.readouterr().out
+
+
+ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
+def test_no_escape_sequence_of_a_config_reaches_the_terminal(
+    as_json: bool, closed_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"plan{ESCAPE}.json"
+    config = {"base_url": closed_url, "default_model": ESCAPE, "extra_request_params": {ESCAPE: ESCAPE}, ESCAPE: 1}
+    entries = [{"module": "provider-vllm", "instance_id": f"{name}{ESCAPE}", "config": config} for name in "ab"]
+    file.write_text(json.dumps({"providers": entries}))
+
+    assert main(["doctor", "--config", str(file), *["--json"] * as_json]) == 1
+
+    shown = capsys.readouterr()
+    assert "owned" in shown.out
+    assert {one for one in shown.out + shown.err if not one.isprintable()} == {"\n"}
+
+
+@pytest.mark.parametrize(
+    "text", [f'providers: ["{ESCAPE}', '{"providers": [{"module": "provider-vllm", "config": 1, "id": "\\u001b[2J"}]}']
+)
+def test_no_escape_sequence_of_a_file_that_cannot_be_read_reaches_the_terminal(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"bundle{ESCAPE}.yaml"
+    file.write_text(text)
+
+    assert main(["doctor", "--config", str(file)]) == 2
+
+    assert {one for one in capsys.readouterr().err if not one.isprintable()} == {"\n"}
+
+
+def test_a_file_of_nested_aliases_is_rejected_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bundle.yaml"
+    levels = [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise("abcdefgh")]
+    file.write_text("\n".join(["a: &a [x, x, x, x, x, x, x, x, x]", *levels, "providers: *h"]))
+
+    assert main(["doctor", "--config", str(file)]) == 2
+
+    assert "it stands for more than 100,000 values" in capsys.readouterr().err
+
+
 def test_every_provider_of_a_file_is_examined(
     closed_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "bundle.yaml"
-    entries = [f"{{module: provider-vllm, instance_id: {n}, config: {{base_url: '{closed_url}'}}}}" for n in ("a", "b")]
+    entries = [f"{{module: provider-vllm, id: {n}, config: {{base_url: '{closed_url}'}}}}" for n in ("a", "b")]
     file.write_text(f"providers: [{', '.join(entries)}]")
 
     assert main(["doctor", "--config", str(file), "--json"]) == 1

@@ -1,6 +1,7 @@
 """Amplifier config files and the effective settings, with their sources and without secrets."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from amplifier_module_provider_vllm._config import Config, read_config
 from amplifier_module_provider_vllm._doctor.configured import Instance, effective_settings, hide_user, read_instances
 from amplifier_module_provider_vllm._doctor.findings import Setting, fail, note
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+SettingsOf = Callable[..., dict[str, Setting]]
 
 YAML = """
 providers:
@@ -63,20 +68,157 @@ def test_the_provider_is_found_in_every_shape(tmp_path: Path, name: str, text: s
     assert found == [Instance("vllm", config, dict.fromkeys(config, name), [])]
 
 
-@pytest.mark.parametrize("key", ["id", "instance_id"])
-def test_every_instance_is_found(tmp_path: Path, key: str) -> None:
-    text = f"""
-providers:
-  - {{module: provider-vllm, {key}: small, config: {{base_url: "http://gpu-1:8000"}}}}
-  - {{module: provider-vllm, {key}: large, config: {{base_url: "http://gpu-2:8000"}}}}
-"""
+SETTINGS = "config: {{providers: {}}}"
+PLAN = "{{session: {{orchestrator: loop-basic, context: context-simple}}, providers: {}}}"
+BUNDLE_WITH_SESSION = "{{bundle: {{name: mine}}, session: {{orchestrator: loop-basic}}, providers: {}}}"
+
+
+def entries(*keys: str) -> str:
+    """A list of vLLM entries with these further keys, as JSON and YAML."""
+    given = [{"module": "provider-vllm", **dict(pair.split("=") for pair in key.split())} for key in keys]
+    return json.dumps([*given, {"module": "provider-openai"}])
+
+
+APP_FILES = [("settings.yaml", SETTINGS), ("bundle.yaml", "providers: {}"), ("bundle.yaml", BUNDLE_WITH_SESSION)]
+PLANS = [("plan.json", '{{"providers": {}}}'), ("plan.json", '{{"config": {{"providers": {}}}}}'), ("plan.yaml", PLAN)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "key"),
+    [*[(*file, "id") for file in APP_FILES], *[(*file, "instance_id") for file in PLANS]],
+)
+def test_every_instance_is_found(tmp_path: Path, name: str, shape: str, key: str) -> None:
+    text = shape.format(entries(f"{key}=small", f"{key}=large"))
+
+    found = read_instances(write_file(tmp_path, name, text))
+
+    assert [(one.name, list(one.findings)) for one in found] == [("small", []), ("large", [])]
+
+
+MERGED = "Amplifier's app merges 2 vLLM entries into one, whatever their priority"
+MOUNTED = "AmplifierSession mounts 2 vLLM entries under one name, the last wins"
+
+
+@pytest.mark.parametrize(
+    ("keys", "defect", "names"),
+    [
+        (("", ""), "this one has no `id`", ("vllm-1", "vllm-2")),
+        (("id=gpu", "id=gpu"), "they have the same `id`, gpu", ("gpu-1", "gpu-2")),
+        (
+            ("instance_id=a", "instance_id=b"),
+            "this one has only an `instance_id`, by which Amplifier's app does not tell entries apart",
+            ("a", "b"),
+        ),
+    ],
+    ids=["no id", "same id", "only instance_id"],
+)
+@pytest.mark.parametrize(("name", "shape"), APP_FILES)
+def test_entries_that_the_app_would_merge_fail_with_the_line_to_add(
+    tmp_path: Path, name: str, shape: str, keys: tuple[str, str], defect: str, names: tuple[str, str]
+) -> None:
+    found = read_instances(write_file(tmp_path, name, shape.format(entries(*keys))))
+
+    lines = [f"give each an `id` of its own, here: `id: {name}`" for name in names]
+    assert [list(one.findings) for one in found] == [[fail("config", f"{MERGED}: {defect}", line)] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("keys", "defect", "names"),
+    [
+        (("", ""), "this one has no `instance_id`", ("vllm-1", "vllm-2")),
+        (("instance_id=gpu", "instance_id=gpu"), "they have the same `instance_id`, gpu", ("gpu-1", "gpu-2")),
+        (
+            ("id=a", "id=b"),
+            "this one has only an `id`, by which AmplifierSession does not tell entries apart",
+            ("a", "b"),
+        ),
+    ],
+    ids=["no instance_id", "same instance_id", "only id"],
+)
+@pytest.mark.parametrize(("name", "shape"), PLANS)
+def test_entries_of_a_mount_plan_with_one_name_fail_with_the_line_to_add(
+    tmp_path: Path, name: str, shape: str, keys: tuple[str, str], defect: str, names: tuple[str, str]
+) -> None:
+    found = read_instances(write_file(tmp_path, name, shape.format(entries(*keys))))
+
+    lines = [f"give each an `instance_id` of its own, here: `instance_id: {name}`" for name in names]
+    assert [list(one.findings) for one in found] == [[fail("config", f"{MOUNTED}: {defect}", line)] for line in lines]
+
+
+def test_an_entry_without_an_id_beside_one_with_is_a_note(tmp_path: Path) -> None:
+    """The wizard writes such files."""
+    first, second = read_instances(write_file(tmp_path, "settings.yaml", SETTINGS.format(entries("", "id=vllm-2"))))
+
+    message = "this entry has no `id`, another vLLM entry has one: routing may choose one and configure the other"
+    assert first.findings == [note("config", message, "give each an `id` of its own, here: `id: vllm-1`")]
+    assert second.findings == []
+
+
+@pytest.mark.parametrize("key", ["", "id=a", "instance_id=a"])
+def test_a_single_entry_needs_no_name(tmp_path: Path, key: str) -> None:
+    (found,) = read_instances(write_file(tmp_path, "bundle.yaml", f"providers: {entries(key)}"))
+
+    assert found.findings == []
+
+
+def test_the_same_id_in_another_list_is_that_of_the_same_provider(tmp_path: Path) -> None:
+    """An agent of a bundle may configure a provider of the session anew."""
+    one = entries("id=gpu")
+    text = f"{{bundle: {{name: mine}}, providers: {one}, agents: {{explorer: {{providers: {one}}}}}}}"
 
     found = read_instances(write_file(tmp_path, "bundle.yaml", text))
 
-    assert [(one.name, one.config["base_url"]) for one in found] == [
-        ("small", "http://gpu-1:8000"),
-        ("large", "http://gpu-2:8000"),
-    ]
+    assert [list(one.findings) for one in found] == [[], []]
+
+
+def test_providers_at_the_top_of_a_settings_file_fail(tmp_path: Path) -> None:
+    (found,) = read_instances(write_file(tmp_path, "settings.local.yaml", YAML))
+
+    message = "Amplifier's app does not read `providers` at the top of a settings file"
+    assert found.findings == [fail("config", message, "indent it under a line `config:`")]
+
+
+KEYS = "# Amplifier API Keys\nVLLM_API_KEY=\"sesame-open\"\nGPU_KEY='mountain-key'\nGPU=gpu-from-the-file\n"
+
+
+def write_keys(home: Path) -> None:
+    (home / ".amplifier").mkdir()
+    (home / ".amplifier" / "keys.env").write_text(KEYS)
+
+
+def test_variables_come_from_the_apps_keys_file_after_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_keys(tmp_path)
+    monkeypatch.setenv("GPU", "gpu-7")
+    entry = "{module: provider-vllm, config: {base_url: 'http://${GPU}', api_key: '${GPU_KEY}'}}"
+
+    (found,) = read_instances(write_file(tmp_path, "settings.yaml", f"config: {{providers: [{entry}]}}"))
+
+    assert found.config == {"base_url": "http://gpu-7", "api_key": "mountain-key"}
+    assert found.findings == []
+
+
+def test_no_value_of_the_apps_keys_file_is_shown(tmp_path: Path) -> None:
+    write_keys(tmp_path)
+    entry = (
+        "{module: provider-vllm, config: {default_model: 'a ${GPU_KEY}', extra_request_params: {k: ['${GPU_KEY}']}}}"
+    )
+
+    (found,) = read_instances(write_file(tmp_path, "settings.yaml", f"config: {{providers: [{entry}]}}"))
+
+    settings = {one.key: one for one in effective_settings(found, read_config(found.config, found.environment))}
+    assert settings["api_key"] == Setting("api_key", "set, hidden", "VLLM_API_KEY in keys.env")
+    assert settings["default_model"].value == "a (hidden)"
+    assert settings["extra_request_params"].value == {"k": ["(hidden)"]}
+
+
+def test_a_mount_plan_is_not_given_the_apps_keys_file(tmp_path: Path) -> None:
+    write_keys(tmp_path)
+
+    (found,) = read_instances(write_file(tmp_path, "plan.json", JSON))
+
+    assert "VLLM_API_KEY" not in found.environment
 
 
 def test_variables_are_expanded_and_unset_ones_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,16 +246,6 @@ def test_a_module_name_that_amplifier_does_not_find_is_reported(tmp_path: Path) 
 
     message = "Amplifier finds no module called amplifier-module-provider-vllm"
     assert found.findings == [fail("config", message, "write `module: provider-vllm`")]
-
-
-def test_two_providers_of_the_same_name_are_reported(tmp_path: Path) -> None:
-    text = "providers: [{module: provider-vllm}, {module: provider-vllm}]"
-
-    first, second = read_instances(write_file(tmp_path, "a.yaml", text))
-
-    message = "2 vLLM providers are called 'vllm'"
-    remedy = "give each an `id` of its own (in a mount plan an `instance_id`)"
-    assert first.findings == second.findings == [fail("config", message, remedy)]
 
 
 @pytest.mark.parametrize(
@@ -151,13 +283,20 @@ def test_the_command_line_overrides_the_file() -> None:
     )
 
 
-def settings_of(environment: dict[str, str], **given: object) -> dict[str, Setting]:
-    sources = dict.fromkeys(given, "bundle.yaml")
-    found = effective_settings(given, sources, read_config(given, environment), environment)
-    return {setting.key: setting for setting in found}
+@pytest.fixture
+def settings_of(monkeypatch: pytest.MonkeyPatch) -> SettingsOf:
+    """The settings, by key, of a config in an environment."""
+
+    def found(environment: dict[str, str], **given: object) -> dict[str, Setting]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        instance = Instance("vllm").with_settings(given, "bundle.yaml")
+        return {one.key: one for one in effective_settings(instance, read_config(given, instance.environment))}
+
+    return found
 
 
-def test_every_key_is_listed_with_its_source() -> None:
+def test_every_key_is_listed_with_its_source(settings_of: SettingsOf) -> None:
     found = settings_of(ENVIRONMENT, temperature=0, default_model="")
 
     assert found.keys() == Config.model_fields.keys()
@@ -167,21 +306,21 @@ def test_every_key_is_listed_with_its_source() -> None:
     assert found["default_model"] == Setting("default_model", None, "default")
 
 
-def test_a_configured_key_overrides_the_environment() -> None:
+def test_a_configured_key_overrides_the_environment(settings_of: SettingsOf) -> None:
     found = settings_of(ENVIRONMENT, base_url="http://other:8000")
 
     assert found["base_url"] == Setting("base_url", "http://other:8000", "bundle.yaml")
 
 
-def test_an_empty_truncation_counts_as_configured() -> None:
+def test_an_empty_truncation_counts_as_configured(settings_of: SettingsOf) -> None:
     assert settings_of({}, truncation="")["truncation"] == Setting("truncation", None, "bundle.yaml")
 
 
-def test_the_default_url_is_shown_if_none_is_configured() -> None:
+def test_the_default_url_is_shown_if_none_is_configured(settings_of: SettingsOf) -> None:
     assert settings_of({})["base_url"] == Setting("base_url", "http://localhost:8000/v1", "default")
 
 
-def test_no_secret_is_shown() -> None:
+def test_no_secret_is_shown(settings_of: SettingsOf) -> None:
     found = settings_of(
         {},
         base_url="https://me:hunter2@gpu:8000/v1",
@@ -198,7 +337,7 @@ def test_no_secret_is_shown() -> None:
     assert found["extra_request_params"].value == {"api_key": "[REDACTED]", "top_k": 20}
 
 
-def test_a_missing_key_is_shown_as_none() -> None:
+def test_a_missing_key_is_shown_as_none(settings_of: SettingsOf) -> None:
     assert settings_of({})["api_key"].value == "none"
     assert settings_of({}, api_key="EMPTY")["api_key"].value == "none"
 
