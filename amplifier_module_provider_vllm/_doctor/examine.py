@@ -73,5 +73,5 @@ async def _findings(
         reachable = reachable and finding.outcome is not Outcome.FAIL
         yield finding
     if reachable:
-        async for finding in check_model(server, store_wanted=config.enable_state):
+        async for finding in check_model(server, config):
             yield finding

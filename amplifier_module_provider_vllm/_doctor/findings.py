@@ -19,6 +19,7 @@ from amplifier_core.llm_errors import (
 )
 
 SERVER_LOG = "look at the end of vLLM's log"
+CHOOSE = "set `default_model` to the model to ask; for one run of the doctor, use `--model`"
 KEY = "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"
 
 

@@ -5,16 +5,18 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
-from amplifier_core.message_models import ResponseFormatJsonSchema, ToolSpec
+from amplifier_core.llm_errors import LLMError, NotFoundError
+from amplifier_core.message_models import Message, ResponseFormatJsonSchema, ToolSpec
 
-from .._ask import StoredReply
+from .._config import Config
 from .._harmony.vocabulary import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
+from .._limits import Limits
 from .._server import Server
 from .._strict_json import read_json
-from .._tool_markup import recover_calls
+from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
-from .findings import Finding, fail, note, ok, remedy_for
+from .findings import CHOOSE, Finding, fail, note, ok, remedy_for
+from .gateway_checks import check_continuation, check_parameters, check_state
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
 from .question import MAX_TOKENS, Answer, ask
 
@@ -38,30 +40,46 @@ THINKING_TAGS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?t
 """How models mark reasoning in their text; a reasoning parser removes these tags."""
 
 SCHEMA_REMEDY = "correct the findings above first; small models may fail under a schema: try another model"
-ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
+CHOOSE_WINDOW = "set `context_window` (VLLM_CONTEXT_WINDOW) to the model's window"
+
+PARALLEL = "set `extra_request_params: {parallel_tool_calls: true}`, or leave `enable_state` out"
+
+COMPACTION_RESERVE, COMPACTION_NOTICE = 4_096, 800
+"""Tokens. context-simple compacts at the window less half of the output, this reserve and a notice."""
 
 BURST = 0.05
 """Seconds; a reply that arrives within them was not streamed, and does not tell the server's speed."""
 
 
-async def check_model(server: Server, *, store_wanted: bool) -> AsyncIterator[Finding]:
-    """A round trip, then tools, formats, counts, cache and store. Ends if the round trip fails."""
+async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
+    """A round trip, then tools, formats, counts, cache and state. Ends if the round trip fails.
+
+    `config` is the user's; the server's own is without retries and state.
+    """
     try:
         model = await server.model(server.config.default_model)
         answer = await ask(server, "What is the capital of France?")
     except LLMError as error:
         yield _no_reply(server, error)
         return
+    if server.cards and model not in [card.id for card in server.cards]:
+        yield note("model", f"{model} answers, but is not listed: its limits are unknown", CHOOSE_WINDOW)
     parsers = parsers_of(model, server.cards)
     yield ok("responses", "the server has /v1/responses")
     yield _round_trip(answer)
     yield _reasoning(answer, parsers)
     yield await _run_check("tool call", _tool_call(server, parsers), fail)
-    yield await _run_check("parallel calls", _parallel_calls(server), note)
+    yield await _run_check("parallel calls", _parallel_calls(server, store=config.enable_state), note)
     yield await _run_check("json schema", _json_schema(server), note)
     yield _usage(answer)
+    yield _history(server.limits(model))
     yield await _run_check("prefix cache", _prefix_cache(server), note)
-    yield await _run_check("store", check_store(server, wanted=store_wanted), note)
+    if config.max_continuations and server.family(model).continues_text:
+        yield await _run_check("continuation", check_continuation(server), note)
+    yield await _run_check("parameters", check_parameters(server, config), note)
+    if config.enable_state:
+        async for finding in check_state(server, WEATHER):
+            yield finding
     if server.family(model).rendering == "harmony":
         yield await check_vocabulary(server.vocabulary)
 
@@ -71,7 +89,7 @@ def _no_reply(server: Server, error: LLMError) -> Finding:
     model = server.config.default_model
     match error:
         case NotFoundError() if model is not None and served and model not in served:
-            return fail("model", str(error), "set `default_model` (here: --model) to one that the server has")
+            return fail("model", str(error), CHOOSE)
         case NotFoundError():
             remedy = "update vLLM, 0.10 was the first to have it; a gateway must pass `/v1/responses` on"
             return fail("responses", f"the server has no /v1/responses: {error}", remedy)
@@ -129,16 +147,24 @@ def _is_valid(call: FunctionCall) -> bool:
     return call.name == WEATHER.name and isinstance(arguments, dict)
 
 
-async def _parallel_calls(server: Server) -> Finding:
-    answer = await ask(server, "Compare the weather in Paris and London.", tools=[WEATHER])
-    recovered = recover_calls(answer.turn, [WEATHER.name], answer.family)
-    calls = len(recovered.turn.calls)
+async def _parallel_calls(server: Server, *, store: bool) -> Finding:
+    answer, found = await _ask_for_two_calls(server, store=store)
+    calls = len(found.turn.calls)
     if calls > 1:
-        found = ", recovered from the text" if recovered.warning is not None else ""
-        return ok("parallel calls", f"{calls} calls in one turn{found}")
+        origin = ", recovered from the text" if found.warning is not None else ""
+        return ok("parallel calls", f"{calls} calls in one turn{origin}")
+    unstored = len((await _ask_for_two_calls(server, store=False))[1].turn.calls) if store else calls
+    if unstored > calls:
+        message = f"{unstored} calls in one turn without `enable_state`, {calls} with it"
+        return note("parallel calls", message, PARALLEL)
     if calls:
         return note("parallel calls", "the model calls one tool at a time")
     return note("parallel calls", f"the model called no tool; it answered {answer.excerpt}")
+
+
+async def _ask_for_two_calls(server: Server, *, store: bool) -> tuple[Answer, Recovery]:
+    answer = await ask(server, "Compare the weather in Paris and London.", tools=[WEATHER], store=store)
+    return answer, recover_calls(answer.turn, [WEATHER.name], answer.family)
 
 
 async def _json_schema(server: Server) -> Finding:
@@ -160,30 +186,27 @@ def _usage(answer: Answer) -> Finding:
     return ok("usage", f"{usage.input_tokens} tokens in, {usage.output_tokens} out")
 
 
+def _history(limits: Limits) -> Finding:
+    """What Amplifier's `context-simple` keeps of a session, by the limits that the provider tells it."""
+    window, output = limits.context_window, limits.max_output_tokens
+    room = window - output // 2 - COMPACTION_RESERVE
+    if not limits.from_server:
+        return note("history", f"the window is unknown; {window:,} tokens are assumed", CHOOSE_WINDOW)
+    if room <= COMPACTION_NOTICE:
+        message = f"{window:,} tokens are too few for context-simple: it keeps everything until the window is full"
+        return note("history", message)
+    kept = room - COMPACTION_NOTICE
+    return ok("history", f"a session keeps about {kept:,} of {window:,} tokens, {output:,} are left for a reply")
+
+
 async def _prefix_cache(server: Server) -> Finding:
-    await ask(server, "What is the capital of France?", system=LONG_PROMPT)
-    usage = (await ask(server, "What is the capital of Japan?", system=LONG_PROMPT)).turn.usage
+    prompt = [Message(role="system", content=LONG_PROMPT)]
+    await ask(server, "What is the capital of France?", history=prompt)
+    usage = (await ask(server, "What is the capital of Japan?", history=prompt)).turn.usage
     if usage is not None and usage.cached_tokens:
         return ok("prefix cache", f"{usage.cached_tokens} of {usage.input_tokens} tokens cached on the second call")
     remedy = "start vLLM without `--no-enable-prefix-caching`; behind a gateway, ask one vLLM"
     return note("prefix cache", "no tokens cached on the second call", remedy)
-
-
-async def check_store(server: Server, *, wanted: bool) -> Finding:
-    """vLLM accepts `store: true` without a store: only a second request tells."""
-    try:
-        answer = await ask(server, "What is the capital of France?", store=True)
-        previous = StoredReply(answer.turn.response_id or "", items=0)
-        await ask(server, "What is the capital of Japan?", store=True, stored=previous)
-    except (NotFoundError, InvalidRequestError):
-        if wanted:
-            return fail("store", "off: the server stores no replies, but `enable_state` needs them", ENABLE_STORE)
-        return ok("store", "off, and not needed")
-    if not wanted:
-        return ok("store", "on, but unused: `enable_state` is not set")
-    forgets = server.family(await server.model(server.config.default_model)).forgets_stored_calls
-    calls = "; turns with tool calls are sent in full: vLLM does not store the calls" if forgets else ""
-    return ok("store", f"on, and used{calls}")
 
 
 async def check_vocabulary(vocabulary: Vocabulary) -> Finding:

@@ -1,7 +1,9 @@
 """Ask a model something as a session would, once, and note what came back and when."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from amplifier_core.message_models import ChatRequest, Message
@@ -15,7 +17,7 @@ from .._options import decide_options
 from .._retries import Retries
 from .._rounds import Rounds
 from .._server import Server
-from .._turn import Text, Turn
+from .._turn import Item, Text, Turn
 
 MAX_TOKENS = 1024
 MAX_IDLE_TIMEOUT = 60.0
@@ -61,36 +63,46 @@ class Answer:
         return repr(self.text if len(self.text) <= 80 else f"{self.text[:80]}…")
 
 
-async def ask(
+async def ask(server: Server, text: str, **fields: Any) -> Answer:
+    """The reply to one question; `fields` are those of `question()`."""
+    return await _send(server, await question(server, text, **fields))
+
+
+async def question(
     server: Server,
     text: str,
     *,
-    system: str | None = None,
+    history: Sequence[Message] = (),
+    reply: tuple[Item, ...] = (),
     store: bool = False,
     stored: StoredReply | None = None,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+    max_tokens: int = MAX_TOKENS,
     **fields: Any,
-) -> Answer:
-    """The reply to one question, with further `fields` of Amplifier's request.
+) -> Ask:
+    """A question after a history, with further `fields` of Amplifier's request.
 
-    `store`: the server is to keep the reply; `stored`: the kept reply that the question goes on from.
+    `reply`: the truncated reply that the server is to continue; `store`: it is to keep its reply; `stored`: the kept
+    reply that the question goes on from; `parameters`: further keys of the body.
     """
     model = await server.model(server.config.default_model)
-    messages = [Message(role="system", content=system)] if system else []
     request = ChatRequest(
-        messages=[*messages, Message(role="user", content=text)],
-        max_output_tokens=min(MAX_TOKENS, server.limits(model).max_output_tokens),
+        messages=[*history, Message(role="user", content=text)],
+        max_output_tokens=min(max_tokens, server.limits(model).max_output_tokens),
         temperature=0.0,
         **fields,
     )
-    options = decide_options(request, {}, server.config, model=model, family=server.family(model), largest_reply=None)
-    question = replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored)
-    return await _send(server, question)
+    overrides = {"extra_request_params": dict(parameters)}
+    options = decide_options(
+        request, overrides, server.config, model=model, family=server.family(model), largest_reply=None
+    )
+    return replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored, reply=reply)
 
 
-async def _send(server: Server, question: Ask) -> Answer:
+async def _send(server: Server, asked: Ask) -> Answer:
     stopwatch = _Stopwatch()
     async with ObservedCall(stopwatch, server.config, event_labels("doctor", server.transport.url)) as call:
-        await call.emit_request(question, len(question.items), lambda: encode(question))
-        turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(question)
+        await call.emit_request(asked, len(asked.items), lambda: encode(asked))
+        turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(asked)
     first = None if stopwatch.first is None else stopwatch.first - stopwatch.started
-    return Answer(turn, question.options.family, time.monotonic() - stopwatch.started, first)
+    return Answer(turn, asked.options.family, time.monotonic() - stopwatch.started, first)

@@ -30,9 +30,8 @@ from .._server_text import page_title
 from .._wire.client import Transport
 from .._wire.environment import proxy_before
 from .._wire.url import normalized_url
-from .findings import KEY, SERVER_LOG, Finding, Outcome, fail, note, ok, remedy_for
+from .findings import CHOOSE, KEY, SERVER_LOG, Finding, Outcome, fail, note, ok, remedy_for
 
-CHOOSE = "set `default_model` (here: --model) to the one to ask"
 V1_URL = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server"
 START_VLLM = (
     "start it with `vllm serve MODEL`, or set `base_url` (VLLM_BASE_URL) to where it runs; a vLLM that is still loading"
@@ -263,8 +262,6 @@ def _check_models(server: Server) -> Finding:
     model = server.config.default_model
     if model is None and only_model(server.cards) is None:
         return fail("models", f"the server has several models: {summaries}", CHOOSE)
-    if model is not None and model not in [card.id for card in server.cards]:
-        return note("models", f"{model} is not listed; the server has {summaries}", CHOOSE)
     return ok("models", summaries)
 
 

@@ -33,7 +33,7 @@ async def test_several_models_need_a_choice() -> None:
     assert found["models"] == fail(
         "models",
         "the server has several models: a (8,192 tokens), b (window unknown)",
-        "set `default_model` (here: --model) to the one to ask",
+        "set `default_model` to the model to ask; for one run of the doctor, use `--model`",
     )
     assert server.request_bodies == []
 

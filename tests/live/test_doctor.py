@@ -71,7 +71,10 @@ def test_a_server_with_the_right_flags_passes(server: LiveServer, doctor: Doctor
     assert doctor.finding("tool call") == ("ok", 'get_weather({"city": "Paris"})')
     assert doctor.found["json schema"]["outcome"] == schema_outcome(tap)
     assert doctor.finding("prefix cache")[0] == "ok"
-    assert doctor.finding("store") == ("ok", "off, and not needed")
+    assert doctor.finding("history")[0] == "note"
+    assert doctor.finding("parameters") == ("ok", "the server reads `stop`, `seed`, `top_k`")
+    assert not {"store", "stored turns"} & doctor.found.keys()
+    assert ("continuation" in doctor.found) == (server.model == "tiny-qwen3")
     assert ("vocabulary" in doctor.found) == (server.model == "tiny-gpt-oss")
 
 
@@ -152,9 +155,14 @@ def test_a_store_is_detected(storing_server: LiveServer, doctor: Doctor) -> None
     doctor.ask(storing_server.base_url, enable_state=True)
     assert doctor.failures == {}
     assert doctor.finding("store")[1].startswith("on, and used")
+    assert doctor.finding("stored turns") == ("ok", "a conversation with tools is stored, twice")
 
-    doctor.ask(storing_server.base_url)
-    assert doctor.finding("store") == ("ok", "on, but unused: `enable_state` is not set")
+
+def test_a_parameter_that_vllm_does_not_have_is_reported(server: LiveServer, doctor: Doctor) -> None:
+    doctor.ask(server.base_url, extra_request_params={"top_kk": 20, "min_p": 0.1, "chat_template_kwargs": {}})
+
+    assert doctor.failures == {}
+    assert doctor.finding("parameters") == ("note", "the server ignores `top_kk`")
 
 
 def test_a_wrong_path_is_corrected(server: LiveServer, doctor: Doctor) -> None:
@@ -166,7 +174,10 @@ def test_a_wrong_path_is_corrected(server: LiveServer, doctor: Doctor) -> None:
 def test_a_model_that_is_not_served_is_reported(server: LiveServer, doctor: Doctor) -> None:
     doctor.ask(server.base_url, default_model="llama")
 
-    assert doctor.failures == {"model": "set `default_model` (here: --model) to one that the server has"}
+    assert doctor.failures == {
+        "model": "set `default_model` to the model to ask; for one run of the doctor, use `--model`"
+    }
+    assert doctor.finding("models")[0] == "ok"
     assert server.model in doctor.found["model"]["message"]
 
 

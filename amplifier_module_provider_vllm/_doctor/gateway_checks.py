@@ -1,0 +1,108 @@
+"""Check what a gateway in front of vLLM may refuse or drop: truncated replies, parameters, stored conversations."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
+from amplifier_core.message_models import Message, ThinkingBlock, ToolCallBlock, ToolSpec
+
+from .._ask import StoredReply
+from .._config import Config
+from .._endpoints import encode
+from .._server import Server
+from .._turn import Text
+from .findings import Finding, fail, note, ok
+from .question import ask, question
+
+FEW_TOKENS: Final = 16
+"""Enough for a reply whose text does not matter."""
+
+INVALID: Final[list[list[str]]] = [[]]
+"""A value that vLLM accepts in no field: a server that answers it nonetheless has not read the field."""
+USUAL_PARAMETERS: Final = ("stop", "seed", "top_k")
+
+ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
+DROPPED = "a gateway drops them, or vLLM does not have them: check their spelling, ask vLLM itself, or leave them out"
+
+
+async def check_continuation(server: Server) -> Finding:
+    """A session sends the beginning of a truncated reply back, for the server to continue."""
+    try:
+        await ask(server, "Count from 1 to 20.", reply=(Text("1, 2, 3"),), max_tokens=FEW_TOKENS)
+    except InvalidRequestError as error:
+        message = f"the server refuses to continue a truncated reply: {error}"
+        return fail(
+            "continuation", message, "raise `max_output_tokens`, so that fewer are truncated, or ask vLLM itself"
+        )
+    return ok("continuation", "the server continues a truncated reply")
+
+
+async def check_parameters(server: Server, config: Config) -> Finding:
+    """Whether the parameters that a session may send have an effect; with `enable_state` some gateways drop them."""
+    named = dict.fromkeys([*USUAL_PARAMETERS, *config.extra_request_params])
+    keys = [key for key in named if key not in ("tools", *await _own_keys(server, named))]
+    ignored = [key for key in keys if not await _is_read(server, key, store=config.enable_state)]
+    if ignored:
+        return note("parameters", f"the server ignores {_listed(ignored)}", DROPPED)
+    return ok("parameters", f"the server reads {_listed(keys)}")
+
+
+async def check_state(server: Server, tool: ToolSpec) -> AsyncIterator[Finding]:
+    """The store, and whether a conversation with tools can be kept in it. Ends if there is no store.
+
+    Asked only for `enable_state`: to a gateway such as LiteLLM a vLLM without a store looks broken for seconds, and
+    it answers nobody.
+    """
+    try:
+        answer = await ask(server, "What is the capital of France?", store=True)
+        # vLLM accepts `store: true` without a store: only a second request tells.
+        previous = StoredReply(answer.turn.response_id or "", items=0)
+        await ask(server, "What is the capital of Japan?", store=True, stored=previous)
+    except (NotFoundError, InvalidRequestError):
+        yield fail("store", "off: the server stores no replies, but `enable_state` needs them", ENABLE_STORE)
+        return
+    forgets = server.family(await server.model(server.config.default_model)).forgets_stored_calls
+    calls = "; turns with tool calls are sent in full: vLLM does not store the calls" if forgets else ""
+    yield ok("store", f"on, and used{calls}")
+    yield await _stored_tool_turns(server, tool)
+
+
+async def _stored_tool_turns(server: Server, tool: ToolSpec) -> Finding:
+    """Some gateways cannot store the same history twice."""
+    arguments = {"city": "Paris"}
+    history = [
+        Message(role="user", content="What is the weather in Paris?"),
+        Message(
+            role="assistant",
+            content=[
+                ThinkingBlock(thinking="I should look up the weather."),
+                ToolCallBlock(id="call_doctor", name=tool.name, input=arguments),
+            ],
+        ),
+        Message(role="tool", tool_call_id="call_doctor", content="sunny, 21 C"),
+    ]
+    try:
+        for _ in range(2):
+            await ask(server, "And what should I wear?", history=history, tools=[tool], store=True)
+    except LLMError as error:
+        message = f"the server cannot store a conversation with tools: {type(error).__name__}: {error}"
+        return fail("stored turns", message, "leave `enable_state` out, or ask vLLM itself")
+    return ok("stored turns", "a conversation with tools is stored, twice")
+
+
+async def _own_keys(server: Server, keys: Iterable[str]) -> list[str]:
+    """The keys that the provider sets itself, whatever the config's `extra_request_params` say."""
+    body = encode(await question(server, "Hello.", parameters=dict.fromkeys(keys, INVALID)))
+    return [key for key, value in body.items() if value != INVALID]
+
+
+async def _is_read(server: Server, key: str, *, store: bool) -> bool:
+    try:
+        await ask(server, "Hello.", parameters={key: INVALID}, store=store, max_tokens=FEW_TOKENS)
+    except InvalidRequestError:
+        return True
+    return False
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
