@@ -1,6 +1,6 @@
 """Check what a gateway in front of vLLM may refuse or drop: truncated replies, parameters, stored conversations."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
@@ -47,27 +47,21 @@ async def check_parameters(server: Server, config: Config) -> Finding:
     return ok("parameters", f"the server reads {_listed(keys)}")
 
 
-async def check_state(server: Server, tool: ToolSpec) -> AsyncIterator[Finding]:
-    """The store, and whether a conversation with tools can be kept in it. Ends if there is no store.
-
-    Asked only for `enable_state`: to a gateway such as LiteLLM a vLLM without a store looks broken for seconds, and
-    it answers nobody.
-    """
+async def check_store(server: Server) -> Finding:
+    """Asked only for `enable_state`: LiteLLM takes a vLLM that knows no stored reply for broken, and shuts it out."""
     try:
         answer = await ask(server, "What is the capital of France?", store=True)
         # vLLM accepts `store: true` without a store: only a second request tells.
         previous = StoredReply(answer.turn.response_id or "", items=0)
         await ask(server, "What is the capital of Japan?", store=True, stored=previous)
     except (NotFoundError, InvalidRequestError):
-        yield fail("store", "off: the server stores no replies, but `enable_state` needs them", ENABLE_STORE)
-        return
+        return fail("store", "off: the server stores no replies, but `enable_state` needs them", ENABLE_STORE)
     forgets = server.family(await server.model(server.config.default_model)).forgets_stored_calls
     calls = "; turns with tool calls are sent in full: vLLM does not store the calls" if forgets else ""
-    yield ok("store", f"on, and used{calls}")
-    yield await _stored_tool_turns(server, tool)
+    return ok("store", f"on, and used{calls}")
 
 
-async def _stored_tool_turns(server: Server, tool: ToolSpec) -> Finding:
+async def check_stored_turns(server: Server, tool: ToolSpec) -> Finding:
     """Some gateways cannot store the same history twice."""
     arguments = {"city": "Paris"}
     history = [

@@ -15,8 +15,8 @@ from .._server import Server
 from .._strict_json import read_json
 from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
-from .findings import CHOOSE, Finding, fail, note, ok, remedy_for
-from .gateway_checks import check_continuation, check_parameters, check_state
+from .findings import CHOOSE, Finding, Outcome, fail, note, ok, remedy_for
+from .gateway_checks import check_continuation, check_parameters, check_store, check_stored_turns
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
 from .question import MAX_TOKENS, Answer, ask
 
@@ -72,14 +72,16 @@ async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
     yield await _run_check("parallel calls", _parallel_calls(server, store=config.enable_state), note)
     yield await _run_check("json schema", _json_schema(server), note)
     yield _usage(answer)
-    yield _history(server.limits(model))
+    yield _history(server.limits(model), config)
     yield await _run_check("prefix cache", _prefix_cache(server), note)
     if config.max_continuations and server.family(model).continues_text:
         yield await _run_check("continuation", check_continuation(server), note)
     yield await _run_check("parameters", check_parameters(server, config), note)
     if config.enable_state:
-        async for finding in check_state(server, WEATHER):
-            yield finding
+        store = await _run_check("store", check_store(server), fail)
+        yield store
+        if store.outcome is Outcome.OK:
+            yield await check_stored_turns(server, WEATHER)
     if server.family(model).rendering == "harmony":
         yield await check_vocabulary(server.vocabulary)
 
@@ -186,11 +188,11 @@ def _usage(answer: Answer) -> Finding:
     return ok("usage", f"{usage.input_tokens} tokens in, {usage.output_tokens} out")
 
 
-def _history(limits: Limits) -> Finding:
+def _history(limits: Limits, config: Config) -> Finding:
     """What Amplifier's `context-simple` keeps of a session, by the limits that the provider tells it."""
     window, output = limits.context_window, limits.max_output_tokens
     room = window - output // 2 - COMPACTION_RESERVE
-    if not limits.from_server:
+    if not limits.from_server and config.context_window is None:
         return note("history", f"the window is unknown; {window:,} tokens are assumed", CHOOSE_WINDOW)
     if room <= COMPACTION_NOTICE:
         message = f"{window:,} tokens are too few for context-simple: it keeps everything until the window is full"

@@ -166,6 +166,17 @@ async def test_a_missing_store_fails_if_the_config_needs_it() -> None:
     assert [request["store"] for request in server.request_bodies][-2:] == [True, True]
 
 
+async def test_a_store_that_fails_is_reported() -> None:
+    broken = json_reply(503, {"error": {"message": "database is locked", "code": 503}})
+    async with ReplayServer(*doctor_replies(), broken) as server:
+        found = await run_doctor(server.base_url, enable_state=True)
+
+    assert found["store"] == fail(
+        "store", "ProviderUnavailableError: database is locked", "look at the end of vLLM's log"
+    )
+    assert "stored turns" not in found
+
+
 async def test_a_conversation_with_tools_that_cannot_be_stored_twice_is_reported() -> None:
     """agentic-api 0.9.0: the ids of items are unique for ever."""
     error = {"message": "failed to persist response", "type": "server_error", "code": "server_error"}
@@ -217,6 +228,10 @@ async def test_calls_that_are_lost_only_with_state_are_reported() -> None:
         pytest.param(
             4_096, {}, note("history", "4,096 tokens are too few for context-simple: it keeps everything until the"
             " window is full"), id="small",
+        ),
+        pytest.param(
+            None, {"context_window": 10_000, "max_output_tokens": 1_000},
+            ok("history", "a session keeps about 4,604 of 10,000 tokens, 1,000 are left for a reply"), id="configured",
         ),
         pytest.param(
             None, {}, note("history", "the window is unknown; 128,000 tokens are assumed",
