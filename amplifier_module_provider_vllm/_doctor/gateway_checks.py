@@ -25,10 +25,10 @@ ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environ
 DROPPED = "a gateway drops them, or vLLM does not have them: check their spelling, ask vLLM itself, or leave them out"
 
 
-async def check_continuation(server: Server) -> Finding:
+async def check_continuation(server: Server, *, store: bool) -> Finding:
     """A session sends the beginning of a truncated reply back, for the server to continue."""
     try:
-        await ask(server, "Count from 1 to 20.", reply=(Text("1, 2, 3"),), max_tokens=FEW_TOKENS)
+        await ask(server, "Count from 1 to 20.", reply=(Text("1, 2, 3"),), store=store, max_tokens=FEW_TOKENS)
     except InvalidRequestError as error:
         message = f"the server refuses to continue a truncated reply: {error}"
         return fail(

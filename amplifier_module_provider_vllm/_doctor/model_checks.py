@@ -75,7 +75,7 @@ async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
     yield _history(server.limits(model), config)
     yield await _run_check("prefix cache", _prefix_cache(server), note)
     if config.max_continuations and server.family(model).continues_text:
-        yield await _run_check("continuation", check_continuation(server), note)
+        yield await _run_check("continuation", check_continuation(server, store=config.enable_state), note)
     yield await _run_check("parameters", check_parameters(server, config), note)
     if config.enable_state:
         store = await _run_check("store", check_store(server), fail)

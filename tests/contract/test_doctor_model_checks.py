@@ -112,14 +112,15 @@ async def test_a_gateway_that_refuses_to_continue_a_reply_is_reported() -> None:
     assert found["continuation"].message == f"the server refuses to continue a truncated reply: {reason}"
 
 
-async def test_continuation_is_checked_with_the_request_that_a_session_sends() -> None:
-    async with ReplayServer(*doctor_replies()) as server:
-        await run_doctor(server.base_url)
+@pytest.mark.parametrize("enable_state", [False, True], ids=["stateless", "stored"])
+async def test_continuation_is_checked_with_the_request_that_a_session_sends(enable_state: bool) -> None:
+    async with ReplayServer(*doctor_replies(), ANSWER, NOT_STORED) as server:
+        await run_doctor(server.base_url, enable_state=enable_state)
 
     (body,) = [body for body in server.request_bodies if "Count from 1 to 20." in str(body)]
     question, reply = body["input"]
     assert (question["role"], reply["role"], reply["content"][0]["text"]) == ("user", "assistant", "1, 2, 3")
-    assert reply["status"] != "completed"
+    assert (reply["status"], body["store"]) == ("in_progress", enable_state)
 
 
 async def test_continuation_is_not_checked_if_no_session_continues() -> None:
