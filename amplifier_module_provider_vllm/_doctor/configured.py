@@ -45,7 +45,8 @@ class Instance:
     def without_secrets(self, value: Any) -> Any:
         """The value without what stands in `keys.env`, except URLs and numbers, which name no secret."""
         stored = [key for key in self.keys.values() if len(key) >= SHORTEST_SECRET and not key.isdigit()]
-        return _without(value, [key for key in stored if not re.match("https?://", key)])
+        secrets = [key for key in stored if not re.match("https?://", key)]
+        return _without(value, sorted(secrets, key=len, reverse=True))  # one may be a part of another
 
 
 def read_instances(path: Path) -> list[Instance]:

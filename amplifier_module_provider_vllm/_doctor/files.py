@@ -42,7 +42,7 @@ def read_values(path: Path) -> Node:
 def read_keys(path: Path) -> dict[str, str]:
     """The variables of a `keys.env`, as Amplifier's app reads it: the first counts; empty if it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
         return {}
     pairs = [line.partition("=") for line in lines if "=" in line and not line.strip().startswith("#")]

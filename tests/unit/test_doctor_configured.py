@@ -178,7 +178,7 @@ def test_providers_at_the_top_of_a_settings_file_fail(tmp_path: Path) -> None:
     assert found.findings == [fail("config", message, "indent it under a line `config:`")]
 
 
-KEYS = "# Amplifier API Keys\nVLLM_API_KEY=\"sesame-open\"\nGPU_KEY='mountain-key'\nGPU=gpu-from-the-file\n"
+KEYS = "# Keys\nPART=mountain\nVLLM_API_KEY=\"sesame-open\"\nGPU_KEY='mountain-key'\nGPU=gpu-from-the-file\n"
 
 
 def write_keys(home: Path) -> None:
