@@ -40,7 +40,9 @@ async def check_continuation(server: Server, *, store: bool) -> Finding:
 async def check_parameters(server: Server, config: Config) -> Finding:
     """Whether the parameters that a session may send have an effect; with `enable_state` some gateways drop them."""
     named = dict.fromkeys([*USUAL_PARAMETERS, *config.extra_request_params])
-    keys = [key for key in named if key not in ("tools", *await _own_keys(server, named))]
+    named.pop("tools", None)  # merged with the session's, not handed on
+    own = await _own_keys(server, named)
+    keys = [key for key in named if key not in own]
     ignored = [key for key in keys if not await _is_read(server, key, store=config.enable_state)]
     if ignored:
         return note("parameters", f"the server ignores {_listed(ignored)}", DROPPED)

@@ -42,7 +42,7 @@ THINKING_TAGS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?t
 SCHEMA_REMEDY = "correct the findings above first; small models may fail under a schema: try another model"
 CHOOSE_WINDOW = "set `context_window` (VLLM_CONTEXT_WINDOW) to the model's window"
 
-PARALLEL = "set `extra_request_params: {parallel_tool_calls: true}`, or leave `enable_state` out"
+WITHOUT_STATE = "a gateway drops the others: leave `enable_state` out, or ask vLLM itself"
 
 COMPACTION_RESERVE, COMPACTION_NOTICE = 4_096, 800
 """Tokens. context-simple compacts at the window less half of the output, this reserve and a notice."""
@@ -158,7 +158,7 @@ async def _parallel_calls(server: Server, *, store: bool) -> Finding:
     unstored = len((await _ask_for_two_calls(server, store=False))[1].turn.calls) if store else calls
     if unstored > calls:
         message = f"{unstored} calls in one turn without `enable_state`, {calls} with it"
-        return note("parallel calls", message, PARALLEL)
+        return note("parallel calls", message, WITHOUT_STATE)
     if calls:
         return note("parallel calls", "the model calls one tool at a time")
     return note("parallel calls", f"the model called no tool; it answered {answer.excerpt}")

@@ -134,7 +134,7 @@ async def test_continuation_is_not_checked_if_no_session_continues() -> None:
 async def test_parameters_that_the_server_ignores_are_reported() -> None:
     """agentic-api 0.9.0 forwards neither of them for `store: true`."""
     *replies, stop, seed, top_k = doctor_replies()
-    config = {"top_kk": 20, "min_p": 0.1, "temperature": 0.5}
+    config = {"top_kk": 20, "min_p": 0.1, "temperature": 0.5, "tools": [{"type": "web_search"}]}
     async with ReplayServer(*replies, ANSWER, seed, top_k, ANSWER, REFUSED) as server:
         found = await run_doctor(server.base_url, extra_request_params=config)
 
@@ -215,7 +215,7 @@ async def test_calls_that_are_lost_only_with_state_are_reported() -> None:
     assert found["parallel calls"] == note(
         "parallel calls",
         "2 calls in one turn without `enable_state`, 1 with it",
-        "set `extra_request_params: {parallel_tool_calls: true}`, or leave `enable_state` out",
+        "a gateway drops the others: leave `enable_state` out, or ask vLLM itself",
     )
 
 
