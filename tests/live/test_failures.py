@@ -68,7 +68,7 @@ async def test_a_prompt_that_is_too_long_is_reported_and_the_limits_stay_correct
     error, limits = failure.value, provider.get_model_info()
     assert "maximum context length is 4096 tokens" in str(error)
     assert (error.provider, error.model, error.status_code, error.retryable) == ("vllm", server.model, 400, False)
-    assert (limits.context_window, limits.max_output_tokens) == (4096, 2048)
+    assert (limits.context_window, limits.max_output_tokens) == (4096, 1024)
     assert block_contents(response)[-1] == ("text", "The capital of France is Paris.")
 
 

@@ -121,8 +121,8 @@ async def test_a_request_with_other_tools_gets_the_same_reply_with_and_without_s
 
     with_state, without_state = replies
     assert with_state == without_state
-    assert with_state[1][-1][0] == "tool_call"
-    assert "tool_call" not in [kind for kind, _ in with_state[2]]
+    assert with_state[1][-1] == ("get_weather", {"city": "Paris"})
+    assert "get_weather" not in [name for name, _ in with_state[2]]
 
 
 async def test_state_is_disabled_after_two_misses(server: LiveServer) -> None:
