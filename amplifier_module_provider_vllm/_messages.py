@@ -50,7 +50,7 @@ from ._stored_shapes import (
     stored_thought,
     thought_text,
 )
-from ._turn import FunctionCall, Reasoning, Text
+from ._turn import FunctionCall, HostedCall, Reasoning, Text
 
 UNSENT_FIELDS: Final = frozenset({"annotations", "audio", "refusal"})
 """What OpenAI's chat messages have beside their content."""
@@ -120,8 +120,11 @@ class _Conversation:
     def _lose_fields(self, message: Message) -> None:
         if message.name is not None:
             self.losses[f"the name {message.name!r} of a message is not sent: vLLM has no field for it"] = None
-        for key in sorted(UNSENT_FIELDS.intersection(message.model_extra or ())):
-            if message.model_extra and message.model_extra[key]:
+        extra = message.model_extra
+        if not extra:  # the common case
+            return
+        for key in sorted(UNSENT_FIELDS.intersection(extra)):
+            if extra[key]:
                 self.losses[f"the field {key!r} of a message is not sent: vLLM has no such field"] = None
 
 
@@ -152,9 +155,8 @@ def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem
     stored = {call.call_id: call for call in stored_calls(message)}
     blocks = _blocks(message)
     kinds = [block.type for block in blocks]
-    hosted = [stored_hosted_call(block) for block in blocks] if "thinking" in kinds else []
-    last_call = max((place for place, call in enumerate(hosted) if call is not None), default=-1)
-    last_call = len(blocks) if stored or "tool_call" in kinds else last_call
+    hosted = _hosted_calls(blocks) if "thinking" in kinds else {}
+    last_call = len(blocks) if stored or "tool_call" in kinds else max(hosted, default=-1)
     if message.model_extra and THOUGHTS.isdisjoint(kinds) and (thought := stored_thought(message)).strip():
         yield Reasoning(thought)
     for place, block in enumerate(blocks):
@@ -165,14 +167,22 @@ def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem
             case TextBlock(text=text):
                 if text.strip():
                     yield Text(text, beside_calls=place < last_call)
-            case ThinkingBlock() if (call := hosted[place]) is not None:
-                yield from hosted_items(call)
+            case ThinkingBlock() if place in hosted:
+                yield from hosted_items(hosted[place])
+            case ThinkingBlock(thinking=text) if text.strip():  # the common case
+                yield Reasoning(text)
             case ThinkingBlock() | ReasoningBlock() | RedactedThinkingBlock():
                 yield from _thought(block, losses)
             case _:
                 raise _unsupported_block(message, block)
     for beside in stored.values():
         yield FunctionCall(beside.call_id, beside.name, call_arguments(beside.arguments))
+
+
+def _hosted_calls(blocks: Sequence[ContentBlockUnion]) -> dict[int, HostedCall]:
+    """The calls that the server has run, by their place among the blocks."""
+    calls = ((place, stored_hosted_call(block)) for place, block in enumerate(blocks) if block.model_extra)
+    return {place: call for place, call in calls if call is not None}
 
 
 def _thought(
