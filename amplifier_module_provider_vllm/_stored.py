@@ -80,7 +80,9 @@ class StoredReplies:
         After a restart every conversation misses once. A reply that was stored after the last miss, and misses too, is
         evidence against a store.
         """
-        missed = next(one for one in self._conversations if one.response_id == stored.response_id)
+        missed = next((one for one in self._conversations if one.response_id == stored.response_id), None)
+        if missed is None:  # removed by another call of the same conversation
+            return False
         if missed.epoch == self._epoch:
             self._storeless_evidence += 1
             self._epoch += 1

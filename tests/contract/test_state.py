@@ -1,7 +1,9 @@
 """`enable_state`: only new items are sent while the server has the rest; else the full history."""
 
+import asyncio
 import gc
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from amplifier_core.message_models import (
 
 from tests.support.event_recorder import provider_at
 from tests.support.recordings import load_recording
-from tests.support.replay import ReplayServer, Reply, json_reply
+from tests.support.replay import ReplayServer, Reply, json_reply, reply
 from tests.support.replies import call_item, full_reply, message_item, reasoning_item
 
 GONE = load_recording("tiny-qwen3", "st_previous_unknown")
@@ -101,6 +103,22 @@ async def test_a_restart_with_several_conversations_does_not_disable_state() -> 
                 history += [assistant_message(response), user_message("and?")]
 
     assert [body.get("previous_response_id") for body in server.request_bodies[-3:]] == ["resp_3", "resp_4", "resp_5"]
+
+
+async def test_two_calls_that_miss_the_same_stored_reply_at_once_are_both_answered() -> None:
+    first, *others = answers(3)
+    gone = replace(reply(GONE), delay_before_headers=0.1)
+
+    async with (
+        ReplayServer(first, gone, gone, *others) as server,
+        provider_at(server.base_url, enable_state=True) as provider,
+    ):
+        response = await provider.complete(ChatRequest(messages=[user_message("one")]))
+        history = [user_message("one"), assistant_message(response)]
+        requests = [ChatRequest(messages=[*history, user_message(text)]) for text in ("two", "three")]
+        responses: list[Any] = await asyncio.gather(*map(provider.complete, requests))
+
+    assert {response.text for response in responses} == {"A1", "A2"}
 
 
 async def test_a_server_without_a_store_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
