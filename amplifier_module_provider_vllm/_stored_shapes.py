@@ -49,9 +49,9 @@ def stored_calls(message: Message) -> Sequence[StoredCall]:
 def stored_hosted_call(block: ContentBlockUnion) -> HostedCall | None:
     """The call of a block in which our replies tell a call that the server has run."""
     match block:
-        case ThinkingBlock(model_extra={"vllm": {"hosted_call": stored}}):
+        case ThinkingBlock(model_extra={"vllm": {"hosted_call": {**stored}}}):
             with suppress(msgspec.ValidationError):
-                return msgspec.convert(stored, HostedCall)
+                return msgspec.convert({"server": None, **stored}, HostedCall)  # a stored session has no None
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from ._control_tokens import escape_control_tokens
 from ._failure import Failure
 
 MAX_SHOWN: Final = 500
@@ -59,10 +60,10 @@ class HostedCall(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The call and its result, readable, in one line."""
+        """The call and its result, readable, in one line, without control tokens: it may be replayed as a thought."""
         place = "" if self.server is None else f"{self.server}."
         result = f"→ {_shortened(self.output)}" if self.error is None else f"failed: {_shortened(self.error)}"
-        return f"[{place}{self.tool}({_shortened(self.arguments)}) {result}]"
+        return escape_control_tokens(f"[{place}{self.tool}({_shortened(self.arguments)}) {result}]")
 
 
 class OtherItem(msgspec.Struct, frozen=True):

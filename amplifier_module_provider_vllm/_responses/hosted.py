@@ -43,7 +43,8 @@ def to_hosted_call(kind: str, call_id: str, fields: Mapping[str, Any], labels: C
 
 def _has_run(fields: Mapping[str, Any], labels: Collection[str]) -> bool:
     answered = fields.get("output") is not None or fields.get("error") is not None
-    return answered or fields.get("status") == "failed" or fields.get("server_label") in labels
+    label = fields.get("server_label")
+    return answered or fields.get("status") == "failed" or (isinstance(label, str) and label in labels)
 
 
 def _arguments(fields: Mapping[str, Any]) -> str:
