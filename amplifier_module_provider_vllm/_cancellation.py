@@ -61,10 +61,11 @@ class CancellationWatch:
             raise AbortError("the session was cancelled during the call", provider=PROVIDER) from error
 
     async def check(self) -> None:
-        """Raise if the session was cancelled since the last look."""
-        if self._is_cancelled():
+        """Raise if the session was cancelled since the last look, or before, and a hook has swallowed it."""
+        if self._has_cancelled or self._is_cancelled():
             self._look()
             await asyncio.sleep(0)
+            raise asyncio.CancelledError
 
     def _look(self) -> None:
         if not self._is_cancelled():

@@ -107,7 +107,8 @@ class Rounds:
                 await stream.show(blocks.close())
             if blocks.discarded and stream.visible:
                 await stream.abort(StreamError("the server ran a call itself; the reply is streamed again without it"))
-                await stream.show(to_updates(turn.items))
+                if next_ask is None:  # else the next round shows the reply so far
+                    await stream.show(to_updates(turn.items))
             if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, next_ask

@@ -111,8 +111,7 @@ class ResponsesFold:
         for position, wire in enumerate(event.output):
             yield from self._complete(self._indexes.match(position, wire), wire, last=True)
         ending = to_turn(event.response, event.raw)
-        if not ending.truncated:
-            self._blocks.discard(self._twins())
+        self._blocks.discard(self._twins())
         yield from self._blocks.end(truncated=ending.truncated)
         self.turn = replace(ending, items=self._blocks.items, unavailable=tuple(self._unavailable.items()))
 

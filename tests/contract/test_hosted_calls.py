@@ -7,6 +7,7 @@ import pytest
 from amplifier_core.llm_errors import InvalidToolCallError
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ThinkingBlock, ToolSpec
 
+from tests.support import wire
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.exchange import GET_WEATHER, user
 from tests.support.recordings import load_recording
@@ -220,6 +221,29 @@ async def test_a_truncated_reply_with_a_hosted_call_is_not_asked_for_again() -> 
     response, bodies = await told(cut_reply(HOSTED, reasoning_item("Hm")), max_output_tokens=10)
 
     assert (response.finish_reason, len(bodies)) == ("length", 1)
+
+
+@pytest.mark.parametrize("capped", [True, False], ids=["by the caller", "by the config"])
+async def test_a_call_that_is_streamed_for_a_hosted_one_is_not_run_if_the_reply_is_truncated(capped: bool) -> None:
+    recorder = EventRecorder()
+    hosted = {**HOSTED, "name": "get_weather", "arguments": '{"city": "Paris"}'}
+    items = [call_item('{"city": "Paris"}'), hosted, wire.message_item("It is ")]
+    cut = wire.response(*items[1:], status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    events = [wire.item_done(item, place) for place, item in enumerate(items)]
+    first = wire.sse_reply(*events, wire.event("response.incomplete", response=cut))
+    replies = [first] if capped else [first, full_reply(message_item("sunny."))]
+
+    async with ReplayServer(*replies) as server, provider_at(server.base_url, recorder) as provider:
+        cap = {"max_output_tokens": 10} if capped else {}
+        response = await provider.complete(QUESTION.model_copy(update=cap))
+
+    assert response.tool_calls is None
+    last = recorder.names[::-1].index("llm:stream_aborted")
+    shown = [event.data.get("text") for event in recorder.events[-last:] if event.name == "llm:stream_block_delta"]
+    assert "".join(map(str, shown)) == "".join(map(_text, response.content))
+    assert [item.get("call_id") for item in server.request_bodies[-1]["input"]][1:] == (
+        [] if capped else ["mcp_1"] * 2 + [None]
+    )
 
 
 async def test_markup_beside_a_hosted_call_is_not_read_as_a_call() -> None:

@@ -5,6 +5,7 @@ The kernel only sets the token: it cancels no task.
 
 import asyncio
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -128,6 +129,25 @@ async def test_a_session_cancelled_when_the_reply_is_complete_returns_nothing_of
                 await provider.complete(CITIES)
 
     assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled"]
+
+
+async def test_a_hook_that_swallows_the_cancellation_does_not_get_the_session_a_reply() -> None:
+    cancellation = SimpleNamespace(is_immediate=False)
+
+    class Hooks:
+        async def emit(self, name: str, _data: object) -> None:
+            if name == "llm:stream_block_delta" and not cancellation.is_immediate:
+                cancellation.is_immediate = True
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(NEVER)
+
+    coordinator = SimpleNamespace(hooks=Hooks(), get=lambda _kind: {}, cancellation=cancellation)
+
+    async with ReplayServer(sse_reply(*EVENTS)) as server:
+        provider = VLLMProvider(server.base_url, coordinator=coordinator)
+        with pytest.raises(AbortError):
+            await provider.complete(CITIES)
+        await provider.close()
 
 
 async def test_a_graceful_cancellation_lets_the_call_end() -> None:
