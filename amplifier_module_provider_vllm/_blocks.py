@@ -173,7 +173,8 @@ class Blocks:
         if block.index == NO_INDEX or block.ended:
             return
         yield from _undelivered_rest(block)
-        if isinstance(block.item, Text) or block is self._pending_end:  # the server may send the same item twice
+        # Only the last text may go on. The server may send the same item twice.
+        if block is self._visible[-1] and (isinstance(block.item, Text) or block is self._pending_end):
             yield from self._defer_end(block)
         else:
             block.ended = True

@@ -48,6 +48,22 @@ async def test_an_unusual_reply_is_read_correctly(odd: Reply, stream: bool) -> N
     assert_contract(session, reply)
 
 
+async def test_a_continuation_streams_into_the_last_text_even_if_an_earlier_one_was_never_ended() -> None:
+    one, two = message_item("One."), message_item("Two, ") | {"id": "msg_2"}
+    cut = response(one, two, status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    first = [text_delta("One.", 0), text_delta("Two, ", 1), item_done(two, 1)]
+    second = [text_delta("three.", 0), event("response.completed", response=response(message_item("three.")))]
+
+    async with (
+        ReplayServer(sse_reply(*first, event("response.incomplete", response=cut)), sse_reply(*second)) as server,
+        provider_session(server) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert block_contents(reply) == [("text", "One."), ("text", "Two, three.")]
+    assert_contract(session, reply)
+
+
 UNREAD: Mapping[str, bytes] = {
     "a number out of range": b"1e999",
     "an integer of 5000 digits": b"9" * 5000,
