@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final
 
 from ._ask import Ask, StoredReply, to_prompt_items
+from ._family import Family
 from ._prompt import PromptItem
 from ._turn import FunctionCall, Turn
 
@@ -18,7 +19,7 @@ MAX_STORED_REPLIES: Final = 64
 MISSES_BEFORE_GIVING_UP: Final = 2
 """A server without a response store (vLLM's default) answers every `previous_response_id` with 404."""
 
-KEEPS_CALLS: Final = re.compile(r"resp_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+AGENTIC_API_ID: Final = re.compile(r"resp_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Response ids of agentic-api, whose own store keeps calls. vLLM's are 16 hex digits; LiteLLM's contain vLLM's."""
 
 
@@ -53,8 +54,8 @@ class StoredReplies:
         if turn.response_id is None or self.given_up:
             return
         items = (*ask.prompt.items, *to_prompt_items(turn.items))
-        loses_calls = ask.options.family.forgets_stored_calls and KEEPS_CALLS.fullmatch(turn.response_id) is None
-        if loses_calls and any(isinstance(item, FunctionCall) for item in items):
+        calls_tools = any(isinstance(item, FunctionCall) for item in items)
+        if calls_tools and not keeps_calls(ask.options.family, turn.response_id):
             return
         *_, digest = _digests(items)
         self._conversations.append(
@@ -90,6 +91,11 @@ class StoredReplies:
         if self.given_up:
             self._conversations.clear()
         return self.given_up
+
+
+def keeps_calls(family: Family, response_id: str) -> bool:
+    """Whether the store that gave a reply this id keeps the calls of a conversation too."""
+    return not family.forgets_stored_calls or AGENTIC_API_ID.fullmatch(response_id) is not None
 
 
 def _settings(ask: Ask) -> bytes:

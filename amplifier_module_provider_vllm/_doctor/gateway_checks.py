@@ -10,6 +10,7 @@ from .._ask import StoredReply
 from .._config import Config
 from .._endpoints import encode
 from .._server import Server
+from .._stored import keeps_calls
 from .._turn import Text
 from .findings import Finding, fail, note, ok
 from .question import ask, question
@@ -54,13 +55,13 @@ async def check_store(server: Server) -> Finding:
     try:
         answer = await ask(server, "What is the capital of France?", store=True)
         # vLLM accepts `store: true` without a store: only a second request tells.
-        previous = StoredReply(answer.turn.response_id or "", items=0)
-        await ask(server, "What is the capital of Japan?", store=True, stored=previous)
+        response_id = answer.turn.response_id or ""
+        await ask(server, "What is the capital of Japan?", store=True, stored=StoredReply(response_id, items=0))
     except (NotFoundError, InvalidRequestError):
         return fail("store", "off: the server stores no replies, but `enable_state` needs them", ENABLE_STORE)
-    forgets = server.family(await server.model(server.config.default_model)).forgets_stored_calls
-    calls = "; turns with tool calls are sent in full: vLLM does not store the calls" if forgets else ""
-    return ok("store", f"on, and used{calls}")
+    if keeps_calls(answer.family, response_id):
+        return ok("store", "on, and used")
+    return ok("store", "on, and used; turns with tool calls are sent in full: vLLM does not store the calls")
 
 
 async def check_stored_turns(server: Server, tool: ToolSpec) -> Finding:

@@ -11,6 +11,7 @@ from tests.support.replay import ReplayServer, json_reply
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 URL = "correct `base_url` in bundle.yaml"
+CONFIG = "correct the config key or the variable that the message names"
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ URL = "correct `base_url` in bundle.yaml"
         pytest.param({"base_url": "localhost:8000"}, "'localhost:8000' is not an http or https", URL, id="no scheme"),
         pytest.param({"base_url": "http://localhost:99999"}, "99999", URL, id="no port"),
         pytest.param(
-            {"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", "correct this key",
+            {"base_url": "http://localhost:1", "temperature": "hot"}, "'temperature' is 'hot'", CONFIG,
             id="value",
         ),
     ],

@@ -22,7 +22,7 @@ from tests.support.doctor import (
 )
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, json_reply
-from tests.support.replies import call_item, full_reply
+from tests.support.replies import call_item, full_reply, message_item
 from tests.support.vocabulary import vocabulary_folder
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -198,8 +198,18 @@ async def test_a_server_that_keeps_conversations_passes() -> None:
         found = await run_doctor(server.base_url, enable_state=True)
 
     assert failures(found) == {}
-    assert found["store"].message.startswith("on, and used")
+    calls = "turns with tool calls are sent in full: vLLM does not store the calls"
+    assert found["store"] == ok("store", f"on, and used; {calls}")
     assert found["stored turns"] == ok("stored turns", "a conversation with tools is stored, twice")
+
+
+async def test_a_store_that_keeps_calls_is_not_said_to_lose_them() -> None:
+    """agentic-api 0.9.0 has a store of its own, and response ids by which it is known."""
+    kept = full_reply(message_item("Paris."), response_id="resp_0197a0de-5c4f-7b52-a7a0-2f6b1f2a9c11")
+    async with ReplayServer(*doctor_replies(), kept, kept, ANSWER, ANSWER) as server:
+        found = await run_doctor(server.base_url, enable_state=True)
+
+    assert found["store"] == ok("store", "on, and used")
 
 
 async def test_calls_that_are_lost_only_with_state_are_reported() -> None:
