@@ -10,7 +10,7 @@ from .._secrets import Secrets
 from .._server import Server
 from .._server_text import shorten
 from .configured import COMMAND_LINE, Instance, effective_settings, hide_user
-from .findings import Examination, Finding, Outcome, fail, note
+from .findings import Examination, Finding, Outcome, fail, note, remedy_for
 from .model_checks import check_model
 from .question import without_retries
 from .reachability import check_reachability, transport_to
@@ -44,9 +44,9 @@ def _without_secrets(finding: Finding, secrets: Secrets) -> Finding:
 
 
 def _correction(instance: Instance, error: Exception) -> str:
-    """What to correct: the config key that the error names, or the URL where it was stated."""
+    """What to correct: what the error names, or the URL where it was stated."""
     if isinstance(error, ConfigurationError):
-        return "correct this key"
+        return remedy_for(error)
     source = instance.sources.get("base_url")
     if source == COMMAND_LINE:
         return "give the URL with its scheme: `amplifier-vllm doctor http://localhost:8000`"

@@ -92,6 +92,6 @@ def remedy_for(error: LLMError) -> str:
         case NetworkError():
             return f"{SERVER_LOG}: the connection was lost"
         case ConfigurationError():
-            return "correct this key"
+            return "correct the config key or the variable that the message names"
         case _:
             return SERVER_LOG

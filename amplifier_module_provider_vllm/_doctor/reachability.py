@@ -39,7 +39,7 @@ START_VLLM = (
 )
 CHECK_URL = "check that scheme, host and port in `base_url` (VLLM_BASE_URL) are those of vLLM"
 STATE_KEY = "write `api_key: ${VLLM_API_KEY}`, if that is its key: the variable alone is the key of VLLM_BASE_URL"
-CORRECT_VARIABLE = "correct or unset the variable; NO_PROXY excepts servers from proxies"
+CORRECT_VARIABLE = "correct or unset this variable; servers in NO_PROXY are asked without a proxy"
 WAIT = "wait until the model is loaded; with `startup_timeout: 600` a session waits by itself"
 ASK_GATEWAY = (
     "ask the operator of the gateway in front of it (login, bot check); `extra_headers` can carry what it requires"

@@ -17,7 +17,7 @@ from tests.support.wire import HEALTHY, refusal
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 PASSWORD: Final = "canary-password-77"
-REMEDY: Final = "correct or unset the variable; NO_PROXY excepts servers from proxies"
+REMEDY: Final = "correct or unset this variable; servers in NO_PROXY are asked without a proxy"
 BAD_PROXIES: Final = {
     "SOCKS": (f"socks5://me:{PASSWORD}@proxy:1080", "'socks5://proxy:1080'"),
     "an unknown scheme": (f"foo://me:{PASSWORD}@proxy:1", "'foo://proxy:1'"),
