@@ -24,9 +24,13 @@ class Secrets:
     """What no error, event or log line may repeat."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        spelled = {one for value in values for one in (value, quote(value, safe=""), json.dumps(value)[1:-1])}
+        self._values = frozenset(values)
+        spelled = {one for value in self._values for one in (value, quote(value, safe=""), json.dumps(value)[1:-1])}
         patterns = map(_pattern, sorted(spelled - {"", NO_API_KEY}, key=len, reverse=True))
         self._pattern = re.compile("|".join(patterns) or r"(?!)")
+
+    def __or__(self, other: "Secrets") -> "Secrets":
+        return Secrets(self._values | other._values)
 
     def hide(self, text: str) -> str:
         return self._pattern.sub(HIDDEN, text)

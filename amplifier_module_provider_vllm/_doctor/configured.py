@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ from pydantic import BaseModel, SecretStr
 
 from .._config import ENVIRONMENT, VARIABLE, Config, environment_settings
 from .._constants import NO_API_KEY
+from .._secrets import MIN_LENGTH, Secrets
 from .entries import APP, Entry, EntryList, Reader, entry_findings, entry_lists, is_ours, name_of, reader_of
 from .files import Node, read_keys, read_values
 from .findings import Finding, Setting, note
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
-SHORTEST_SECRET = 6
-"""Characters. Hiding anything shorter would make holes in ordinary words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,11 @@ class Instance:
         sources = {**self.sources, **dict.fromkeys(settings, source)}
         return replace(self, config={**self.config, **settings}, sources=sources)
 
-    def without_secrets(self, value: Any) -> Any:
-        """The value without what stands in `keys.env`, except URLs and numbers, which name no secret."""
-        stored = [key for key in self.keys.values() if len(key) >= SHORTEST_SECRET and not key.isdigit()]
-        secrets = [key for key in stored if not re.match("https?://", key)]
-        return _without(value, sorted(secrets, key=len, reverse=True))  # one may be a part of another
+    @property
+    def secrets(self) -> Secrets:
+        """What stands in `keys.env`, except URLs, numbers and short words, which are settings."""
+        stored = [value for value in self.keys.values() if len(value) >= MIN_LENGTH and not value.isdigit()]
+        return Secrets(value for value in stored if not re.match("https?://", value))
 
 
 def read_instances(path: Path) -> list[Instance]:
@@ -64,11 +63,12 @@ def read_instances(path: Path) -> list[Instance]:
 
 def effective_settings(instance: Instance, read: Config) -> Iterator[Setting]:
     """Every key of the config with its source, secrets hidden."""
-    given, from_environment = instance.config, environment_settings(instance.config, instance.environment)
+    given, secrets = instance.config, instance.secrets
+    from_environment = environment_settings(given, instance.environment)
     for key, value in read:
         stated = given.get(key) is not None and (given[key] != "" or key == "truncation")
         default = _variable(key) if key in from_environment else DEFAULT
-        yield Setting(key, instance.without_secrets(_display(key, value)), instance.sources[key] if stated else default)
+        yield Setting(key, _hidden(_display(key, value), secrets), instance.sources[key] if stated else default)
 
 
 def hide_user(text: str) -> str:
@@ -124,16 +124,14 @@ def _expand(value: Node, environment: Mapping[str, str]) -> Node:
             return value
 
 
-def _without(value: Any, secrets: Collection[str]) -> Any:
+def _hidden(value: Any, secrets: Secrets) -> Any:
     match value:
         case str():
-            for secret in secrets:
-                value = value.replace(secret, "(hidden)")
-            return value
+            return secrets.hide(value)
         case dict():
-            return {key: _without(inner, secrets) for key, inner in value.items()}
+            return {key: _hidden(inner, secrets) for key, inner in value.items()}
         case list():
-            return [_without(inner, secrets) for inner in value]
+            return [_hidden(inner, secrets) for inner in value]
         case _:
             return value
 

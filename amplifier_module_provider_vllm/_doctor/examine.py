@@ -24,23 +24,19 @@ async def examine(instance: Instance, examination: Examination, report: Report) 
         transport = transport_to(config)
     except (ConfigurationError, ValueError) as error:
         report.begin(examination)
-        _record(fail("config", hide_user(str(error)), _correction(instance, error)), instance, examination, report)
+        finding = fail("config", hide_user(str(error)), _correction(instance, error))
+        _record(finding, instance.secrets, examination, report)
         return
-    examination.url = instance.without_secrets(transport.url)
+    secrets = instance.secrets | transport.secrets()
+    examination.url = secrets.hide(transport.url)
     examination.settings = list(effective_settings(instance, config))
     report.begin(examination)
     server = Server(transport, without_retries(config))
     try:
         async for finding in _findings(instance, server, config, examination):
-            _record(_without_secrets(finding, transport.secrets()), instance, examination, report)
+            _record(finding, secrets, examination, report)
     finally:
         await transport.close()
-
-
-def _without_secrets(finding: Finding, secrets: Secrets) -> Finding:
-    """The finding as it may be shown: it quotes the server, and the replies of whatever answers in its place."""
-    remedy = None if finding.remedy is None else secrets.hide(finding.remedy)
-    return replace(finding, message=shorten(secrets.hide(finding.message)), remedy=remedy)
 
 
 def _correction(instance: Instance, error: Exception) -> str:
@@ -53,9 +49,10 @@ def _correction(instance: Instance, error: Exception) -> str:
     return f"correct `base_url` in {source}" if source else "correct VLLM_BASE_URL"
 
 
-def _record(finding: Finding, instance: Instance, examination: Examination, report: Report) -> None:
-    message, remedy = instance.without_secrets([finding.message, finding.remedy])
-    examination.findings.append(replace(finding, message=message, remedy=remedy))
+def _record(finding: Finding, secrets: Secrets, examination: Examination, report: Report) -> None:
+    """Record a finding as it may be shown: it quotes the config, the server, and whatever answers in its place."""
+    remedy = None if finding.remedy is None else secrets.hide(finding.remedy)
+    examination.findings.append(replace(finding, message=shorten(secrets.hide(finding.message)), remedy=remedy))
     report.add(examination.findings[-1])
 
 

@@ -209,8 +209,8 @@ def test_no_value_of_the_apps_keys_file_is_shown(tmp_path: Path) -> None:
 
     settings = {one.key: one for one in effective_settings(found, read_config(found.config, found.environment))}
     assert settings["api_key"] == Setting("api_key", "set, hidden", "VLLM_API_KEY in keys.env")
-    assert settings["default_model"].value == "a (hidden)"
-    assert settings["extra_request_params"].value == {"k": ["(hidden)"]}
+    assert settings["default_model"].value == "a [REDACTED]"
+    assert settings["extra_request_params"].value == {"k": ["[REDACTED]"]}
 
 
 def test_a_mount_plan_is_not_given_the_apps_keys_file(tmp_path: Path) -> None:
