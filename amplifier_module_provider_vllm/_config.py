@@ -23,9 +23,8 @@ ENVIRONMENT: Final = {
 }
 """Config keys and the environment variables that set them if the config does not."""
 
-VARIABLE: Final = re.compile(
-    r"\$\{(\w+)(?::([^}]{0,10000}))?\}"
-)  # bounded: texts full of `${a:` are read in linear time
+# A default has a bounded length, so that a text full of `${a:` is read in linear time.
+VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([^}]{0,10000}))?\}")
 """`${NAME}` or `${NAME:default}`, which an app resolves; in a mount plan it may arrive as it was written."""
 
 RESOLVED: Final = ("base_url", "api_key", "extra_headers")

@@ -67,10 +67,7 @@ class CallKeywords(TypedDict, total=False):
     """The name of the model, as the server lists it."""
     tools: Annotated[list[ToolSpec] | list[dict[str, Any]] | None, _read_as(_Tools)]
     """The tools, as specs or in OpenAI's shape."""
-    response_format: Annotated[
-        ResponseFormat | dict[str, Any] | None,
-        _read_as(Annotated[ResponseFormat | None, BeforeValidator(_flat_format)]),
-    ]
+    response_format: Annotated[ResponseFormat | dict[str, Any] | None, _read_as(_Format)]
     """The format of the reply, in Amplifier's shape or OpenAI's."""
     metadata: dict[str, Any] | None
     """Merged over the request's; `{"stream": False}` turns streaming off."""

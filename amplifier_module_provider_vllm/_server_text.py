@@ -56,11 +56,11 @@ def is_empty(error: BaseException | None) -> bool:
 
 
 def _warm_up_phrase(page: str) -> str | None:
-    words = " ".join(_visible_text(page[:TITLE_SEARCH_LENGTH]).lower().split())
+    words = " ".join(_page_text(page[:TITLE_SEARCH_LENGTH]).lower().split())
     return next((phrase for phrase in WARM_UP_PHRASES if phrase in words), None)
 
 
-def _visible_text(page: str) -> str:
+def _page_text(page: str) -> str:
     """The text of a page without its tags, scripts and styles. Takes linear time, on malformed pages too."""
     outside = re.split(r"</?(?:script|style)\b", page, flags=re.IGNORECASE)[::2]
     return html.unescape(re.sub(r"<[^<>]*>", " ", " ".join(outside)))
@@ -112,6 +112,6 @@ def sanitize(text: str) -> str:
 
 def shorten(text: str) -> str:
     """The text without its middle, if it is long; after `Secrets.hide()`, which does not find half a key."""
-    return (
-        text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"
-    )
+    if len(text) <= MAX_MESSAGE_LENGTH:
+        return text
+    return f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"

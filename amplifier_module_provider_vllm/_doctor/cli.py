@@ -11,10 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .._constants import DEFAULT_BASE_URL
+from .._server_text import sanitize
 from .configured import COMMAND_LINE, Instance, read_instances
 from .examine import examine
 from .findings import Examination
-from .report import JsonReport, PlainReport, Report, one_line, works
+from .report import JsonReport, PlainReport, Report, works
 
 DISTRIBUTION = "amplifier-module-provider-vllm"
 INTERRUPTED = 130
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reject(reason: str) -> int:
-    sys.stderr.write(f"amplifier-vllm: {one_line(reason)}\n")
+    sys.stderr.write(f"amplifier-vllm: {sanitize(reason)}\n")
     return USAGE_ERROR
 
 

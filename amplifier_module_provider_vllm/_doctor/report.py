@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
+from .._server_text import sanitize
 from .configured import DEFAULT
 from .findings import Examination, Finding, Setting
 
@@ -32,9 +33,9 @@ class PlainReport:
             _line("")
 
     def add(self, finding: Finding) -> None:
-        _line(f"  {finding.outcome:<5} {finding.check:<{WIDTH}} {one_line(finding.message)}")
+        _line(f"  {finding.outcome:<5} {finding.check:<{WIDTH}} {sanitize(finding.message)}")
         if finding.remedy is not None:
-            _line(f"        {'':<{WIDTH}} -> {one_line(finding.remedy)}")
+            _line(f"        {'':<{WIDTH}} -> {sanitize(finding.remedy)}")
 
     def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
         _line(f"\n{verdict(examinations, stopped=stopped)}")
@@ -65,24 +66,19 @@ def verdict(examinations: Sequence[Examination], *, stopped: bool) -> str:
     several = len(examinations) > 1
     lists = [(one.name, ", ".join(one.failed_checks)) for one in examinations if one.failed_checks]
     what = "; ".join(f"{name}: {checks}" if several else checks for name, checks in lists)
-    return one_line(f"A session would not work correctly. To fix: {what}.")
+    return sanitize(f"A session would not work correctly. To fix: {what}.")
 
 
 def title(examination: Examination) -> str:
-    return one_line(examination.name if examination.url is None else f"{examination.name}: {examination.url}")
+    return sanitize(examination.name if examination.url is None else f"{examination.name}: {examination.url}")
 
 
 def visible_settings(settings: Sequence[Setting]) -> Iterator[tuple[str, str, str]]:
     """Key, value and source of each setting that is not a default, and of those that are always shown."""
     for setting in settings:
         if setting.source != DEFAULT or setting.key in ALWAYS_VISIBLE:
-            value = "unset" if setting.value is None else one_line(str(setting.value))
-            yield setting.key, value, one_line(setting.source)
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and control characters, which servers and models may send."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+            value = "unset" if setting.value is None else sanitize(str(setting.value))
+            yield setting.key, value, sanitize(setting.source)
 
 
 def _line(text: str) -> None:

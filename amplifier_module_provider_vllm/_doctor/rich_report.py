@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .._server_text import sanitize
 from .findings import Examination, Finding, Outcome
-from .report import WIDTH, one_line, title, verdict, visible_settings, works
+from .report import WIDTH, title, verdict, visible_settings, works
 
 MARKS = {Outcome.OK: ("✓", "green"), Outcome.NOTE: ("·", "yellow"), Outcome.FAIL: ("✗", "bold red")}
 
@@ -28,9 +29,9 @@ class RichReport:
 
     def add(self, finding: Finding) -> None:
         mark, style = MARKS[finding.outcome]
-        self._row(Text(mark, style=style), Text(finding.check, style="bold"), Text(one_line(finding.message)))
+        self._row(Text(mark, style=style), Text(finding.check, style="bold"), Text(sanitize(finding.message)))
         if finding.remedy is not None:
-            remedy = Text(one_line(finding.remedy), style="italic")
+            remedy = Text(sanitize(finding.remedy), style="italic")
             self._row(Text(""), Text("→", style=style, justify="right"), remedy)
 
     def end(self, examinations: Sequence[Examination], *, stopped: bool) -> None:
