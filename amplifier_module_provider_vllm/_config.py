@@ -75,6 +75,9 @@ class Reasoning(BaseModel):
     summary: Literal["auto", "concise", "detailed"] | None = None
 
 
+EffortOrReasoning = Annotated[Reasoning | None, BeforeValidator(_expand_effort)]
+
+
 class Rates(BaseModel):
     """Prices in US dollars for a million tokens."""
 
@@ -103,9 +106,7 @@ class Config(BaseModel):
     )
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
-    reasoning: Annotated[Reasoning | None, BeforeValidator(_expand_effort)] = Field(
-        None, description="Effort, or `{effort, summary}`"
-    )
+    reasoning: EffortOrReasoning = Field(None, description="Effort, or `{effort, summary}`")
     reasoning_effort: Effort | None = Field(
         None, description="`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`; overrides `reasoning`"
     )

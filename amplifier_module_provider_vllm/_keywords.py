@@ -7,7 +7,7 @@ from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ChatRequest, ResponseFormat, ToolSpec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, ValidationError, create_model
 
-from ._config import SECRETS, Effort, Header, Reasoning, unknown_names
+from ._config import SECRETS, Effort, EffortOrReasoning, Header, unknown_names
 from ._constants import PROVIDER
 
 
@@ -42,10 +42,6 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _effort(value: object) -> object:
-    return {"effort": value} if isinstance(value, str) else value
-
-
 def _read_as(kind: Any) -> GetPydanticSchema:
     """Check and convert a value as this kind, whatever else its annotation allows a caller to write."""
     return GetPydanticSchema(lambda _annotation, handler: handler(kind))
@@ -54,7 +50,6 @@ def _read_as(kind: Any) -> GetPydanticSchema:
 _Tools = list[Annotated[ToolSpec, BeforeValidator(_flat_tool)]] | None
 _Format = Annotated[ResponseFormat | None, BeforeValidator(_flat_format)]
 _Stop = Annotated[list[str] | None, BeforeValidator(_listed)]
-_Reasoning = Annotated[Reasoning | None, BeforeValidator(_effort)]
 
 
 class CallKeywords(TypedDict, total=False):
@@ -93,7 +88,7 @@ class CallKeywords(TypedDict, total=False):
     """"auto", "required" (or "any"), "none", a tool's name, or OpenAI's and Anthropic's mappings for these."""
     parallel_tool_calls: bool | None
     """Whether the model may call several tools in one turn."""
-    reasoning: Annotated[str | dict[str, Any] | bool | None, _read_as(_Reasoning)]
+    reasoning: Annotated[str | dict[str, Any] | bool | None, _read_as(EffortOrReasoning)]
     """An effort, or `{"effort": …, "summary": …}`; True and False are `extended_thinking`."""
     reasoning_effort: Effort | None
     """"none", "minimal", "low", "medium", "high", "xhigh" or "max", as far as the model knows them."""

@@ -6,8 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
-from ._config import Config
-from ._config import Reasoning as ConfiguredReasoning
+from ._config import Config, Reasoning
 from ._family import Family
 
 T = TypeVar("T")
@@ -76,7 +75,10 @@ def decide_options(
     family: Family,
     largest_reply: int | None,
 ) -> CallOptions:
-    """The options of a call to `model`; `largest_reply` caps a reply, in tokens, that nobody else capped."""
+    """The options of a call to `model`. `overrides`: keywords as `read_keywords` converts them.
+
+    `largest_reply` caps a reply, in tokens, that nobody else capped.
+    """
     cap = first_set(overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens)
     extra_body, more_tools = _extra_body(config, overrides)
     effort, summary = _reasoning(request, overrides, config)
@@ -116,8 +118,8 @@ def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Confi
     """Effort and summary. `extended_thinking=False` beats every default: naming and goal checks rely on it."""
     if overrides.get("extended_thinking") is False:
         return "none", None
-    asked = _as_reasoning(overrides.get("reasoning"))
-    configured = config.reasoning or ConfiguredReasoning()
+    asked: Reasoning = overrides.get("reasoning") or Reasoning()
+    configured = config.reasoning or Reasoning()
     effort = first_set(
         overrides.get("reasoning_effort"),
         asked.effort,
@@ -160,12 +162,6 @@ def _degraded_effort(
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
-def _as_reasoning(value: object) -> ConfiguredReasoning:
-    if value is None:
-        return ConfiguredReasoning()
-    return ConfiguredReasoning.model_validate({"effort": value} if isinstance(value, str) else value)
 
 
 def _seed(overrides: Mapping[str, Any]) -> dict[str, int]:

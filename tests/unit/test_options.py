@@ -7,6 +7,7 @@ from amplifier_core.message_models import ChatRequest, Degradation, Message
 
 from amplifier_module_provider_vllm._config import read_config
 from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED
+from amplifier_module_provider_vllm._keywords import read_keywords
 from amplifier_module_provider_vllm._options import CallOptions, decide_options, first_set
 
 HARMONY = "gpt-oss takes only low, medium and high"
@@ -23,7 +24,7 @@ def options_for(
 ) -> CallOptions:
     return decide_options(
         ChatRequest(messages=HELLO, **(request or {})),
-        overrides or {},
+        read_keywords(overrides or {}),
         read_config(config or {}, {}),
         model="tiny",
         family=GPT_OSS if harmony else TEMPLATED,
