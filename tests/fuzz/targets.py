@@ -12,12 +12,13 @@ from amplifier_core.message_models import ToolSpec
 
 from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
 from amplifier_module_provider_vllm._config import Config
-from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, to_llm_error
+from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, failures_as_llm_errors
 from amplifier_module_provider_vllm._family import FAMILIES, family_of
 from amplifier_module_provider_vllm._limits import limits_of, model_names, pick_model, read_cards, window_in_refusal
 from amplifier_module_provider_vllm._response_handling import BadCall, to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
+from amplifier_module_provider_vllm._secrets import Secrets
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
@@ -84,12 +85,21 @@ def refusal(data: bytes) -> None:
     headers = {b"content-type": kind, b"retry-after": value, b"retry-after-ms": value, b"location": value}
     request = wire.Request("POST", URL, headers={"authorization": "Bearer sk-canary-1", "x-key": "canary-2"})
     answer = wire.Response(status, headers=list(headers.items()), content=body, request=request)
-    error = to_llm_error(openai.APIStatusError("refused", response=answer, body=_read_with_sdk(body)), "m", URL)
+    refused = openai.APIStatusError("refused", response=answer, body=_read_with_sdk(body))
+    error = _llm_error(refused, Secrets(["sk-canary-1", "canary-2"]))
     _check_readable(error)
     assert error.status_code == status
     assert error.retry_after is None or error.retry_after >= 0
     assert not any(secret in str(error) for secret in ("sk-canary-1", "canary-2"))
     window_in_refusal(str(error))
+
+
+def _llm_error(refused: openai.APIStatusError, secrets: Secrets) -> LLMError:
+    try:
+        with failures_as_llm_errors("m", URL, secrets=lambda: secrets):
+            raise refused
+    except LLMError as error:
+        return error
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
