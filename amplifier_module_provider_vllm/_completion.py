@@ -108,12 +108,10 @@ class Completion:
         return response
 
     async def _report(self, ask: Ask, history: RepairedHistory) -> None:
-        """Say what of the history is repaired or not sent, once: it comes again with every request."""
+        """Announce once what of the history is repaired or not sent: it comes again with every request."""
         for sentence in (*history.warnings, *ask.prompt.losses):
             self._server.warn_once(sentence)
-        news = history.without(self._server.announced_repairs)
-        self._server.announced_repairs.update(news.unanswered, news.orphaned)
-        await self._call.emit_repair(news)
+        await self._call.emit_repair(history.with_new_repairs(self._server.is_new))
 
     async def _model(self) -> str:
         requested = first_set(self._overrides.get("model"), self._request.model, self._config.default_model)

@@ -41,9 +41,7 @@ class Server:
     """Whether the server has been asked for its models, with or without an answer."""
     outdated: bool = False
     """Whether the server refused a model that it had listed."""
-    announced_repairs: set[str] = field(default_factory=set[str])
-    """Ids of calls and results whose repair has been announced."""
-    _logged: set[str] = field(default_factory=set[str])
+    _announced: set[str] = field(default_factory=set[str])
     _learned_windows: dict[str, int] = field(default_factory=dict[str, int])
     _failed_at: float | None = None
     """The time of the last failed probe, on the monotonic clock."""
@@ -122,6 +120,12 @@ class Server:
             return limits_of(model, self.cards, self.config)
         return limits_of(model, [*self.cards, ModelCard(model, max_model_len=window)], self.config)
 
+    def is_new(self, fact: str) -> bool:
+        """Whether a fact is announced for the first time: the next request has the same history and server."""
+        known = fact in self._announced
+        self._announced.add(fact)
+        return not known
+
     def warn_once(self, sentence: str) -> None:
         """Log a warning about the server only once, although it applies to every reply."""
         self._log_once(logging.WARNING, sentence)
@@ -131,8 +135,7 @@ class Server:
             self._log_once(level, sentence)
 
     def _log_once(self, level: int, sentence: str) -> None:
-        if sentence not in self._logged:
-            self._logged.add(sentence)
+        if self.is_new(sentence):
             logger.log(level, "[PROVIDER] vLLM at %s: %s", self.transport.url, sentence)
 
     def learn(self, model: str, refusal: ContextLengthError) -> None:

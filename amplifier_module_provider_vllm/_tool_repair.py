@@ -1,6 +1,6 @@
 """Repair a copy of a history with unpaired calls or results; servers refuse it, and with it every later turn."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -36,10 +36,11 @@ class RepairedHistory:
     warnings: list[str] = field(default_factory=list[str])
     """What else was not as it should be, in a sentence each."""
 
-    def without(self, announced: Collection[str]) -> "RepairedHistory":
-        """The same history without the repairs whose ids are `announced`."""
-        unanswered = [call_id for call_id in self.unanswered if call_id not in announced]
-        return replace(self, unanswered=unanswered, orphaned=[one for one in self.orphaned if one not in announced])
+    def with_new_repairs(self, is_new: Callable[[str], bool]) -> "RepairedHistory":
+        """The same history with only the new repairs."""
+        unanswered = [one for one in self.unanswered if is_new(f"no result for {one}")]
+        orphaned = [one for one in self.orphaned if is_new(f"no call for {one}")]
+        return replace(self, unanswered=unanswered, orphaned=orphaned)
 
     @property
     def summary(self) -> str:
