@@ -12,16 +12,19 @@ import openai
 from amplifier_core.llm_errors import LLMError
 
 from ._constants import NO_API_KEY
-from ._server_text import shorten
 
 HIDDEN: Final = "[REDACTED]"
 
 MIN_LENGTH: Final = 6
 """Characters. A shorter key is hidden where it stands alone: inside words it would hide more words than keys."""
 
+MAX_MESSAGE_LENGTH: Final = 2000
+TAIL_LENGTH: Final = 300
+"""Characters; our own advice stands at the end of a message."""
+
 
 class Secrets:
-    """What no error, event or log line may repeat."""
+    """The values that no error, event or log line may repeat."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values = frozenset(values)
@@ -78,6 +81,13 @@ def hide_secrets(error: LLMError, secrets: Secrets) -> None:
             link.body = None
             link.__context__ = link.__cause__  # the SDK hides the HTTP library's error, which quotes the `Location`
     error.args = (shorten(str(error)),)
+
+
+def shorten(text: str) -> str:
+    """The text without its middle, if it is long; after `Secrets.hide()`, which does not find half a key."""
+    if len(text) <= MAX_MESSAGE_LENGTH:
+        return text
+    return f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"
 
 
 def _without_secrets(argument: object, secrets: Secrets) -> object:

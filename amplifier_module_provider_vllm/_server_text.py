@@ -20,10 +20,6 @@ WARM_UP_PHRASES = (
 )  # fmt: skip
 """What the pages of hosted gateways say while the server behind them starts; the longer of two phrases first."""
 
-MAX_MESSAGE_LENGTH = 2000
-TAIL_LENGTH = 300
-"""Characters; our own advice stands at the end of a message."""
-
 TITLE_SEARCH_LENGTH = 100_000
 """Characters of a web page that are searched for its title."""
 
@@ -108,10 +104,3 @@ def reason_line(text: str) -> str:
 def sanitize(text: str) -> str:
     """The text, safe for logs and terminals: one line, without control characters."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
-
-
-def shorten(text: str) -> str:
-    """The text without its middle, if it is long; after `Secrets.hide()`, which does not find half a key."""
-    if len(text) <= MAX_MESSAGE_LENGTH:
-        return text
-    return f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"

@@ -6,9 +6,8 @@ from dataclasses import replace
 from amplifier_core.llm_errors import ConfigurationError
 
 from .._config import Config, read_config, unknown_keys
-from .._secrets import Secrets
+from .._secrets import Secrets, shorten
 from .._server import Server
-from .._server_text import shorten
 from .configured import COMMAND_LINE, Instance, effective_settings, hide_user
 from .findings import Examination, Finding, Outcome, fail, note, remedy_for
 from .model_checks import check_model
