@@ -69,6 +69,8 @@ CONTENT_FILTER_PHRASES = (
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for invalid JSON: malformed, not UTF-8, or nested too deep."""
 
+CHECK_SERVER = "check that the vLLM server is running there and that `base_url` (VLLM_BASE_URL) is right"
+
 
 @contextmanager
 def failures_as_llm_errors(
@@ -95,10 +97,10 @@ def to_llm_error(error: Exception, model: str | None, url: str, waited: str = ""
             return _status_error(error, common)
         case openai.APITimeoutError() | TimeoutError():
             if _is_connect_timeout(error):
-                return NetworkError(f"no connection to {url} within the connect timeout; {_CHECK_SERVER}", **common)
+                return NetworkError(f"no connection to {url} within the connect timeout; {CHECK_SERVER}", **common)
             return LLMTimeoutError(f"{url} sent nothing for too long: {waited or str(error) or 'timed out'}", **common)
         case openai.APIConnectionError():
-            return NetworkError(f"no connection to {url} ({sanitize(root_cause(error))}); {_CHECK_SERVER}", **common)
+            return NetworkError(f"no connection to {url} ({sanitize(root_cause(error))}); {CHECK_SERVER}", **common)
         case openai.APIResponseValidationError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
             return StreamError(sanitize(f"{url} sent an invalid reply: {error}"), **common)
         case openai.APIError():
@@ -200,17 +202,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             yield from causes(cause)
 
 
-def _failure_types() -> tuple[type[Exception], ...]:
-    return (openai.APIError, RefusedBodyError, *UNREADABLE, TimeoutError, *http_library_errors())
-
-
 def http_library_errors() -> tuple[type[Exception], ...]:
     """The SDK reads through httpx in 2.x and httpx2 in 3.x; whichever is loaded may raise while we read."""
     loaded = (sys.modules.get(name) for name in ("httpx", "httpx2"))
     return (asyncio.IncompleteReadError, *(module.RequestError for module in loaded if module is not None))
 
 
-_CHECK_SERVER = "check that the vLLM server is running there and that `base_url` (VLLM_BASE_URL) is right"
+def _failure_types() -> tuple[type[Exception], ...]:
+    return (openai.APIError, RefusedBodyError, *UNREADABLE, TimeoutError, *http_library_errors())
 
 
 def _status_error(error: openai.APIStatusError, common: dict[str, Any]) -> LLMError:
