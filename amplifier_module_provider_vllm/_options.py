@@ -111,7 +111,8 @@ def decide_options(
 def _extra_body(config: Config, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
     """Further keys of the body, and the tools among them, which stand beside the session's instead of being lost."""
     body = {**config.extra_request_params, **(overrides.get("extra_request_params") or {})}
-    return body, body.pop("tools") if isinstance(body.get("tools"), list) else []
+    tools = body.pop("tools") if isinstance(body.get("tools"), list) else []
+    return body, [{"type": tool} if isinstance(tool, str) else tool for tool in tools]
 
 
 def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Config) -> tuple[str | None, str | None]:

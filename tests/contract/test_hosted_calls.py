@@ -285,12 +285,12 @@ async def test_odd_fields_of_a_hosted_call_do_not_cost_the_reply(odd: dict[str, 
 
 async def test_hosted_tools_stand_beside_the_sessions_in_a_fixed_order() -> None:
     hosted = ["web_search", COUNTER]
-    extra = {"tools": [{"type": "mcp", "server_label": "more"}]}
+    extra = {"tools": [{"type": "mcp", "server_label": "more"}, "file_search"]}
 
     _, (body,) = await told(full_reply(message_item("Hi")), hosted_tools=hosted, extra_request_params=extra)
 
     kinds = [tool.get("name") or tool.get("server_label") or tool["type"] for tool in body["tools"]]
-    assert kinds == ["get_weather", "web_search", "counter", "more"]
+    assert kinds == ["get_weather", "web_search", "counter", "more", "file_search"]
 
 
 async def test_hosted_tools_are_sent_without_tools_of_the_session() -> None:
