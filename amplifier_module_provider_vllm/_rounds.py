@@ -30,7 +30,7 @@ from ._secrets import Secrets, hidden_secrets
 from ._server import Server
 from ._sizes import RefusedBodyError
 from ._tool_markup import ends_in_call
-from ._turn import Status, Text, TokenUsage, Turn, is_counted, total_usage
+from ._turn import HostedCall, Status, Text, TokenUsage, Turn, is_counted, total_usage
 from ._visible_text import VisibleText
 
 logger = logging.getLogger(__name__)
@@ -96,8 +96,13 @@ class Rounds:
             if ask.reply and not stream.visible:
                 await stream.show(blocks.replay())
             fold = ResponsesFold(blocks, ask.hosted_labels)
-            await self._with_stored_state(fold, ask)
-            turn = await self._counted(self._without_secrets(_turn_of(fold, model), ask), ask)
+            try:
+                await self._with_stored_state(fold, ask)
+                turn = await self._counted(self._without_secrets(_turn_of(fold, model), ask), ask)
+            except LLMError as error:
+                if any(isinstance(item, HostedCall) and item.server for item in blocks.items[len(ask.reply) :]):
+                    error.retryable = False  # another attempt would run the MCP server's tools again
+                raise
             next_ask = self._next_ask(ask, turn) if may_continue else None
             if next_ask is None and not turn.items:
                 self._empty_replies += 1

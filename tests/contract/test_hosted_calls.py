@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from amplifier_core.llm_errors import InvalidToolCallError
+from amplifier_core.llm_errors import InvalidToolCallError, StreamError
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message, ThinkingBlock, ToolSpec
 
 from tests.support import wire
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.exchange import GET_WEATHER, user
 from tests.support.recordings import load_recording
-from tests.support.replay import ReplayServer
+from tests.support.replay import ReplayServer, json_reply
 from tests.support.replies import call_item, cut_reply, full_reply, message_item, reasoning_item
 
 COUNTER = {"type": "mcp", "server_label": "counter"}
@@ -29,6 +29,8 @@ HOSTED = {
     "output": "3 results",
     "error": None,
 }
+
+HEALTHY = full_reply(message_item("Sunny."))
 
 TOLD = {
     "agentic_mcp_stream": (SUNNY, ANSWER),
@@ -215,6 +217,43 @@ async def test_an_invalid_call_beside_a_hosted_one_starts_no_other_round() -> No
         await told(full_reply(HOSTED, call_item('{"city": ')), recorder)
 
     assert recorder.names.count("provider:retry") == 0
+
+
+async def test_a_reply_that_breaks_after_an_mcp_call_is_not_requested_again() -> None:
+    broken = wire.sse_reply(wire.item_done(HOSTED, 0), ending="cut")
+
+    async with ReplayServer(broken, HEALTHY) as server, provider_at(server.base_url) as provider:
+        with pytest.raises(StreamError) as raised:
+            await provider.complete(QUESTION)
+
+    assert not raised.value.retryable
+    assert len(server.request_bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[{"type": "web_search_call", "id": "ws_1", "action": {"query": "x"}}], [wire.message_item("It is ")]],
+    ids=["after a web search", "without a call"],
+)
+async def test_any_other_reply_that_breaks_is_requested_again(items: list[dict[str, Any]]) -> None:
+    broken = wire.sse_reply(*(wire.item_done(item, place) for place, item in enumerate(items)), ending="cut")
+
+    async with ReplayServer(broken, HEALTHY) as server, provider_at(server.base_url) as provider:
+        response = await provider.complete(QUESTION)
+
+    assert str(response.text) == "Sunny."  # type: ignore[attr-defined]
+
+
+async def test_a_continuation_after_an_mcp_call_is_retried() -> None:
+    busy = json_reply(503, {"error": {"message": "busy"}})
+
+    async with (
+        ReplayServer(cut_reply(HOSTED, message_item("It is ")), busy, full_reply(message_item("sunny."))) as server,
+        provider_at(server.base_url, max_output_tokens=10) as provider,
+    ):
+        response = await provider.complete(QUESTION)
+
+    assert str(response.text) == "It is sunny."  # type: ignore[attr-defined]
 
 
 async def test_a_truncated_reply_with_a_hosted_call_is_not_asked_for_again() -> None:
