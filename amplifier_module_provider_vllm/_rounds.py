@@ -269,5 +269,6 @@ def _turn_of(fold: ResponsesFold, model: str) -> Turn:
 
 def _fills(turn: Turn, window: int | None) -> bool:
     """Whether the prompt and the reply fill the window, in tokens."""
-    usage = turn.usage
+    # A gateway that runs calls adds up the prompts of its own rounds.
+    usage = None if turn.hosted_calls else turn.usage
     return usage is not None and window is not None and usage.input_tokens + usage.output_tokens >= window

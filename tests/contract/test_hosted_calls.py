@@ -256,6 +256,19 @@ async def test_a_continuation_after_an_mcp_call_is_retried() -> None:
     assert str(response.text) == "It is sunny."  # type: ignore[attr-defined]
 
 
+async def test_the_prompts_of_a_gateways_own_rounds_do_not_fill_the_window_together() -> None:
+    usage = {"input_tokens": 2 * 3_000, "output_tokens": 20}
+    cut = cut_reply(HOSTED, message_item("It is "), usage=usage)
+
+    async with (
+        ReplayServer(cut, full_reply(message_item("sunny."))) as server,
+        provider_at(server.base_url, max_output_tokens=10) as provider,
+    ):
+        response = await provider.complete(QUESTION)
+
+    assert str(response.text) == "It is sunny."  # type: ignore[attr-defined]
+
+
 async def test_a_truncated_reply_with_a_hosted_call_is_not_asked_for_again() -> None:
     response, bodies = await told(cut_reply(HOSTED, reasoning_item("Hm")), max_output_tokens=10)
 
