@@ -126,9 +126,12 @@ class Rounds:
             return
         try:
             await self._with_schema_reason(fold, replace(ask, stored=found))
+            if fold.failure is not None:
+                raise failed_stream(fold.failure, ask.options.model)
         except NotFoundError as error:
             if is_empty_not_found(error):
                 raise
+            fold.failure = None
             if self._server.stored.forget(found):
                 self._server.warn_once(NO_STORE)
             await self._with_schema_reason(fold, ask)

@@ -21,9 +21,11 @@ from tests.support.event_recorder import provider_at
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, json_reply, reply
 from tests.support.replies import call_item, full_reply, message_item, reasoning_item
+from tests.support.wire import event, sse_reply
 
 GONE = load_recording("tiny-qwen3", "st_previous_unknown")
 GONE_ELSEWHERE = json_reply(400, {"error": {"message": "No such response.", "code": "previous_response_not_found"}})
+GONE_IN_A_STREAM = sse_reply(event("error", status=404, error={"message": "not found: Response with id 'resp_0'"}))
 BUSY = json_reply(503, {"error": {"message": "busy"}})
 HARMONY = json_reply(200, {"object": "list", "data": [{"id": "gpt-oss-20b", "max_model_len": 4096}]})
 
@@ -71,7 +73,7 @@ async def test_only_new_items_are_sent_with_the_id_of_the_stored_reply() -> None
     assert all(body["store"] is True for body in bodies)
 
 
-@pytest.mark.parametrize("gone", [GONE, GONE_ELSEWHERE], ids=["vLLM", "gateways"])
+@pytest.mark.parametrize("gone", [GONE, GONE_ELSEWHERE, GONE_IN_A_STREAM], ids=["vLLM", "gateways", "error events"])
 async def test_after_a_server_restart_the_full_history_is_sent_once(gone: Any) -> None:
     first, second, third = answers(3)
 
