@@ -70,6 +70,17 @@ async def test_the_call_ends_within_a_tenth_of_a_second() -> None:
     assert min(waits) < 0.1
 
 
+async def test_the_app_cancels_its_turn_before_the_error_reaches_it() -> None:
+    """The app looks every 50 ms. It shows an error that is first as a failure, and does not save the turn."""
+    outcomes: list[str] = []
+
+    for _ in range(5):
+        async with ReplayServer(STALLED) as server, provider_session(server) as (session, _):
+            outcomes.append(await _turn_in_the_app(session))
+
+    assert outcomes == ["Cancelled"] * 5
+
+
 async def test_a_session_cancelled_while_its_model_is_looked_up_asks_nothing() -> None:
     async with (
         ReplayServer(models=whole_reply(b"", delay_before_headers=NEVER)) as server,
@@ -186,6 +197,25 @@ async def test_a_coordinator_without_a_cancellation_token_works() -> None:
         await provider.close()
 
     assert response.finish_reason == "stop"
+
+
+async def _turn_in_the_app(session: Session) -> str:
+    """A turn as amplifier-app-cli runs it, cancelled at once just after the app's look: "Cancelled", or the error."""
+    token = session.coordinator.cancellation
+    turn = asyncio.create_task(session.ask("Which cities?"))
+    while not turn.done():
+        if token.is_immediate:
+            turn.cancel()
+            break
+        if session.payloads("llm:stream_block_delta"):
+            token.request_immediate()
+        await asyncio.sleep(0.05)
+    try:
+        return await turn
+    except asyncio.CancelledError:
+        return "Cancelled"
+    except AbortError as error:
+        return str(error)
 
 
 def _started_blocks(session: Session) -> list[int]:
