@@ -20,6 +20,8 @@ from amplifier_core.llm_errors import (
 
 SERVER_LOG = "look at the end of vLLM's log"
 CHOOSE = "set `default_model` to the model to ask; for one run of the doctor, use `--model`"
+LONGER_WINDOW = "start vLLM with a longer `--max-model-len`: a session needs room for its tools and its history"
+WITHOUT_GATEWAY = "set `base_url` to vLLM itself"
 KEY = "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"
 
 
@@ -82,7 +84,7 @@ def remedy_for(error: LLMError) -> str:
         case AuthenticationError():
             return KEY
         case ContextLengthError():
-            return "start vLLM with a longer `--max-model-len`: a session needs room for its tools and its history"
+            return LONGER_WINDOW
         case InvalidRequestError() | ContentFilterError():
             return "change what it names in the config: `extra_request_params`, `reasoning`, `truncation`, `max_tokens`"
         case QuotaExceededError() | RateLimitError():

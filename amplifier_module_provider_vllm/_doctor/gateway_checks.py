@@ -12,7 +12,7 @@ from .._endpoints import encode
 from .._server import Server
 from .._stored import keeps_calls
 from .._turn import Text
-from .findings import Finding, fail, note, ok
+from .findings import WITHOUT_GATEWAY, Finding, fail, note, ok
 from .question import ask, question
 
 FEW_TOKENS: Final = 16
@@ -23,7 +23,9 @@ INVALID: Final[list[list[str]]] = [[]]
 USUAL_PARAMETERS: Final = ("stop", "seed", "top_k")
 
 ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
-DROPPED = "a gateway drops them, or vLLM does not have them: check their spelling, ask vLLM itself, or leave them out"
+DROPPED = (
+    f"a gateway drops them, or vLLM does not have them: check their spelling, leave them out, or {WITHOUT_GATEWAY}"
+)
 
 
 async def check_continuation(server: Server, *, store: bool) -> Finding:
@@ -32,9 +34,7 @@ async def check_continuation(server: Server, *, store: bool) -> Finding:
         await ask(server, "Count from 1 to 20.", reply=(Text("1, 2, 3"),), store=store, max_tokens=FEW_TOKENS)
     except InvalidRequestError as error:
         message = f"the server refuses to continue a truncated reply: {error}"
-        return fail(
-            "continuation", message, "raise `max_output_tokens`, so that fewer are truncated, or ask vLLM itself"
-        )
+        return fail("continuation", message, f"raise `max_tokens`, so that fewer are truncated, or {WITHOUT_GATEWAY}")
     return ok("continuation", "the server continues a truncated reply")
 
 
@@ -83,7 +83,7 @@ async def check_stored_turns(server: Server, tool: ToolSpec) -> Finding:
             await ask(server, "And what should I wear?", history=history, tools=[tool], store=True)
     except LLMError as error:
         message = f"the server cannot store a conversation with tools: {type(error).__name__}: {error}"
-        return fail("stored turns", message, "leave `enable_state` out, or ask vLLM itself")
+        return fail("stored turns", message, f"leave `enable_state` out, or {WITHOUT_GATEWAY}")
     return ok("stored turns", "a conversation with tools is stored, twice")
 
 

@@ -15,7 +15,7 @@ from .._server import Server
 from .._strict_json import read_json
 from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
-from .findings import CHOOSE, Finding, Outcome, fail, note, ok, remedy_for
+from .findings import CHOOSE, LONGER_WINDOW, WITHOUT_GATEWAY, Finding, Outcome, fail, note, ok, remedy_for
 from .gateway_checks import check_continuation, check_parameters, check_store, check_stored_turns
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
 from .question import MAX_TOKENS, Answer, ask
@@ -42,7 +42,7 @@ THINKING_TAGS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?t
 SCHEMA_REMEDY = "correct the findings above first; small models may fail under a schema: try another model"
 CHOOSE_WINDOW = "set `context_window` (VLLM_CONTEXT_WINDOW) to the model's window"
 
-WITHOUT_STATE = "a gateway drops the others: leave `enable_state` out, or ask vLLM itself"
+WITHOUT_STATE = f"a gateway drops the others: leave `enable_state` out, or {WITHOUT_GATEWAY}"
 
 COMPACTION_RESERVE, COMPACTION_NOTICE = 4_096, 800
 """Tokens. context-simple compacts at the window less half of the output, this reserve and a notice."""
@@ -196,7 +196,7 @@ def _history(limits: Limits, config: Config) -> Finding:
         return note("history", f"the window is unknown; {window:,} tokens are assumed", CHOOSE_WINDOW)
     if room <= COMPACTION_NOTICE:
         message = f"{window:,} tokens are too few for context-simple: it keeps everything until the window is full"
-        return note("history", message)
+        return note("history", message, "raise `context_window`" if config.context_window == window else LONGER_WINDOW)
     kept = room - COMPACTION_NOTICE
     return ok("history", f"a session keeps about {kept:,} of {window:,} tokens, {output:,} are left for a reply")
 
@@ -207,7 +207,7 @@ async def _prefix_cache(server: Server) -> Finding:
     usage = (await ask(server, "What is the capital of Japan?", history=prompt)).turn.usage
     if usage is not None and usage.cached_tokens:
         return ok("prefix cache", f"{usage.cached_tokens} of {usage.input_tokens} tokens cached on the second call")
-    remedy = "start vLLM without `--no-enable-prefix-caching`; behind a gateway, ask one vLLM"
+    remedy = "start vLLM without `--no-enable-prefix-caching`; behind a gateway, let a session always ask the same vLLM"
     return note("prefix cache", "no tokens cached on the second call", remedy)
 
 

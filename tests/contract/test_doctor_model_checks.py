@@ -107,7 +107,7 @@ async def test_a_gateway_that_refuses_to_continue_a_reply_is_reported() -> None:
     async with ReplayServer(*replies) as server:
         found = await run_doctor(server.base_url)
 
-    remedy = "raise `max_output_tokens`, so that fewer are truncated, or ask vLLM itself"
+    remedy = "raise `max_tokens`, so that fewer are truncated, or set `base_url` to vLLM itself"
     assert failures(found) == {"continuation": remedy}
     assert found["continuation"].message == f"the server refuses to continue a truncated reply: {reason}"
 
@@ -185,7 +185,7 @@ async def test_a_conversation_with_tools_that_cannot_be_stored_twice_is_reported
     async with ReplayServer(*doctor_replies(), ANSWER, ANSWER, ANSWER, not_persisted) as server:
         found = await run_doctor(server.base_url, enable_state=True)
 
-    assert failures(found) == {"stored turns": "leave `enable_state` out, or ask vLLM itself"}
+    assert failures(found) == {"stored turns": "leave `enable_state` out, or set `base_url` to vLLM itself"}
     assert "failed to persist response" in found["stored turns"].message
     first, second = server.request_bodies[-2:]
     kinds = ["message", "reasoning", "function_call", "function_call_output", "message"]
@@ -225,8 +225,11 @@ async def test_calls_that_are_lost_only_with_state_are_reported() -> None:
     assert found["parallel calls"] == note(
         "parallel calls",
         "2 calls in one turn without `enable_state`, 1 with it",
-        "a gateway drops the others: leave `enable_state` out, or ask vLLM itself",
+        "a gateway drops the others: leave `enable_state` out, or set `base_url` to vLLM itself",
     )
+
+
+TOO_FEW = "4,096 tokens are too few for context-simple: it keeps everything until the window is full"
 
 
 @pytest.mark.parametrize(
@@ -237,8 +240,11 @@ async def test_calls_that_are_lost_only_with_state_are_reported() -> None:
             ok("history", "a session keeps about 249,056 of 262,144 tokens, 16,384 are left for a reply"), id="large",
         ),
         pytest.param(
-            4_096, {}, note("history", "4,096 tokens are too few for context-simple: it keeps everything until the"
-            " window is full"), id="small",
+            4_096, {}, note("history", TOO_FEW, "start vLLM with a longer `--max-model-len`: a session needs"
+            " room for its tools and its history"), id="small",
+        ),
+        pytest.param(
+            262_144, {"context_window": 4_096}, note("history", TOO_FEW, "raise `context_window`"), id="lowered",
         ),
         pytest.param(
             None, {"context_window": 10_000, "max_output_tokens": 1_000},
