@@ -12,7 +12,7 @@ NO_API_KEY: Final = "EMPTY"
 """The key for a server without one: the OpenAI SDK refuses an empty key."""
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds to open a connection, and to retry a server that refuses connections."""
+"""Seconds to open a connection, and to retry a server that cannot be connected to."""
 
 PROBE_TIMEOUT: Final = 3.0
 """Seconds that a probe, for models or token counts, may delay a session or a call."""

@@ -1,4 +1,4 @@
-"""Bound what one body may bring, decoded: 0.4 MB of gzip can hold 1 GB."""
+"""Limit the decoded size of a body: 0.4 MB of gzip can hold 1 GB."""
 
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -13,10 +13,10 @@ PIECE: Final = 1 << 20
 """Bytes that are decompressed at once."""
 
 
-def bound(response: Any, request: Any) -> None:
-    """Let the body of a response end, or fail, at its largest size. A stream that is read as one has no largest size.
+def limit_body(response: Any, request: Any) -> None:
+    """Limit the body of a response: that of an error ends at its largest size, any other fails there.
 
-    `_wire.sse` bounds its events, and `_blocks` what is kept of them.
+    A stream that is read as one has no limit here: `_wire.sse` limits its events, `_blocks` what is kept of them.
     """
     encoding = response.headers.pop("content-encoding", "identity").lower()
     read_as_stream = request.headers.get("x-stainless-raw-response") == "stream"  # the SDK's own header

@@ -29,7 +29,6 @@ from .url import auth_header, bare_url, display_url, is_local
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right after the terminal event."""
 
-
 SDK_HEADERS: Final = re.compile("(accept|content|user-agent|x-stainless)", re.IGNORECASE)
 
 E = TypeVar("E")

@@ -1,4 +1,4 @@
-"""What the environment says of the way to a server: its proxy, and the certificates to trust."""
+"""The environment's way to a server: the proxy before it, and the certificates to trust."""
 
 import os
 import ssl

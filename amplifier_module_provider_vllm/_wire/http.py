@@ -1,4 +1,4 @@
-"""The HTTP client under the SDK's, and what of a request reaches the server: nothing but what the config states."""
+"""The HTTP client under the SDK's, which sends a server nothing but what the config states."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import openai
 
 from .._constants import NO_API_KEY
-from .bodies import bound
+from .bodies import limit_body
 from .environment import proxy_before, proxy_transport, tls_context
 from .pool import PoolTransport, httpx
 
@@ -23,7 +23,7 @@ def http_client(base_url: str, *, direct: bool, query: str = "") -> Any:
     limits = openai.DEFAULT_CONNECTION_LIMITS
     inner = PoolTransport(tls, limits) if proxy is None else proxy_transport(proxy, tls, limits)
     return openai.DefaultAsyncHttpxClient(
-        transport=_Edge(inner, query.encode()), trust_env=False, follow_redirects=False
+        transport=_StatedRequests(inner, query.encode()), trust_env=False, follow_redirects=False
     )
 
 
@@ -34,8 +34,8 @@ def stated_headers(key: str, headers: Mapping[str, str]) -> dict[str, Any]:
     return {**left_out, "Authorization": f"Bearer {key}", **headers}
 
 
-class _Edge(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
-    """The last to see a request, below every library that logs or completes it."""
+class _StatedRequests(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its base is known at run time only
+    """Sends a request as the config states it: it stands below every library that logs or completes one."""
 
     def __init__(self, inner: Any, query: bytes) -> None:
         self._inner = inner
@@ -54,7 +54,7 @@ class _Edge(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its base is know
                 extensions=request.extensions,
             )
         )
-        bound(response, request)
+        limit_body(response, request)
         return response
 
     async def aclose(self) -> None:

@@ -13,7 +13,6 @@ PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: (?!message\n)([^\n]*)\ndata: ([^\
 UNNAMED: Final = b"message"
 """The name that an event without one has, and that a server may write out."""
 
-
 PARTIAL_LENGTH: Final = 512
 """Bytes of an incomplete event that are parsed: enough for its name, or for the type in its data."""
 
