@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 USAGE = ROOT / "docs" / "usage.md"
+HOW_IT_WORKS = ROOT / "docs" / "how-it-works.md"
 OFFLINE = ROOT / "docs" / "offline.md"
 REFERENCE = ROOT / "docs" / "coming-from-the-reference.md"
 

@@ -23,6 +23,7 @@ from tests.config_table import config_table, written_table
 from tests.documents import (
     DOCUMENTS,
     FOLDERS,
+    HOW_IT_WORKS,
     OFFLINE,
     README,
     REFERENCE,
@@ -116,6 +117,15 @@ def test_every_path_and_module_that_is_named_exists(file: Path) -> None:
 
     assert [path for path in paths if not (ROOT / path).exists()] == []
     assert [module for module in modules if not (PACKAGE / module).exists()] == []
+
+
+def test_the_table_of_modules_names_every_module_once() -> None:
+    table = text(HOW_IT_WORKS).partition("## The modules")[2].partition("\n## ")[0]
+    rooms = (PACKAGE, PACKAGE / "_responses", PACKAGE / "_wire")
+
+    entries = [entry for room in rooms for entry in room.iterdir() if not entry.name.startswith(("__", "py."))]
+    named = re.findall(r"`(\w+(?:\.py|/))`", table)
+    assert sorted(named) == sorted(entry.name + "/" * entry.is_dir() for entry in entries)
 
 
 @every_guide
