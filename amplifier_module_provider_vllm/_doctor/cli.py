@@ -96,15 +96,23 @@ def _report(*, as_json: bool) -> Report:
 def _run(instances: Sequence[Instance], report: Report) -> int:
     examinations: list[Examination] = []
     try:
-        asyncio.run(_examine_all(instances, examinations, report))
-    except KeyboardInterrupt:
-        report.end(examinations, stopped=True)
-        return INTERRUPTED
+        stopped = _is_interrupted(instances, examinations, report)
+        report.end(examinations, stopped=stopped)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is left to flush
         return 1
-    report.end(examinations, stopped=False)
+    if stopped:
+        return INTERRUPTED
     return 0 if works(examinations, stopped=False) else 1
+
+
+def _is_interrupted(instances: Sequence[Instance], examinations: list[Examination], report: Report) -> bool:
+    """Examine all instances, unless the user interrupts that."""
+    try:
+        asyncio.run(_examine_all(instances, examinations, report))
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 async def _examine_all(instances: Sequence[Instance], examinations: list[Examination], report: Report) -> None:

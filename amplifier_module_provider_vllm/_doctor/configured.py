@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from .._config import ENVIRONMENT, VARIABLE, Config, environment_settings
 from .._constants import NO_API_KEY
-from .._secrets import MIN_LENGTH, Secrets
+from .._secrets import MIN_LENGTH, Secrets, url_secrets
 from .entries import APP, Entry, EntryList, Reader, entry_findings, entry_lists, is_ours, name_of, reader_of
 from .files import Node, read_keys, read_values
 from .findings import Finding, Setting, note
@@ -146,12 +146,12 @@ def _display(key: str, value: Node | BaseModel | SecretStr) -> Any:
         case _, SecretStr():
             return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"
         case "base_url", str():
-            return hide_user(value)
+            return Secrets(url_secrets(value)).hide(hide_user(value))
         case "extra_headers", dict():
             return dict.fromkeys(value, "hidden")
         case _, BaseModel():
             return value.model_dump(exclude_none=True)
-        case _, dict():
+        case _, dict() | list():
             return redact_secrets(value)
         case _:
             return value

@@ -202,8 +202,9 @@ def test_ctrl_c_ends_at_once_and_shows_the_findings_so_far(silent_port: socket.s
     assert json.loads(out)["stopped"] if as_json else out.endswith("Stopped before everything was checked.\n")
 
 
-def test_a_closed_pipe_prints_no_traceback(closed_url: str) -> None:
-    command = f"{sys.executable} -m amplifier_module_provider_vllm doctor {closed_url} | true"
+@pytest.mark.parametrize("reader", ["true", "head -n 8"], ids=["at once", "before the verdict"])
+def test_a_closed_pipe_prints_no_traceback(reader: str, closed_url: str) -> None:
+    command = f"{sys.executable} -m amplifier_module_provider_vllm doctor {closed_url} | {reader}"
 
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602
 

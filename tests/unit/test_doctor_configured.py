@@ -327,6 +327,7 @@ def test_no_secret_is_shown(settings_of: SettingsOf) -> None:
         api_key="hunter2",
         extra_headers={"X-Gateway": "hunter2"},
         extra_request_params={"api_key": "hunter2", "top_k": 20},
+        hosted_tools=[{"type": "mcp", "server_label": "docs", "headers": {"Authorization": "Bearer hunter2"}}],
     )
 
     shown = json.dumps([setting.value for setting in found.values()])
@@ -340,6 +341,12 @@ def test_no_secret_is_shown(settings_of: SettingsOf) -> None:
 def test_a_missing_key_is_shown_as_none(settings_of: SettingsOf) -> None:
     assert settings_of({})["api_key"].value == "none"
     assert settings_of({}, api_key="EMPTY")["api_key"].value == "none"
+
+
+def test_a_key_in_the_query_of_a_url_is_hidden(settings_of: SettingsOf) -> None:
+    found = settings_of({}, base_url="https://gpu:8000/v1?version=1&api-key=mountain-key")
+
+    assert found["base_url"].value == "https://gpu:8000/v1?version=1&api-key=[REDACTED]"
 
 
 def test_user_and_password_are_removed_from_a_text() -> None:
