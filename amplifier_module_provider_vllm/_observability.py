@@ -275,9 +275,11 @@ def _mapped(value: Json, change: Callable[[str], str]) -> Json:
 
 
 def _hide_headers(value: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Ours, and those that an operator put among the body's keys by mistake."""
-    match value.get("extra_headers"):
-        case Mapping() as headers:
+    """Ours, those that an operator put among the body's keys by mistake, and those for an MCP server."""
+    match value:
+        case {"extra_headers": Mapping() as headers}:
             return {**value, "extra_headers": dict.fromkeys(headers, HIDDEN)}
+        case {"type": "mcp", "headers": Mapping() as headers}:
+            return {**value, "headers": dict.fromkeys(headers, HIDDEN)}
         case _:
             return value

@@ -71,6 +71,7 @@ async def test_raw_events_contain_everything_except_secrets_and_images() -> None
     config: dict[str, Any] = {"raw": True, "raw_debug": True, "debug": True, "debug_truncate_length": 20}
     config |= {"extra_headers": {"X-Key": "hidden"}, "api_key": "hidden"}
     config |= {"extra_request_params": {"extra_headers": {"X-Misplaced-Key": "hidden"}}}
+    config |= {"hosted_tools": [{"type": "mcp", "server_label": "docs", "headers": {"X-Tool-Key": "hidden"}}]}
     looking = Message(role="user", content=[TextBlock(text="Look at this picture. " * 9), picture])
 
     async with ReplayServer(ANSWER) as server, provider_at(server.base_url, recorder, **config) as provider:
