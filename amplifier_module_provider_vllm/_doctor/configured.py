@@ -141,7 +141,7 @@ def _variable(key: str) -> str:
     return ENVIRONMENT[key] if ENVIRONMENT[key] in os.environ else f"{ENVIRONMENT[key]} in keys.env"
 
 
-def _display(key: str, value: Node | BaseModel | SecretStr) -> Any:
+def _display(key: str, value: Any) -> Any:
     match key, value:
         case _, SecretStr():
             return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"
@@ -149,9 +149,11 @@ def _display(key: str, value: Node | BaseModel | SecretStr) -> Any:
             return Secrets(url_secrets(value)).hide(hide_user(value))
         case "extra_headers", dict():
             return dict.fromkeys(value, "hidden")
+        case "hosted_tools", list():
+            return [redact_secrets(tool | dict.fromkeys(tool.keys() & {"headers"}, "hidden")) for tool in value]
         case _, BaseModel():
             return value.model_dump(exclude_none=True)
-        case _, dict() | list():
+        case _, dict():
             return redact_secrets(value)
         case _:
             return value

@@ -327,7 +327,7 @@ def test_no_secret_is_shown(settings_of: SettingsOf) -> None:
         api_key="hunter2",
         extra_headers={"X-Gateway": "hunter2"},
         extra_request_params={"api_key": "hunter2", "top_k": 20},
-        hosted_tools=[{"type": "mcp", "server_label": "docs", "headers": {"Authorization": "Bearer hunter2"}}],
+        hosted_tools=[{"type": "mcp", "server_label": "docs", "headers": {"X-Docs": "hunter2"}}],
     )
 
     shown = json.dumps([setting.value for setting in found.values()])
