@@ -56,7 +56,7 @@ UNSENT_FIELDS: Final = frozenset({"annotations", "audio", "refusal"})
 """What OpenAI's chat messages have beside their content."""
 
 THOUGHTS: Final = {"thinking", "redacted_thinking", "reasoning"}
-"""Types of blocks."""
+"""Types of blocks that hold reasoning."""
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -78,11 +78,6 @@ def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
         format=_format(request),
         losses=(*conversation.losses, *_lost_fields(tools)),
     )
-
-
-def call_arguments(arguments: object) -> str:
-    """A call's arguments as JSON; a string is already JSON."""
-    return arguments if isinstance(arguments, str) else _encode_json(arguments)
 
 
 @dataclass(slots=True)
@@ -176,7 +171,7 @@ def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem
             case _:
                 raise _unsupported_block(message, block)
     for beside in stored.values():
-        yield FunctionCall(beside.call_id, beside.name, call_arguments(beside.arguments))
+        yield FunctionCall(beside.call_id, beside.name, _arguments(beside.arguments))
 
 
 def _hosted_calls(blocks: Sequence[ContentBlockUnion]) -> dict[int, HostedCall]:
@@ -267,7 +262,12 @@ def _original_arguments(block: ToolCallBlock) -> str:
         case {"arguments": str(original)} if _is_same_json(original, block.input):
             return original
         case _:
-            return call_arguments(block.input)
+            return _arguments(block.input)
+
+
+def _arguments(arguments: object) -> str:
+    """A call's arguments as JSON; a string is already JSON."""
+    return arguments if isinstance(arguments, str) else _encode_json(arguments)
 
 
 def _is_same_json(original: str, arguments: object) -> bool:

@@ -67,11 +67,18 @@ def hidden_secrets(secrets: Callable[[], Secrets]) -> Generator[None]:
     try:
         yield
     except LLMError as error:
-        hide_secrets(error, secrets())
+        _hide_secrets(error, secrets())
         raise
 
 
-def hide_secrets(error: LLMError, secrets: Secrets) -> None:
+def shorten(text: str) -> str:
+    """The text without its middle, if it is long; after `Secrets.hide()`, which does not find half a key."""
+    if len(text) <= MAX_MESSAGE_LENGTH:
+        return text
+    return f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"
+
+
+def _hide_secrets(error: LLMError, secrets: Secrets) -> None:
     """Remove the secrets from the error and all that led to it: tracebacks and debuggers show that too."""
     for link in _links(error, set()):
         link.args = tuple(_without_secrets(argument, secrets) for argument in link.args)
@@ -81,13 +88,6 @@ def hide_secrets(error: LLMError, secrets: Secrets) -> None:
             link.body = None
             link.__context__ = link.__cause__  # the SDK hides the HTTP library's error, which quotes the `Location`
     error.args = (shorten(str(error)),)
-
-
-def shorten(text: str) -> str:
-    """The text without its middle, if it is long; after `Secrets.hide()`, which does not find half a key."""
-    if len(text) <= MAX_MESSAGE_LENGTH:
-        return text
-    return f"{text[: MAX_MESSAGE_LENGTH - TAIL_LENGTH]}…{text[-TAIL_LENGTH:]}"
 
 
 def _without_secrets(argument: object, secrets: Secrets) -> object:

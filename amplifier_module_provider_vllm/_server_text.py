@@ -1,4 +1,4 @@
-"""Sanitize a server's error text: one line, without control characters and web pages."""
+"""Read an error reply: its reason in one line, whether the server is starting, and how long to wait."""
 
 import html
 import re

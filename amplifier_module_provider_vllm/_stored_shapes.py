@@ -90,18 +90,8 @@ def output_parts(output: object) -> tuple[ToolText | Image, ...]:
     listed = output if isinstance(output, list | tuple) else [output]
     images = [_output_image(each) for each in listed]
     if all(image is None for image in images):
-        return (ToolText(output_text(output)),)
+        return (ToolText(_output_text(output)),)
     return tuple(image or ToolText(_element_text(each)) for image, each in zip(images, listed, strict=True))
-
-
-def output_text(output: object) -> str:
-    """A tool's output as text: strings unchanged, the rest as JSON, or as `str()` if JSON fails."""
-    if isinstance(output, str):
-        return output
-    try:
-        return "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):
-        return str(output)
 
 
 def _joined_text(parts: Sequence[object]) -> str:
@@ -145,4 +135,14 @@ def _element_text(element: object) -> str:
         case {"type": "text" | "input_text", "text": str(text)}:
             return text
         case _:
-            return output_text(element)
+            return _output_text(element)
+
+
+def _output_text(output: object) -> str:
+    """A tool's output as text: strings unchanged, the rest as JSON, or as `str()` if JSON fails."""
+    if isinstance(output, str):
+        return output
+    try:
+        return "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        return str(output)

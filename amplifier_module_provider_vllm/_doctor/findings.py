@@ -19,10 +19,10 @@ from amplifier_core.llm_errors import (
 )
 
 SERVER_LOG = "look at the end of vLLM's log"
-CHOOSE = "set `default_model` to the model to ask; for one run of the doctor, use `--model`"
+CHOOSE_MODEL = "set `default_model` to the model to ask; for one run of the doctor, use `--model`"
 LONGER_WINDOW = "start vLLM with a longer `--max-model-len`: a session needs room for its tools and its history"
 WITHOUT_GATEWAY = "set `base_url` to vLLM itself"
-KEY = "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"
+SET_KEY = "set `api_key` (VLLM_API_KEY) to the server's `--api-key`"
 
 
 class Outcome(StrEnum):
@@ -82,7 +82,7 @@ def remedy_for(error: LLMError) -> str:
         case AccessDeniedError():
             return "ask the server's operator what this key may do; a gateway may require something in `extra_headers`"
         case AuthenticationError():
-            return KEY
+            return SET_KEY
         case ContextLengthError():
             return LONGER_WINDOW
         case InvalidRequestError() | ContentFilterError():

@@ -15,7 +15,7 @@ from .._server import Server
 from .._strict_json import read_json
 from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
-from .findings import CHOOSE, LONGER_WINDOW, WITHOUT_GATEWAY, Finding, Outcome, fail, note, ok, remedy_for
+from .findings import CHOOSE_MODEL, LONGER_WINDOW, WITHOUT_GATEWAY, Finding, Outcome, fail, note, ok, remedy_for
 from .gateway_checks import check_continuation, check_parameters, check_store, check_stored_turns
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
 from .question import MAX_TOKENS, Answer, ask
@@ -91,7 +91,7 @@ def _no_reply(server: Server, error: LLMError) -> Finding:
     model = server.config.default_model
     match error:
         case NotFoundError() if model is not None and served and model not in served:
-            return fail("model", str(error), CHOOSE)
+            return fail("model", str(error), CHOOSE_MODEL)
         case NotFoundError():
             remedy = "update vLLM, 0.10 was the first to have it; a gateway must pass `/v1/responses` on"
             return fail("responses", f"the server has no /v1/responses: {error}", remedy)

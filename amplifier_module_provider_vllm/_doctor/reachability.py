@@ -29,8 +29,8 @@ from .._server import Server
 from .._server_text import page_title
 from .._wire.client import Transport
 from .._wire.environment import proxy_before
-from .._wire.url import normalized_url
-from .findings import CHOOSE, KEY, SERVER_LOG, Finding, Outcome, fail, note, ok, remedy_for
+from .._wire.url import PORTS, normalized_url
+from .findings import CHOOSE_MODEL, SERVER_LOG, SET_KEY, Finding, Outcome, fail, note, ok, remedy_for
 
 V1_URL = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server"
 START_VLLM = (
@@ -38,7 +38,9 @@ START_VLLM = (
     " its model does not listen yet: wait, or set `startup_timeout`"
 )
 CHECK_URL = "check that scheme, host and port in `base_url` (VLLM_BASE_URL) are those of vLLM"
-STATE_KEY = "write `api_key: ${VLLM_API_KEY}`, if that is its key: the variable alone is the key of VLLM_BASE_URL"
+NAME_KEY_VARIABLE = (
+    "write `api_key: ${VLLM_API_KEY}`, if that is its key: the variable alone is the key of VLLM_BASE_URL"
+)
 CORRECT_VARIABLE = "correct or unset this variable; servers in NO_PROXY are asked without a proxy"
 WAIT = "wait until the model is loaded; with `startup_timeout: 600` a session waits by itself"
 ASK_GATEWAY = (
@@ -95,7 +97,7 @@ def transport_to(config: Config, key: str | None = None) -> Transport:
 def route_to(transport: Transport) -> Route:
     parts = urlsplit(transport.url)
     proxy = None if transport.is_local else proxy_before(transport.url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = parts.port or PORTS[parts.scheme]
     return Route(parts.hostname or "", port, None if proxy is None else _address(*_host_and_port(proxy)))
 
 
@@ -130,7 +132,7 @@ def _address(host: str, port: int) -> str:
 def _host_and_port(proxy: str) -> tuple[str, int]:
     """Of a proxy in the environment, which may be a URL or only an address."""
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 80)
 
 
 async def _listing_failure(server: Server, route: Route, key_source: str) -> Finding | None:
@@ -152,10 +154,9 @@ def _key_failure(config: Config, error: AuthenticationError, key_source: str) ->
     if "web page" in str(error):
         return fail("key", f"a gateway in front of the server requires a login: {error}", ASK_GATEWAY)
     if _key_of(config) is None:
-        return fail(
-            "key", "the server requires a key; none is set", STATE_KEY if os.environ.get("VLLM_API_KEY") else KEY
-        )
-    return fail("key", f"the server rejects the key (from {key_source})", KEY)
+        remedy = NAME_KEY_VARIABLE if os.environ.get("VLLM_API_KEY") else SET_KEY
+        return fail("key", "the server requires a key; none is set", remedy)
+    return fail("key", f"the server rejects the key (from {key_source})", SET_KEY)
 
 
 async def _path_failure(server: Server, error: NotFoundError) -> Finding:
@@ -257,11 +258,11 @@ async def _check_version(server: Server) -> Finding:
 
 def _check_models(server: Server) -> Finding:
     if not server.cards and server.config.default_model is None:
-        return fail("models", "the server has no models", CHOOSE)
+        return fail("models", "the server has no models", CHOOSE_MODEL)
     summaries = ", ".join(_summary(server, card.id) for card in server.cards) or "none"
     model = server.config.default_model
     if model is None and only_model(server.cards) is None:
-        return fail("models", f"the server has several models: {summaries}", CHOOSE)
+        return fail("models", f"the server has several models: {summaries}", CHOOSE_MODEL)
     return ok("models", summaries)
 
 
