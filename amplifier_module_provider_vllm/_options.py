@@ -55,6 +55,7 @@ class CallOptions:
     @property
     def hidden_stop_strings(self) -> tuple[str, ...]:
         """The stop strings that end the reply and are not part of it."""
+        # A server that reads `min_tokens` looks for stop strings only after so many tokens.
         if self.extra_body.get("include_stop_str_in_output") or self.extra_body.get("min_tokens"):
             return ()
         stop = self.extra_body.get("stop") if self.stop is None else self.stop
