@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from amplifier_core.message_models import ContentBlockUnion, Message, ToolCallBlock, ToolResultBlock
 
-from ._stored_shapes import stored_calls
+from ._message_shapes import stored_calls
 
 _Nameless = tuple[str, int]
 """A call without an id: its name, and how many calls of this name without an id are before it in the message."""

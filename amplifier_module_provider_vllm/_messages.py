@@ -28,6 +28,14 @@ from amplifier_core.message_models import (
 )
 
 from ._constants import PROVIDER
+from ._message_shapes import (
+    holds_encrypted_thought,
+    output_parts,
+    stored_calls,
+    stored_hosted_call,
+    stored_thought,
+    thought_text,
+)
 from ._prompt import (
     FUNCTION_FIELDS,
     Format,
@@ -41,14 +49,6 @@ from ._prompt import (
     User,
     hosted_items,
     is_function,
-)
-from ._stored_shapes import (
-    holds_encrypted_thought,
-    output_parts,
-    stored_calls,
-    stored_hosted_call,
-    stored_thought,
-    thought_text,
 )
 from ._turn import FunctionCall, HostedCall, Reasoning, Text
 

@@ -13,8 +13,8 @@ from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limit_notes, limits_of, model_names, only_model, pick_model, window_in_refusal
 from ._secrets import hidden_secrets
-from ._shared import SharedOperation
-from ._stored import StoredReplies
+from ._shared_operation import SharedOperation
+from ._stored_replies import StoredReplies
 from ._wire.client import Transport
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from amplifier_core.message_models import (
 
 from ._call_ids import IdentifiedHistory, with_call_ids
 from ._control_tokens import escape_control_tokens
+from ._message_shapes import output_parts, stored_calls
 from ._prompt import Image, ToolText
-from ._stored_shapes import output_parts, stored_calls
 
 _Ids = tuple[list[str], list[str]]
 """The call ids of a message, including those that loops store beside its content, and its result ids."""

@@ -10,7 +10,7 @@ from .._ask import StoredReply
 from .._config import Config
 from .._endpoints import encode
 from .._server import Server
-from .._stored import keeps_calls
+from .._stored_replies import keeps_calls
 from .._turn import Text
 from .findings import WITHOUT_GATEWAY, Finding, fail, note, ok
 from .question import ask, question

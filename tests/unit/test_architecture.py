@@ -14,7 +14,7 @@ MODULES = {
 MAY_IMPORT_OPENAI = {"_wire.http", "_wire.pool", "_wire.client", "_errors", "_server_text", "_secrets", "_provider"}
 MAY_USE_GETATTR = {"_turn"}
 ENDPOINT_FOLDERS = ("_responses.",)
-SPELLS_OTHER_FORMATS = {"_tokenize", "_stored_shapes"}
+SPELLS_OTHER_FORMATS = {"_tokenize", "_message_shapes"}
 """The counting endpoints, and what other providers store in a session."""
 WIRE_KEYS = {
     "call_id", "choices", "delta", "extra_body", "function_call_output", "image_url", "incomplete_details", "input",
