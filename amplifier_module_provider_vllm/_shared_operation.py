@@ -29,7 +29,9 @@ class SharedOperation:
         run.callers += 1
         try:
             async with asyncio.timeout(max_wait):
-                await asyncio.shield(run.task)
+                # Not `asyncio.shield`: Python 3.14 logs the error of a task whose shield was cancelled.
+                await asyncio.wait([run.task])
+            run.task.result()
         except asyncio.CancelledError:
             if run.task.cancelled():
                 raise AbortError("the provider was closed", provider=PROVIDER) from None
