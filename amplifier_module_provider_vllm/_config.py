@@ -35,8 +35,9 @@ def _expand_effort(value: object) -> object:
     return {"effort": value} if isinstance(value, str) else value
 
 
-def _expand_tool(value: object) -> object:
-    return {"type": value} if isinstance(value, str) else value
+def expand_tool(tool: Any) -> Any:
+    """A hosted tool that may be given by its type alone."""
+    return {"type": tool} if isinstance(tool, str) else tool
 
 
 def _check_tool(tool: dict[str, object]) -> dict[str, object]:
@@ -47,7 +48,7 @@ def _check_tool(tool: dict[str, object]) -> dict[str, object]:
     return tool
 
 
-HostedTool = Annotated[dict[str, object], BeforeValidator(_expand_tool), AfterValidator(_check_tool)]
+HostedTool = Annotated[dict[str, object], BeforeValidator(expand_tool), AfterValidator(_check_tool)]
 
 SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params", "hosted_tools"}
 """Config keys whose values may hold a key or a password; error messages hide them."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
-from ._config import Config, Reasoning
+from ._config import Config, Reasoning, expand_tool
 from ._family import Family
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def _extra_body(config: Config, overrides: Mapping[str, Any]) -> tuple[dict[str,
     """Further keys of the body, and the tools among them, which stand beside the session's instead of being lost."""
     body = {**config.extra_request_params, **(overrides.get("extra_request_params") or {})}
     tools = body.pop("tools") if isinstance(body.get("tools"), list) else []
-    return body, [{"type": tool} if isinstance(tool, str) else tool for tool in tools]
+    return body, [expand_tool(tool) for tool in tools]
 
 
 def _reasoning(request: ChatRequest, overrides: Mapping[str, Any], config: Config) -> tuple[str | None, str | None]:
