@@ -141,8 +141,9 @@ def _without_results(message: Message, orphans: Collection[str]) -> Iterator[Mes
         yield Message(role="user", content=f"{heading}\n{escape_control_tokens(message.content)}")
         return
     answers_nothing = message.tool_call_id is not None
-    moved = [block for block in message.content if answers_nothing or _result_id(block) in orphans]
-    kept = [block for block in message.content if block not in moved]
+    lost = set(orphans)
+    moved = [block for block in message.content if answers_nothing or _result_id(block) in lost]
+    kept = [] if answers_nothing else [block for block in message.content if _result_id(block) not in lost]
     if kept or _ids(message)[0]:
         yield message.model_copy(update={"content": kept})
     user_blocks = [as_user for block in moved for as_user in _as_user_blocks(block)]
