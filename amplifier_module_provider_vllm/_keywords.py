@@ -137,6 +137,8 @@ def with_keywords(request: ChatRequest, keywords: Mapping[str, Any]) -> ChatRequ
 
 def _checked(given: Mapping[str, object], where: str) -> dict[str, Any]:
     values = {key: value for key, value in given.items() if value is not None}
+    if not values:  # the common case
+        return {}
     try:
         checked = dict(_Values.model_validate(values))
     except ValidationError as error:

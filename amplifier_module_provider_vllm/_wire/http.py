@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import openai
 
@@ -10,6 +10,9 @@ from .._constants import NO_API_KEY
 from .bodies import limit_body
 from .environment import proxy_before, proxy_transport, tls_context
 from .pool import PoolTransport, httpx
+
+NO_KEY_HEADER: Final = f"Bearer {NO_API_KEY}"
+"""What the SDK sends for a server without a key."""
 
 
 def http_client(base_url: str, *, direct: bool, query: str = "") -> Any:
@@ -42,29 +45,42 @@ class _StatedRequests(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its ba
         self._query = query
 
     async def handle_async_request(self, request: Any) -> Any:
-        foreign = _foreign_headers(os.environ.get("OPENAI_CUSTOM_HEADERS", ""))
-        headers = httpx.Headers([pair for pair in request.headers.multi_items() if pair not in foreign])
-        headers["accept-encoding"] = "identity"
-        response = await self._inner.handle_async_request(
-            httpx.Request(
-                request.method,
-                request.url.copy_with(query=self._query) if self._query else request.url,
-                headers=headers,
-                stream=request.stream,
-                extensions=request.extensions,
-            )
-        )
+        custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "")
+        if not custom and not self._query:  # the common case: a new request would take 90 µs
+            response = await self._inner.handle_async_request(_without_foreign_headers(request))
+        else:
+            response = await self._inner.handle_async_request(self._rebuilt(request, _foreign_headers(custom)))
         limit_body(response, request)
         return response
 
+    def _rebuilt(self, request: Any, foreign: set[tuple[str, str]]) -> Any:
+        """The request with the query, which the libraries above must not log, and without the foreign headers."""
+        headers = httpx.Headers([pair for pair in request.headers.multi_items() if pair not in foreign])
+        headers["accept-encoding"] = "identity"
+        return httpx.Request(
+            request.method,
+            request.url.copy_with(query=self._query) if self._query else request.url,
+            headers=headers,
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _without_foreign_headers(request: Any) -> Any:
+    """The same request, without what the SDK and the HTTP library add by themselves."""
+    if request.headers.get("authorization") == NO_KEY_HEADER:
+        del request.headers["authorization"]
+    request.headers["accept-encoding"] = "identity"
+    return request
 
 
 def _foreign_headers(custom: str) -> set[tuple[str, str]]:
     """Headers that the SDK adds by itself: those of OPENAI_CUSTOM_HEADERS, and the key of a server without one."""
     lines = [line.partition(":") for line in custom.split("\n")]
     return {
-        ("authorization", f"Bearer {NO_API_KEY}"),
+        ("authorization", NO_KEY_HEADER),
         *((name.strip().lower(), value.strip()) for name, _, value in lines),
     }
