@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from amplifier_module_provider_vllm._limits import limits_of, model_names, pick_
 from amplifier_module_provider_vllm._response_handling import BadCall, to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
-from amplifier_module_provider_vllm._secrets import Secrets
+from amplifier_module_provider_vllm._secrets import Secrets, hidden_secrets
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
@@ -102,6 +103,13 @@ def _llm_error(refused: openai.APIStatusError, secrets: Secrets) -> LLMError:
         return error
 
 
+def _raised(error: LLMError) -> LLMError:
+    """The error as a caller gets it: shortened where its secrets are hidden."""
+    with suppress(LLMError), hidden_secrets(Secrets):
+        raise error
+    return error
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     target.__name__: target for target in (stream, story, chunks, cards, refusal, growth)
 }
@@ -141,7 +149,7 @@ def _check_fold(events: Sequence[Event], block_space: Blocks) -> None:
     for update in block_space.close():
         _show(update, blocks)
     if fold.failure is not None:
-        _check_readable(failed_stream(fold.failure, "m"))
+        _check_readable(_raised(failed_stream(fold.failure, "m")))
     elif fold.turn is not None:
         assert [pieces for pieces in blocks.values() if pieces is not None] == [], "a block was left open"
         assert len(blocks) == len(fold.turn.items)
@@ -165,7 +173,7 @@ def _show(update: Update, blocks: dict[int, list[str] | None]) -> None:
 
 def _check_turn(turn: Turn) -> None:
     if turn.status is Status.FAILED:
-        _check_readable(failed_reply(turn, "m"))
+        _check_readable(_raised(failed_reply(turn, "m")))
         return
     for offered, family in product(([], ["get_weather"]), FAMILIES):
         response = to_response(recover_calls(turn, offered, family).turn, TOOLS, None)
