@@ -68,7 +68,8 @@ class VLLMProvider:
         self.coordinator = coordinator
         self.priority = read.priority
         self._cost: Decimal | None = None
-        self._server = Server(Transport(url, read.api_key.get_secret_value(), read.extra_headers, client), read)
+        key = read.api_key.get_secret_value()
+        self._server = Server(Transport(url, key, read.extra_headers, client, read.hosted_tools), read)
 
     def __repr__(self) -> str:
         return f"VLLMProvider({self.url!r})"

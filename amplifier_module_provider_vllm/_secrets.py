@@ -50,6 +50,15 @@ def header_secrets(headers: Mapping[str, str]) -> Iterator[str]:
             yield value
 
 
+def tool_secrets(tools: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """The values of the headers that a gateway sends to an MCP server."""
+    for tool in tools:
+        headers = tool.get("headers")
+        if isinstance(headers, Mapping):
+            yield from header_secrets({str(name): str(value) for name, value in headers.items()})
+        yield from header_secrets({"authorization": str(tool.get("authorization") or "")})
+
+
 def url_secrets(url: str) -> Iterator[str]:
     """The user, the password and the query's values of a URL, as far as they are long enough for secrets."""
     parts = urlsplit(url)

@@ -91,7 +91,8 @@ def transport_to(config: Config, key: str | None = None) -> Transport:
     headers = {
         name: value for name, value in config.extra_headers.items() if key is None or name.lower() != "authorization"
     }
-    return Transport(url, config.api_key.get_secret_value() if key is None else key, headers, None)
+    key = config.api_key.get_secret_value() if key is None else key
+    return Transport(url, key, headers, None, config.hosted_tools)
 
 
 def route_to(transport: Transport) -> Route:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -21,7 +21,7 @@ import openai
 from .._constants import CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
-from .._secrets import Secrets, header_secrets, url_secrets
+from .._secrets import Secrets, header_secrets, tool_secrets, url_secrets
 from .http import http_client, stated_headers
 from .sse import Frame, SSEFramer
 from .url import auth_header, bare_url, display_url, is_local
@@ -60,10 +60,16 @@ class Transport:
     """The connections to one server. The SDK's client belongs to an event loop; another loop gets a new one."""
 
     def __init__(
-        self, base_url: str, api_key: str, headers: Mapping[str, str], client: openai.AsyncOpenAI | None
+        self,
+        base_url: str,
+        api_key: str,
+        headers: Mapping[str, str],
+        client: openai.AsyncOpenAI | None,
+        tools: Sequence[Mapping[str, object]] = (),
     ) -> None:
+        """`tools`: the hosted tools, whose headers a server may repeat."""
         self.url = display_url(base_url)
-        self._url_secrets = list(url_secrets(base_url))
+        self._fixed_secrets = [*url_secrets(base_url), *tool_secrets(tools)]
         self.is_local = is_local(base_url)
         self._base_url = bare_url(base_url)
         self._query = urlsplit(base_url).query
@@ -96,11 +102,11 @@ class Transport:
         return self._own_client
 
     def secrets(self, headers: Mapping[str, str] | None = None) -> Secrets:
-        """The key, the values of the operator's and of a call's headers, and those of the URL."""
+        """The key, the values of the operator's and of a call's headers, and those of the URL and of hosted tools."""
         client = self._custom_client
         custom = {} if client is None else {"Authorization": f"Bearer {client.api_key}", **_plain_texts(client)}
         values = ({"Authorization": f"Bearer {self._api_key}"}, custom, self._headers, headers or {})
-        return Secrets([*self._url_secrets, *(secret for one in values for secret in header_secrets(one))])
+        return Secrets([*self._fixed_secrets, *(secret for one in values for secret in header_secrets(one))])
 
     def failures(
         self, model: str | None = None, headers: Mapping[str, str] | None = None, waited: str = ""

@@ -36,10 +36,11 @@ from tests.support.wire import (
 KEY: Final = "sk-canary-key-5d0c41"
 HEADER: Final = "canary-header-77f1aa"
 CALL: Final = "canary-call-91be03"
+TOOL: Final = "canary-tool-2b77"
 USER: Final = "canary-user-0c2f"
 PASSWORD: Final = "canary-password-4e8d"
 PAIR: Final = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-CANARIES: Final = (KEY, HEADER, CALL, USER, PASSWORD, PAIR)
+CANARIES: Final = (KEY, HEADER, CALL, TOOL, USER, PASSWORD, PAIR)
 
 VERBOSE: Final = {"raw": True, "debug": True, "raw_debug": True, "debug_truncate_length": 100_000}
 ECHO: Final = {
@@ -109,7 +110,8 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 async def test_no_secret_leaks_on_any_path(
     path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}}
+    tool = {"type": "mcp", "server_label": "docs", "headers": {"Authorization": f"Bearer {TOOL}"}}
+    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}, "hosted_tools": [tool]}
     config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
     config |= {"api_key": KEY} if place == "config" else {}
     if place == "environment":
@@ -117,7 +119,7 @@ async def test_no_secret_leaks_on_any_path(
         monkeypatch.setenv("VLLM_API_KEY", KEY)
     stream = place != "url"
     answer = PATHS[path][0 if stream else 1]
-    answer = _echoing(answer, ECHO[place])
+    answer = _echoing(answer, f"{ECHO[place]}, MCP server: Bearer {TOOL}")
     texts: list[str] = []
 
     async with ReplayServer(always=answer) as server:
