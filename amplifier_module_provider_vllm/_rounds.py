@@ -26,8 +26,9 @@ from ._harmony.count import count_usage
 from ._observability import ObservedCall
 from ._options import CallOptions
 from ._retries import Retries
-from ._secrets import Secrets, hidden_secrets
+from ._secrets import Secrets, hidden_secrets, shorten
 from ._server import Server
+from ._server_text import sanitize
 from ._sizes import RefusedBodyError
 from ._tool_markup import ends_in_call
 from ._turn import HostedCall, Status, Text, TokenUsage, Turn, is_counted, total_usage
@@ -225,7 +226,11 @@ class Rounds:
         return None if turn.hosted_calls else with_more_room(ask, turn, window)
 
     def _without_secrets(self, turn: Turn, ask: Ask) -> Turn:
-        """The turn without secrets in its reason, unless that is one of the words that we know."""
+        """The turn without secrets in the server's reasons; those for truncation are words that we know."""
+        if turn.unavailable:
+            hide = self._secrets(ask).hide
+            reasons = [(sanitize(label), shorten(sanitize(hide(reason)))) for label, reason in turn.unavailable]
+            turn = replace(turn, unavailable=tuple(reasons))
         if turn.incomplete_reason is None or turn.truncated:
             return turn
         return replace(turn, incomplete_reason=self._secrets(ask).hide(turn.incomplete_reason))

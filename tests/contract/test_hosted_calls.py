@@ -170,6 +170,18 @@ async def test_an_mcp_server_that_is_down_is_a_degradation(caplog: pytest.LogCap
     assert any("MCP server 'dead'" in record.message for record in caplog.records)
 
 
+async def test_the_reason_of_an_mcp_server_that_is_down_repeats_no_secret_and_no_control_character(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listing = {"type": "mcp_list_tools", "server_label": "docs", "tools": [], "error": "no \x1b[31mkey-canary-1\nmore"}
+
+    response, _ = await told(full_reply(listing, message_item("Hi")), api_key="key-canary-1")
+
+    assert response.degradation is not None
+    assert response.degradation.reason == "no [31m[REDACTED] more"
+    assert "key-canary-1" not in caplog.text
+
+
 async def test_calls_of_the_session_beside_hosted_tools_are_run() -> None:
     response, _ = await told(full_reply(HOSTED, call_item('{"city": "Paris"}')))
 
