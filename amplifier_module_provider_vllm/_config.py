@@ -156,6 +156,15 @@ class Config(BaseModel):
         False, description="Add the request and the response as `raw` to `llm:request` and `llm:response`"
     )
 
+    @property
+    def stated_tools(self) -> list[Mapping[str, object]]:
+        """The tools that the config states, wherever it does: their headers are secrets."""
+        more = self.extra_request_params.get("tools")
+        return [
+            *self.hosted_tools,
+            *([tool for tool in more if isinstance(tool, dict)] if isinstance(more, list) else []),
+        ]
+
 
 def read_config(config: Mapping[str, object], environment: Mapping[str, str]) -> Config:
     """The config, with the environment as fallback. An empty string means unset: the setup wizard writes those.

@@ -69,7 +69,7 @@ class VLLMProvider:
         self.priority = read.priority
         self._cost: Decimal | None = None
         key = read.api_key.get_secret_value()
-        self._server = Server(Transport(url, key, read.extra_headers, client, read.hosted_tools), read)
+        self._server = Server(Transport(url, key, read.extra_headers, client, read.stated_tools), read)
 
     def __repr__(self) -> str:
         return f"VLLMProvider({self.url!r})"

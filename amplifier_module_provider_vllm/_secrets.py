@@ -5,7 +5,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import openai
@@ -17,6 +17,9 @@ HIDDEN: Final = "[REDACTED]"
 
 MIN_LENGTH: Final = 6
 """Characters. A shorter key is hidden where it stands alone: inside words it would hide more words than keys."""
+
+_PRIVATE: Final = frozenset({"headers", "authorization"})
+"""The keys of a hosted tool that hold secrets."""
 
 MAX_MESSAGE_LENGTH: Final = 2000
 TAIL_LENGTH: Final = 300
@@ -57,6 +60,37 @@ def tool_secrets(tools: Iterable[Mapping[str, object]]) -> Iterator[str]:
         if isinstance(headers, Mapping):
             yield from header_secrets({str(name): str(value) for name, value in headers.items()})
         yield from header_secrets({"authorization": str(tool.get("authorization") or "")})
+
+
+def loggable_body(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same request, whose hosted tools show no secret in a log: openai 2 logs a body at DEBUG."""
+    tools = body.get("tools")
+    if not isinstance(tools, list) or not any(_PRIVATE & tool.keys() for tool in tools if isinstance(tool, dict)):
+        return body
+    return {**body, "tools": [_loggable_tool(tool) if isinstance(tool, dict) else tool for tool in tools]}
+
+
+class _UnprintableText(str):
+    """Text that is sent as it is, and hidden where its container is printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(HIDDEN)
+
+
+def _loggable_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _unprintable(value) if key in _PRIVATE else value for key, value in tool.items()}
+
+
+def _unprintable(value: object) -> object:
+    match value:
+        case str():
+            return _UnprintableText(value)
+        case Mapping():
+            return {name: _unprintable(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 def url_secrets(url: str) -> Iterator[str]:

@@ -92,7 +92,7 @@ def transport_to(config: Config, key: str | None = None) -> Transport:
         name: value for name, value in config.extra_headers.items() if key is None or name.lower() != "authorization"
     }
     key = config.api_key.get_secret_value() if key is None else key
-    return Transport(url, key, headers, None, config.hosted_tools)
+    return Transport(url, key, headers, None, config.stated_tools)
 
 
 def route_to(transport: Transport) -> Route:

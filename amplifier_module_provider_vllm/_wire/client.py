@@ -21,7 +21,7 @@ import openai
 from .._constants import CONNECT_TIMEOUT, NO_API_KEY
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
-from .._secrets import Secrets, header_secrets, tool_secrets, url_secrets
+from .._secrets import Secrets, header_secrets, loggable_body, tool_secrets, url_secrets
 from .http import http_client, stated_headers
 from .sse import Frame, SSEFramer
 from .url import auth_header, bare_url, display_url, is_local
@@ -67,7 +67,7 @@ class Transport:
         client: openai.AsyncOpenAI | None,
         tools: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        """`tools`: the hosted tools, whose headers a server may repeat."""
+        """`tools`: those that the config states, whose headers a server may repeat."""
         self.url = display_url(base_url)
         self._fixed_secrets = [*url_secrets(base_url), *tool_secrets(tools)]
         self.is_local = is_local(base_url)
@@ -137,7 +137,7 @@ class Transport:
         """The response after its headers; the body of an unstreamed reply stays unread too."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
         # The SDK checks keyword arguments against its types, at 1 ms a message; it sends `extra_body` unchanged.
-        request = dialect.create(self._client_with(headers))(extra_body=body, timeout=timeout)
+        request = dialect.create(self._client_with(headers))(extra_body=loggable_body(body), timeout=timeout)
         async with AsyncExitStack() as closing:
             async with asyncio.timeout(idle_timeout):
                 sdk_response = await closing.enter_async_context(request)

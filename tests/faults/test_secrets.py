@@ -111,7 +111,8 @@ async def test_no_secret_leaks_on_any_path(
     path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool = {"type": "mcp", "server_label": "docs", "headers": {"Authorization": f"Bearer {TOOL}"}}
-    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}, "hosted_tools": [tool]}
+    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}}
+    config |= {"extra_request_params": {"tools": [tool]}} if place == "environment" else {"hosted_tools": [tool]}
     config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
     config |= {"api_key": KEY} if place == "config" else {}
     if place == "environment":
