@@ -103,8 +103,7 @@ class Completion:
         if isinstance(response, BadCall):
             raise response.error(ask.options.model) from response.cause
         await self._watch.check()
-        headers = answer.ask.options.extra_headers
-        self._call.set_response(response, answer.turn.raw, lambda: self._server.transport.secrets(headers))
+        self._call.set_response(response, answer.turn.raw)
         return response
 
     async def _report(self, ask: Ask, history: RepairedHistory) -> None:

@@ -9,6 +9,7 @@ from amplifier_core.llm_errors import ConfigurationError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from ._constants import DEFAULT_BASE_URL, NO_API_KEY, PROVIDER
+from ._strict_json import Json
 from ._wire.url import same_server
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -27,7 +28,7 @@ ENVIRONMENT: Final = {
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([^}]{0,10000}))?\}")
 """`${NAME}` or `${NAME:default}`, which an app resolves; in a mount plan it may arrive as it was written."""
 
-RESOLVED: Final = ("base_url", "api_key", "extra_headers")
+RESOLVED: Final = ("base_url", "api_key", "extra_headers", "hosted_tools")
 """Config keys whose variables we resolve: unresolved ones would be sent to the server."""
 
 
@@ -40,7 +41,7 @@ def expand_tool(tool: Any) -> Any:
     return {"type": tool} if isinstance(tool, str) else tool
 
 
-def _check_tool(tool: dict[str, object]) -> dict[str, object]:
+def _check_tool(tool: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(tool.get("type"), str) or tool["type"] == "function":
         raise ValueError('a hosted tool has a `type` other than "function"')
     if tool["type"] == "mcp" and not isinstance(tool.get("server_label"), str):
@@ -48,7 +49,7 @@ def _check_tool(tool: dict[str, object]) -> dict[str, object]:
     return tool
 
 
-HostedTool = Annotated[dict[str, object], BeforeValidator(expand_tool), AfterValidator(_check_tool)]
+HostedTool = Annotated[dict[str, Any], BeforeValidator(expand_tool), AfterValidator(_check_tool)]
 
 SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params", "hosted_tools"}
 """Config keys whose values may hold a key or a password; error messages hide them."""
@@ -142,9 +143,7 @@ class Config(BaseModel):
     rates: Rates | None = Field(
         None, description="US dollars per million tokens: `{input, output, cache_read, cache_write}`"
     )
-    extra_request_params: dict[str, object] = Field(
-        {}, description="More fields of the request's body, by vLLM's names"
-    )
+    extra_request_params: dict[str, Any] = Field({}, description="More fields of the request's body, by vLLM's names")
     hosted_tools: list[HostedTool] = Field(
         [], description="Tools that the server runs, such as `web_search` or `{type: mcp, server_label: docs}`"
     )
@@ -157,16 +156,14 @@ class Config(BaseModel):
     )
 
     @property
-    def stated_tools(self) -> list[Mapping[str, object]]:
+    def stated_tools(self) -> list[Mapping[str, Any]]:
         """The tools that the config states, wherever it does: their headers are secrets."""
-        more = self.extra_request_params.get("tools")
-        return [
-            *self.hosted_tools,
-            *([tool for tool in more if isinstance(tool, dict)] if isinstance(more, list) else []),
-        ]
+        more: Json = self.extra_request_params.get("tools")
+        listed = more if isinstance(more, list) else []
+        return [*self.hosted_tools, *(tool for tool in listed if isinstance(tool, dict))]
 
 
-def read_config(config: Mapping[str, object], environment: Mapping[str, str]) -> Config:
+def read_config(config: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
     """The config, with the environment as fallback. An empty string means unset: the setup wizard writes those.
 
     Raises `ConfigurationError` for an invalid value, naming the key, the value and what is allowed.
@@ -191,23 +188,23 @@ def environment_settings(settings: Mapping[str, object], environment: Mapping[st
     return {key: value for key, value in found.items() if settings.get(key) in (None, "")}
 
 
-def _resolve(key: str, value: Any, environment: Mapping[str, str]) -> Any:
+def _resolve(key: str, value: Json, environment: Mapping[str, str]) -> Json:
     match value:
         case str():
             return VARIABLE.sub(lambda variable: _value_of(key, variable, environment), value)
         case Mapping():
             return {name: _resolve(key, inner, environment) for name, inner in value.items()}
+        case list():
+            return [_resolve(key, inner, environment) for inner in value]
         case _:
             return value
 
 
 def _value_of(key: str, variable: re.Match[str], environment: Mapping[str, str]) -> str:
-    value = environment.get(variable[1], variable[2])
-    if value is None:
-        raise ConfigurationError(
-            f"config key {key!r} names the variable {variable[1]}, which is not set", provider=PROVIDER
-        )
-    return value
+    name, default = variable.groups()
+    if default is None and name not in environment:
+        raise ConfigurationError(f"config key {key!r} names the variable {name}, which is not set", provider=PROVIDER)
+    return str(environment.get(name, default))
 
 
 def unknown_keys(config: Mapping[str, object]) -> list[str]:

@@ -61,6 +61,8 @@ class ObservedCall:
     config: Config
     labels: Mapping[str, Any]
     """Payload keys that identify the instance: provider, instance, base_url."""
+    secrets: Callable[[Mapping[str, str]], Secrets]
+    """What no debug event may repeat, for a call with these headers."""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     stream: "ObservedStream" = field(init=False)
     _options: CallOptions | None = None
@@ -68,7 +70,6 @@ class ObservedCall:
     _response: ChatResponse | None = None
     _raw: bytes = b""
     _continuations: int = 0
-    _secrets: Callable[[], Secrets] = Secrets
 
     def __post_init__(self) -> None:
         self.stream = ObservedStream(NoHooks(), self.request_id)
@@ -92,7 +93,7 @@ class ObservedCall:
         payload = {
             "message_count": messages,
             "has_instructions": ask.prompt.instructions is not None,
-            "tool_count": len(ask.prompt.tools) if ask.may_call_tools else 0,
+            "tool_count": len(ask.prompt.tools) + len(options.hosted_tools) if ask.may_call_tools else 0,
             "max_output_tokens": options.max_output_tokens,
             "reasoning_effort": options.reasoning_effort,
             "reasoning_enabled": options.reasoning_effort not in (None, "none"),
@@ -102,9 +103,9 @@ class ObservedCall:
         headers = {"extra_headers": dict(options.extra_headers)} if options.extra_headers else {}
         await self._emit_with_dumps("llm:request", payload, "request", lambda: {**body(), **headers})
 
-    def set_response(self, response: ChatResponse, raw: bytes, secrets: Callable[[], Secrets]) -> None:
-        """Set the content of `llm:response`; `raw`: the server's raw reply to the last round, with its secrets."""
-        self._response, self._raw, self._secrets = response, raw, secrets
+    def set_response(self, response: ChatResponse, raw: bytes) -> None:
+        """Set the content of `llm:response`; `raw`: the server's raw reply to the last round."""
+        self._response, self._raw = response, raw
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -126,16 +127,13 @@ class ObservedCall:
         if self._response is not None:
             payload |= {"status": "ok", "finish_reason": self._response.finish_reason, "usage": _usage(self._response)}
             payload |= {"continuation_count": self._continuations}
-            await self._emit_with_dumps("llm:response", payload, "response", self._raw_reply)
+            await self._emit_with_dumps("llm:response", payload, "response", lambda: read_json(self._raw))
             return
         if isinstance(error, asyncio.CancelledError):
             payload |= {"status": "cancelled"}
         else:
             payload |= {"status": "error", "error": _error_payload(error)}
         await self._emit("llm:response", payload)
-
-    def _raw_reply(self) -> Json:
-        return _mapped(read_json(self._raw), self._secrets().hide)
 
     async def emit_repair(self, history: RepairedHistory) -> None:
         """Emit and log the repairs of a history, if there are any."""
@@ -171,7 +169,9 @@ class ObservedCall:
 
     async def _emit_with_dumps(self, event: str, payload: dict[str, Any], key: str, content: Callable[[], Any]) -> None:
         """Emit the event and its debug events with the redacted content, if and as the config asks for it."""
-        content_dump = _redacted(content) if self.config.raw or self.config.debug or self.config.raw_debug else None
+        wanted = self.config.raw or self.config.debug or self.config.raw_debug
+        headers: Mapping[str, str] = {} if self._options is None else self._options.extra_headers
+        content_dump = _redacted(content, self.secrets(headers)) if wanted else None
         await self._emit(event, payload | ({"raw": content_dump} if self.config.raw else {}))
         if self.config.debug:
             truncated = truncate_values(content_dump, self.config.debug_truncate_length)
@@ -249,10 +249,10 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
     return {"cost_usd": None, **usage}
 
 
-def _redacted(content: Callable[[], Any]) -> Any:
+def _redacted(content: Callable[[], Any], secrets: Secrets) -> Any:
     """The content without secrets and images; a note in its place if it is not valid JSON."""
     try:
-        return redact_secrets(_mapped(content(), _without_image))
+        return redact_secrets(_mapped(content(), lambda text: secrets.hide(_without_image(text))))
     except (ValueError, RecursionError) as error:
         return f"[cannot be shown: {error}]"
 

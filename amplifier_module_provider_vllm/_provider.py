@@ -137,7 +137,7 @@ class VLLMProvider:
         Raises `LLMError`, of the class that says what went wrong and whether it is worth another try.
         """
         labels = event_labels(self._instance(), self.url)
-        call = ObservedCall(self._hooks(), self._server.config, labels)
+        call = ObservedCall(self._hooks(), self._server.config, labels, self._server.transport.secrets)
         cancellation = cancellation_token(self.coordinator)
         completion = Completion(self._server, call, request, dict(kwargs), cancellation)
         try:
@@ -154,7 +154,7 @@ class VLLMProvider:
         result has Amplifier's keys: `estimated_input_tokens`, `input_limit_tokens`, `context_token_budget` (in the
         caller's own measure), `max_output_tokens` and `measurement`.
         """
-        call = ObservedCall(NoHooks(), self._server.config, {})
+        call = ObservedCall(NoHooks(), self._server.config, {}, self._server.transport.secrets)
         completion = Completion(self._server, call, request, request_options or {})
         return await request_budget(self._server, completion, context_estimate, cancellation_token(self.coordinator))
 

@@ -4,22 +4,23 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Final, cast
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import openai
 from amplifier_core.llm_errors import LLMError
 
 from ._constants import NO_API_KEY
+from ._strict_json import Json
 
 HIDDEN: Final = "[REDACTED]"
 
 MIN_LENGTH: Final = 6
 """Characters. A shorter key is hidden where it stands alone: inside words it would hide more words than keys."""
 
-_PRIVATE: Final = frozenset({"headers", "authorization"})
-"""The keys of a hosted tool that hold secrets."""
+PRIVATE: Final = frozenset({"headers", "authorization", "server_url"})
+"""The keys of a hosted tool that may hold secrets."""
 
 MAX_MESSAGE_LENGTH: Final = 2000
 TAIL_LENGTH: Final = 300
@@ -53,21 +54,26 @@ def header_secrets(headers: Mapping[str, str]) -> Iterator[str]:
             yield value
 
 
-def tool_secrets(tools: Iterable[Mapping[str, object]]) -> Iterator[str]:
-    """The values of the headers that a gateway sends to an MCP server."""
+def tool_secrets(tools: Iterable[Mapping[str, Json]]) -> Iterator[str]:
+    """The values of the headers that a gateway sends to an MCP server, and what its URL hides."""
     for tool in tools:
-        headers = tool.get("headers")
-        if isinstance(headers, Mapping):
-            yield from header_secrets({str(name): str(value) for name, value in headers.items()})
+        match tool.get("headers"):
+            case Mapping() as headers:
+                yield from header_secrets({name: str(value) for name, value in headers.items()})
+            case _:
+                pass
         yield from header_secrets({"authorization": str(tool.get("authorization") or "")})
+        with suppress(ValueError):  # the URL is the gateway's to refuse
+            yield from url_secrets(str(tool.get("server_url") or ""))
 
 
-def loggable_body(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def loggable_body(body: Mapping[str, Json]) -> Mapping[str, Json]:
     """The same request, whose hosted tools show no secret in a log: openai 2 logs a body at DEBUG."""
-    tools = body.get("tools")
-    if not isinstance(tools, list) or not any(_PRIVATE & tool.keys() for tool in tools if isinstance(tool, dict)):
-        return body
-    return {**body, "tools": [_loggable_tool(tool) if isinstance(tool, dict) else tool for tool in tools]}
+    match body.get("tools"):
+        case list(tools):
+            return {**body, "tools": [_loggable_tool(tool) for tool in tools]}
+        case _:
+            return body
 
 
 class _UnprintableText(str):
@@ -79,11 +85,13 @@ class _UnprintableText(str):
         return repr(HIDDEN)
 
 
-def _loggable_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _unprintable(value) if key in _PRIVATE else value for key, value in tool.items()}
+def _loggable_tool(tool: Json) -> Json:
+    if not isinstance(tool, Mapping) or PRIVATE.isdisjoint(tool):
+        return tool
+    return {key: _unprintable(value) if key in PRIVATE else value for key, value in tool.items()}
 
 
-def _unprintable(value: object) -> object:
+def _unprintable(value: Json) -> Json:
     match value:
         case str():
             return _UnprintableText(value)
@@ -149,7 +157,7 @@ def _links(error: BaseException | None, seen: set[int]) -> Iterator[BaseExceptio
         seen.add(id(error))
         yield error
         wrapped = [argument for argument in error.args if isinstance(argument, BaseException)]
-        group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        group = cast("BaseExceptionGroup", error).exceptions if isinstance(error, BaseExceptionGroup) else ()
         for link in (error.__context__, error.__cause__, *wrapped, *group):
             yield from _links(link, seen)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from .._config import ENVIRONMENT, VARIABLE, Config, environment_settings
 from .._constants import NO_API_KEY
-from .._secrets import MIN_LENGTH, Secrets, url_secrets
+from .._secrets import MIN_LENGTH, Secrets, tool_secrets, url_secrets
 from .entries import APP, Entry, EntryList, Reader, entry_findings, entry_lists, is_ours, name_of, reader_of
 from .files import Node, read_keys, read_values
 from .findings import Finding, Setting, note
@@ -63,7 +63,7 @@ def read_instances(path: Path) -> list[Instance]:
 
 def effective_settings(instance: Instance, read: Config) -> Iterator[Setting]:
     """Every key of the config with its source, secrets hidden."""
-    given, secrets = instance.config, instance.secrets
+    given, secrets = instance.config, instance.secrets | Secrets(tool_secrets(read.stated_tools))
     from_environment = environment_settings(given, instance.environment)
     for key, value in read:
         stated = given.get(key) is not None and (given[key] != "" or key == "truncation")

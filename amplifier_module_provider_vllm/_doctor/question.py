@@ -101,7 +101,8 @@ async def question(
 
 async def _send(server: Server, asked: Ask) -> Answer:
     stopwatch = _Stopwatch()
-    async with ObservedCall(stopwatch, server.config, event_labels("doctor", server.transport.url)) as call:
+    labels = event_labels("doctor", server.transport.url)
+    async with ObservedCall(stopwatch, server.config, labels, server.transport.secrets) as call:
         await call.emit_request(asked, len(asked.items), lambda: encode(asked))
         turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(asked)
     first = None if stopwatch.first is None else stopwatch.first - stopwatch.started

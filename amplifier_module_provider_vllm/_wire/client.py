@@ -65,7 +65,7 @@ class Transport:
         api_key: str,
         headers: Mapping[str, str],
         client: openai.AsyncOpenAI | None,
-        tools: Sequence[Mapping[str, object]] = (),
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """`tools`: those that the config states, whose headers a server may repeat."""
         self.url = display_url(base_url)

@@ -351,10 +351,13 @@ async def test_hosted_tools_stand_beside_the_sessions_in_a_fixed_order() -> None
     hosted = ["web_search", COUNTER]
     extra = {"tools": [{"type": "mcp", "server_label": "more"}, "file_search"]}
 
-    _, (body,) = await told(full_reply(message_item("Hi")), hosted_tools=hosted, extra_request_params=extra)
+    recorder = EventRecorder()
+
+    _, (body,) = await told(full_reply(message_item("Hi")), recorder, hosted_tools=hosted, extra_request_params=extra)
 
     kinds = [tool.get("name") or tool.get("server_label") or tool["type"] for tool in body["tools"]]
     assert kinds == ["get_weather", "web_search", "counter", "more", "file_search"]
+    assert recorder.payloads("llm:request")[0]["tool_count"] == len(body["tools"])
 
 
 async def test_hosted_tools_are_sent_without_tools_of_the_session() -> None:

@@ -129,20 +129,28 @@ def test_a_variable_that_nothing_resolved_is_named_and_never_sent(
 
 @pytest.mark.parametrize(
     "config",
-    [{"extra_headers": {"X-Key": "Key ${TEAM_KEY}"}}, {"base_url": "http://${TEAM_KEY}@gpu:8000"}],
-    ids=["header", "URL"],
+    [
+        {"extra_headers": {"X-Key": "Key ${TEAM_KEY}"}},
+        {"base_url": "http://${TEAM_KEY}@gpu:8000"},
+        {"hosted_tools": [{"type": "mcp", "server_label": "docs", "headers": {"Authorization": "Bearer ${TEAM_KEY}"}}]},
+    ],
+    ids=["header", "URL", "hosted tool"],
 )
-def test_a_header_or_url_with_an_unresolved_variable_is_refused_too(config: dict[str, Any]) -> None:
+def test_a_header_url_or_hosted_tool_with_an_unresolved_variable_is_refused_too(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"config key '{next(iter(config))}' names the variable TEAM_KEY"):
         VLLMProvider(config={"base_url": "http://gpu:8000"} | config)
 
 
-async def test_a_variable_that_is_set_is_resolved_in_a_header_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_variable_that_is_set_is_resolved_in_headers_and_hosted_tools_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TEAM_KEY", "t-1234")
+    tool = {"type": "mcp", "server_label": "docs", "headers": {"X-Team": "Key ${TEAM_KEY}"}}
     async with servers(1) as (server,):
-        await answer(vllm(server.base_url, extra_headers={"X-Team": "Key ${TEAM_KEY}"}))
+        await answer(vllm(server.base_url, extra_headers={"X-Team": "Key ${TEAM_KEY}"}, hosted_tools=[tool]))
 
     assert {request.headers["x-team"] for request in server.requests} == {"Key t-1234"}
+    assert [body["tools"][-1]["headers"] for body in server.request_bodies] == [{"X-Team": "Key t-1234"}]
 
 
 @pytest.mark.parametrize("config", [{}, {"api_key": KEY}], ids=["no key", "key"])

@@ -37,10 +37,11 @@ KEY: Final = "sk-canary-key-5d0c41"
 HEADER: Final = "canary-header-77f1aa"
 CALL: Final = "canary-call-91be03"
 TOOL: Final = "canary-tool-2b77"
+TOOL_URL: Final = "canary-tool-url-6e15"
 USER: Final = "canary-user-0c2f"
 PASSWORD: Final = "canary-password-4e8d"
 PAIR: Final = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-CANARIES: Final = (KEY, HEADER, CALL, TOOL, USER, PASSWORD, PAIR)
+CANARIES: Final = (KEY, HEADER, CALL, TOOL, TOOL_URL, USER, PASSWORD, PAIR)
 
 VERBOSE: Final = {"raw": True, "debug": True, "raw_debug": True, "debug_truncate_length": 100_000}
 ECHO: Final = {
@@ -111,6 +112,7 @@ async def test_no_secret_leaks_on_any_path(
     path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool = {"type": "mcp", "server_label": "docs", "headers": {"Authorization": f"Bearer {TOOL}"}}
+    tool |= {"server_url": f"http://docs/mcp?key={TOOL_URL}"}
     config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}}
     config |= {"extra_request_params": {"tools": [tool]}} if place == "environment" else {"hosted_tools": [tool]}
     config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
@@ -120,7 +122,7 @@ async def test_no_secret_leaks_on_any_path(
         monkeypatch.setenv("VLLM_API_KEY", KEY)
     stream = place != "url"
     answer = PATHS[path][0 if stream else 1]
-    answer = _echoing(answer, f"{ECHO[place]}, MCP server: Bearer {TOOL}")
+    answer = _echoing(answer, f"{ECHO[place]}, MCP server: Bearer {TOOL} {TOOL_URL}")
     texts: list[str] = []
 
     async with ReplayServer(always=answer) as server:

@@ -321,13 +321,15 @@ def test_the_default_url_is_shown_if_none_is_configured(settings_of: SettingsOf)
 
 
 def test_no_secret_is_shown(settings_of: SettingsOf) -> None:
+    url = "https://me:hunter2@docs/mcp?key=hunter2"
+    tool = {"type": "mcp", "server_label": "docs", "server_url": url, "headers": {"X-Docs": "hunter2"}}
     found = settings_of(
         {},
         base_url="https://me:hunter2@gpu:8000/v1",
         api_key="hunter2",
         extra_headers={"X-Gateway": "hunter2"},
         extra_request_params={"api_key": "hunter2", "top_k": 20},
-        hosted_tools=[{"type": "mcp", "server_label": "docs", "headers": {"X-Docs": "hunter2"}}],
+        hosted_tools=[tool],
     )
 
     shown = json.dumps([setting.value for setting in found.values()])
@@ -336,6 +338,14 @@ def test_no_secret_is_shown(settings_of: SettingsOf) -> None:
     assert found["base_url"].value == "https://…@gpu:8000/v1"
     assert found["extra_headers"].value == {"X-Gateway": "hidden"}
     assert found["extra_request_params"].value == {"api_key": "[REDACTED]", "top_k": 20}
+
+
+def test_no_secret_of_a_tool_among_the_request_parameters_is_shown(settings_of: SettingsOf) -> None:
+    tool = {"type": "mcp", "server_label": "docs", "server_url": "https://docs/mcp", "headers": {"X-Docs": "hunter2"}}
+
+    found = settings_of({}, extra_request_params={"tools": [tool]})
+
+    assert found["extra_request_params"].value == {"tools": [tool | {"headers": {"X-Docs": "[REDACTED]"}}]}
 
 
 def test_a_missing_key_is_shown_as_none(settings_of: SettingsOf) -> None:
