@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from .._failure import Failure, read_failure
-from .._strict_json import wire_value
+from .._strict_json import Json, wire_value
 from .._wire.sse import Frame
 from .hosted import HOSTED_TYPES, LISTING
 from .items import CALL_TYPES, Wire, WireItem, WireResponse, text_id
@@ -210,20 +210,18 @@ def _read_reply(body: bytes) -> Event:
     return _to_terminal_event(body, "completed")
 
 
-def _fields_with_surrogates(data: bytes, error: msgspec.DecodeError) -> dict[str, Any]:
+def _fields_with_surrogates(data: bytes, error: msgspec.DecodeError) -> dict[str, Json]:
     """The fields of data that msgspec refuses for a lone surrogate; raises `error` if that is not the reason."""
     try:
-        fields = json.loads(data)
-        is_split = isinstance(fields, dict) and wire_value(fields) != fields
+        fields: Json = json.loads(data)
+        if isinstance(fields, dict) and wire_value(fields) != fields:
+            return fields
     except (ValueError, RecursionError):
         raise error from None
-    if not is_split:
-        raise error
-    found: dict[str, Any] = fields
-    return found
+    raise error
 
 
-def _paired(fields: dict[str, Any]) -> bytes:
+def _paired(fields: dict[str, Json]) -> bytes:
     return msgspec.json.encode(wire_value(fields))
 
 

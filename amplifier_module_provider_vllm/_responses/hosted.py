@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from .._strict_json import Json
 from .._turn import HostedCall
 
 HOSTED_TYPES: Final = {"mcp_call", "web_search_call", "file_search_call", "code_interpreter_call"}
@@ -17,12 +18,12 @@ class Listing(NamedTuple):
     failure: str | None = None
 
 
-def to_listing(fields: Mapping[str, Any]) -> Listing:
+def to_listing(fields: Mapping[str, Json]) -> Listing:
     error = fields.get("error")
     return Listing(str(fields.get("server_label") or "unnamed"), None if error is None else _readable(error))
 
 
-def to_hosted_call(kind: str, call_id: str, fields: Mapping[str, Any], labels: Collection[str]) -> HostedCall | None:
+def to_hosted_call(kind: str, call_id: str, fields: Mapping[str, Json], labels: Collection[str]) -> HostedCall | None:
     """The call, if the server has run it; `labels` are those of its MCP servers.
 
     vLLM gives a call of gpt-oss with an unknown name as `mcp_call` too: that one has not run.
@@ -41,13 +42,13 @@ def to_hosted_call(kind: str, call_id: str, fields: Mapping[str, Any], labels: C
     )
 
 
-def _has_run(fields: Mapping[str, Any], labels: Collection[str]) -> bool:
+def _has_run(fields: Mapping[str, Json], labels: Collection[str]) -> bool:
     answered = fields.get("output") is not None or fields.get("error") is not None
     label = fields.get("server_label")
     return answered or fields.get("status") == "failed" or (isinstance(label, str) and label in labels)
 
 
-def _arguments(fields: Mapping[str, Any]) -> str:
+def _arguments(fields: Mapping[str, Json]) -> str:
     match fields:
         case {"arguments": str(arguments)}:
             return arguments
@@ -63,7 +64,7 @@ def _arguments(fields: Mapping[str, Any]) -> str:
             return "{}"
 
 
-def _output(fields: Mapping[str, Any]) -> object:
+def _output(fields: Mapping[str, Json]) -> Json:
     match fields:
         case {"output": output} if output is not None:
             return output
@@ -77,7 +78,7 @@ def _output(fields: Mapping[str, Any]) -> object:
             return None
 
 
-def _error(fields: Mapping[str, Any]) -> str | None:
+def _error(fields: Mapping[str, Json]) -> str | None:
     match fields.get("error"):
         case None:
             return "failed" if fields.get("status") == "failed" else None
@@ -89,7 +90,7 @@ def _error(fields: Mapping[str, Any]) -> str | None:
             return _readable(error)
 
 
-def _readable(value: object) -> str:
+def _readable(value: Json) -> str:
     """Text unchanged, a content part as its text, the parts of a list in lines, all else as JSON; empty for None."""
     match value:
         case None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from .._failure import read_failure
+from .._strict_json import Json
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 from .hosted import HOSTED_TYPES, LISTING, to_hosted_call
 
@@ -120,7 +121,7 @@ def _to_status(response: WireResponse) -> Status:
     return Status.COMPLETED
 
 
-def _to_usage(usage: object) -> TokenUsage | None:
+def _to_usage(usage: Json) -> TokenUsage | None:
     """The usage, read leniently: a whole number may come as a float or a string; anything else is no count."""
     input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
     if not isinstance(usage, Mapping) or input_tokens is None or output_tokens is None:
@@ -135,7 +136,7 @@ def _to_usage(usage: object) -> TokenUsage | None:
     )
 
 
-def _count(counts: object, key: str) -> int | None:
+def _count(counts: Json, key: str) -> int | None:
     value = counts.get(key) if isinstance(counts, Mapping) else None
     try:
         number = float(value) if isinstance(value, str | int | float) else -1.0
