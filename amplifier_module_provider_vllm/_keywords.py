@@ -9,9 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticS
 
 from ._config import SECRETS, Effort, EffortOrReasoning, Header, unknown_names
 from ._constants import PROVIDER
+from ._strict_json import Json
 
 
-def _flat_tool(tool: Any) -> Any:
+def _flat_tool(tool: Mapping[str, Json]) -> Mapping[str, Json]:
     """A tool in Amplifier's shape, from OpenAI's of chat requests too; hosted tools have no name of their own."""
     match tool:
         case {"type": "function", "function": dict(function)}:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from ._constants import PROVIDER
 from ._prompt import Image, ToolText
+from ._strict_json import Json
 from ._turn import HostedCall
 
 
@@ -43,7 +44,7 @@ def stored_calls(message: Message) -> Sequence[StoredCall]:
     calls = extra.get("tool_calls")
     if calls is None and extra.get("function_call") is not None:
         calls = [extra["function_call"]]
-    return [_call(call) for call in calls or ()]
+    return [_call(call.model_dump() if isinstance(call, BaseModel) else call) for call in calls or ()]
 
 
 def stored_hosted_call(block: ContentBlockUnion) -> HostedCall | None:
@@ -52,6 +53,8 @@ def stored_hosted_call(block: ContentBlockUnion) -> HostedCall | None:
         case ThinkingBlock(model_extra={"vllm": {"hosted_call": {**stored}}}):
             with suppress(msgspec.ValidationError):
                 return msgspec.convert({"server": None, **stored}, HostedCall)  # a stored session has no None
+        case _:
+            pass
     return None
 
 
@@ -81,11 +84,11 @@ def thought_text(block: ThinkingBlock | ReasoningBlock | RedactedThinkingBlock) 
 
 def holds_encrypted_thought(block: ThinkingBlock | ReasoningBlock | RedactedThinkingBlock) -> bool:
     """Whether a block without text has what only the provider can read that made it."""
-    fields = block.model_dump(exclude={"type", "visibility", "thinking"})
+    fields: dict[str, Json] = block.model_dump(exclude={"type", "visibility", "thinking"})
     return any(value if not isinstance(value, list) else any(value) for value in fields.values())
 
 
-def output_parts(output: object) -> tuple[ToolText | Image, ...]:
+def output_parts(output: Json) -> tuple[ToolText | Image, ...]:
     """A tool's output: images as images, everything else as text."""
     listed = output if isinstance(output, list | tuple) else [output]
     images = [_output_image(each) for each in listed]
@@ -94,16 +97,14 @@ def output_parts(output: object) -> tuple[ToolText | Image, ...]:
     return tuple(image or ToolText(_element_text(each)) for image, each in zip(images, listed, strict=True))
 
 
-def _joined_text(parts: Sequence[object]) -> str:
+def _joined_text(parts: Sequence[Json]) -> str:
     texts = [text for part in parts if isinstance(part, Mapping) and isinstance(text := part.get("text"), str)]
     return "\n".join(texts) if any(text.strip() for text in texts) else ""
 
 
-def _call(stored: object) -> StoredCall:
-    call = stored.model_dump() if isinstance(stored, BaseModel) else stored
-    if isinstance(call, dict):
-        function = call.get("function", call)
-        name = function.get("tool", function.get("name")) if isinstance(function, dict) else None
+def _call(call: Json) -> StoredCall:
+    if isinstance(call, dict) and isinstance(function := call.get("function", call), dict):
+        name = function.get("tool", function.get("name"))
         if isinstance(name, str):
             call_id = call.get("id") or call.get("call_id") or call.get("tool_call_id") or ""
             return StoredCall(str(call_id), name, function.get("arguments") or function.get("input") or {})
@@ -115,7 +116,7 @@ def _first_text(call: Mapping[Any, object], keys: Iterable[str]) -> str:
     return next((value for key in keys if isinstance(value := call.get(key), str) and value), "")
 
 
-def _output_image(element: object) -> Image | None:
+def _output_image(element: Json | ImageBlock) -> Image | None:
     """The image of a content part in the shape of Amplifier and Anthropic, of OpenAI, or of MCP."""
     match element:
         case ImageBlock(source=source) | {"type": "image", "source": Mapping() as source}:

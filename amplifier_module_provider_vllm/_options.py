@@ -8,6 +8,7 @@ from amplifier_core.message_models import ChatRequest, Degradation
 
 from ._config import Config, Reasoning, expand_tool
 from ._family import Family
+from ._strict_json import Json
 
 T = TypeVar("T")
 
@@ -111,8 +112,8 @@ def decide_options(
 
 def _extra_body(config: Config, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
     """Further keys of the body, and the tools among them, which stand beside the session's instead of being lost."""
-    body = {**config.extra_request_params, **(overrides.get("extra_request_params") or {})}
-    tools = body.pop("tools") if isinstance(body.get("tools"), list) else []
+    body: dict[str, Any] = {**config.extra_request_params, **(overrides.get("extra_request_params") or {})}
+    tools: list[Json] = body.pop("tools") if isinstance(body.get("tools"), list) else []
     return body, [expand_tool(tool) for tool in tools]
 
 

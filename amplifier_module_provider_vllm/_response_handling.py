@@ -140,7 +140,8 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadC
             return ThinkingBlock(thinking=text)
         case HostedCall():
             # Not a text: it would be a part of the answer. Not a call: the session would run it again.
-            return ThinkingBlock(thinking=item.text, vllm={"hosted_call": msgspec.to_builtins(item)})
+            stored = {"hosted_call": msgspec.to_builtins(item)}
+            return ThinkingBlock.model_validate({"thinking": item.text, "vllm": stored})
         case Text(text=text) | OtherItem(text=text):
             return TextBlock(text=text)
         case FunctionCall():
