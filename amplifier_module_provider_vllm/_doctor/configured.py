@@ -124,7 +124,7 @@ def _expand(value: Node, environment: Mapping[str, str]) -> Node:
             return value
 
 
-def _hidden(value: Any, secrets: Secrets) -> Any:
+def _hidden(value: Node, secrets: Secrets) -> Node:
     match value:
         case str():
             return secrets.hide(value)
@@ -141,7 +141,7 @@ def _variable(key: str) -> str:
     return ENVIRONMENT[key] if ENVIRONMENT[key] in os.environ else f"{ENVIRONMENT[key]} in keys.env"
 
 
-def _display(key: str, value: Any) -> Any:
+def _display(key: str, value: Node | SecretStr | BaseModel) -> Any:
     match key, value:
         case _, SecretStr():
             return "none" if value.get_secret_value() in ("", NO_API_KEY) else "set, hidden"
@@ -150,7 +150,9 @@ def _display(key: str, value: Any) -> Any:
         case "extra_headers", dict():
             return dict.fromkeys(value, "hidden")
         case "hosted_tools", list():
-            return [redact_secrets(tool | dict.fromkeys(tool.keys() & {"headers"}, "hidden")) for tool in value]
+            return [_display(key, tool) for tool in value]
+        case "hosted_tools", dict():
+            return redact_secrets(value | dict.fromkeys(value.keys() & {"headers"}, "hidden"))
         case _, BaseModel():
             return value.model_dump(exclude_none=True)
         case _, dict():

@@ -64,15 +64,18 @@ def _parse(suffix: str, text: str) -> Node:
 def _yaml(text: str) -> Node:
     front_matter = re.match(r"---\r?\n(.*?)\r?\n---\s*$", text, re.DOTALL | re.MULTILINE)
     try:
-        loader = yaml.SafeLoader(front_matter[1] if front_matter else text)
-        root = loader.get_single_node()
-        if root is None:
-            return None
-        _check_size(root, _nodes_in)  # before merge keys (`<<`) are resolved, which can take for ever too
-        values: Node = loader.construct_document(root)
+        values: Node = _LimitedLoader(front_matter[1] if front_matter else text).get_single_data()
     except CONSTRUCTOR_ERRORS as error:
         raise ValueError(f"it is not YAML: {error}") from error
     return values
+
+
+class _LimitedLoader(yaml.SafeLoader):
+    def get_single_node(self) -> yaml.Node | None:
+        root = super().get_single_node()
+        if root is not None:
+            _check_size(root, _nodes_in)  # before merge keys (`<<`) are resolved, which can take for ever too
+        return root
 
 
 def _check_size(root: T, inner: Callable[[T], Iterable[T]]) -> None:
