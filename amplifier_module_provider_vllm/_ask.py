@@ -25,6 +25,20 @@ class StoredReply:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """The prompt as token ids, and what of the reply is there already: the model goes on after exactly these."""
+
+    ids: tuple[int, ...]
+    """The rendered prompt, without the reply."""
+    in_reasoning: bool = False
+    """Whether the prompt ends inside a `<think>` that the template has opened."""
+    reply: tuple[int, ...] = ()
+    """The ids of the reply so far."""
+    reply_text: str = ""
+    """The text of the reply so far, with its markup and control tokens; not needed for a Harmony model."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One request to a model, independent of the endpoint."""
 
@@ -32,6 +46,8 @@ class Ask:
     options: CallOptions
     reply: tuple[Item, ...] = ()
     """The items of earlier rounds. The last one, a text, is still open: the next round continues it."""
+    tokens: TokenPrompt | None = None
+    """The prompt and the reply so far in token ids, for `/v1/completions`."""
     stored: StoredReply | None = None
     item_ids: str = ""
     """What makes the ids of the items unique to one request; empty: the same history gives the same bytes."""
@@ -107,7 +123,7 @@ def corrected(ask: Ask, turn: Turn, bad: FunctionCall, reason: str) -> Ask:
     """The round after an invalid call: every call of the turn gets a result, the invalid one the reason."""
     results = [Result(call.call_id, (reason if call is bad else _not_run(bad),)) for call in turn.calls]
     items = (*ask.prompt.items, *to_prompt_items(turn.items), *results)
-    return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), stored=None)
+    return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), tokens=None, stored=None)
 
 
 def without_format(ask: Ask, reason: str) -> Ask | None:
@@ -116,7 +132,7 @@ def without_format(ask: Ask, reason: str) -> Ask | None:
         return None
     requested = "json_object" if ask.prompt.format.schema is None else "json_schema"
     lost = Degradation(requested=requested, actual="text", reason=reason)
-    return replace(ask, prompt=replace(ask.prompt, format=None), degradations=(*ask.degradations, lost))
+    return replace(ask, prompt=replace(ask.prompt, format=None), tokens=None, degradations=(*ask.degradations, lost))
 
 
 def with_newest_images(ask: Ask, most: int, reason: str) -> Ask | None:
@@ -128,7 +144,7 @@ def with_newest_images(ask: Ask, most: int, reason: str) -> Ask | None:
     items = tuple(_with_notes(item, dropped, note) for item in ask.prompt.items)
     actual = f"the newest {most} of {count}" if most else "text"
     lost = Degradation(requested="image", actual=actual, reason=reason)
-    return replace(ask, prompt=replace(ask.prompt, items=items), degradations=(*ask.degradations, lost))
+    return replace(ask, prompt=replace(ask.prompt, items=items), tokens=None, degradations=(*ask.degradations, lost))
 
 
 def unstreamed(ask: Ask) -> Ask:

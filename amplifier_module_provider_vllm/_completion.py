@@ -124,6 +124,7 @@ class Completion:
             self._config,
             model=model,
             family=self._server.family(model),
+            endpoint="responses",
             largest_reply=limits.largest_reply if limits.from_server else None,
         )
         return replace(options, vision=False) if self._server.most_images.get(model) == 0 else options

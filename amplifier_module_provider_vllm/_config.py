@@ -15,6 +15,9 @@ from ._wire.url import same_server
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 Effort = Annotated[str, Field(pattern=f"^({'|'.join(EFFORTS)})$")]
 
+EndpointName = Literal["responses", "chat", "completions"]
+"""`/v1/responses`, `/v1/chat/completions`, `/v1/completions`."""
+
 ENVIRONMENT: Final = {
     "base_url": "VLLM_BASE_URL",
     "api_key": "VLLM_API_KEY",

@@ -1,19 +1,21 @@
 """The table of endpoints, and the only module that imports one."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from ._responses.encode import encode
-from ._responses.events import Event, decode_event, decode_reply, is_last, is_progress
-from ._responses.fold import ResponsesFold
-from ._wire.client import Dialect
+from ._ask import Ask
+from ._config import EndpointName
+from ._endpoint import Body, Endpoint
+from ._responses.endpoint import RESPONSES
 
-__all__ = ["RESPONSES", "ResponsesFold", "encode"]
+ENDPOINTS: Final[Mapping[EndpointName, Endpoint[Any]]] = {endpoint.name: endpoint for endpoint in (RESPONSES,)}
 
-RESPONSES: Final[Dialect[Event]] = Dialect(
-    create=lambda client: client.responses.with_streaming_response.create,
-    decode=decode_event,
-    decode_whole=decode_reply,
-    is_last=is_last,
-    is_progress=is_progress,
-)
-"""How to send a request to /v1/responses and decode its replies."""
+
+def endpoint_of(ask: Ask) -> Endpoint[Any]:
+    """The endpoint that a request is sent to."""
+    return ENDPOINTS[ask.options.endpoint]
+
+
+def encode(ask: Ask) -> Body:
+    """The JSON body of a request, for its endpoint."""
+    return endpoint_of(ask).encode(ask)

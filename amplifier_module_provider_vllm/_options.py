@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
-from ._config import Config, Reasoning, expand_tool
+from ._config import Config, EndpointName, Reasoning, expand_tool
 from ._family import Family
 from ._strict_json import Json
 
@@ -30,6 +30,7 @@ class CallOptions:
 
     model: str
     family: Family
+    endpoint: EndpointName
     stream: bool
     temperature: float | None
     top_p: float | None
@@ -75,6 +76,7 @@ def decide_options(
     *,
     model: str,
     family: Family,
+    endpoint: EndpointName,
     largest_reply: int | None,
 ) -> CallOptions:
     """The options of a call to `model`. `overrides`: keywords as `read_keywords` converts them.
@@ -88,9 +90,8 @@ def decide_options(
     return CallOptions(
         model=model,
         family=family,
-        stream=config.use_streaming
-        and overrides.get("stream") is not False
-        and (request.metadata or {}).get("stream") is not False,
+        endpoint=endpoint,
+        stream=_streams(request, overrides, config),
         temperature=first_set(overrides.get("temperature"), request.temperature, config.temperature),
         top_p=first_set(overrides.get("top_p"), request.top_p, config.top_p),
         stop=first_set(overrides.get("stop"), request.stop),
@@ -108,6 +109,11 @@ def decide_options(
         extra_body=extra_body | _seed(overrides),
         extra_headers={**config.extra_headers, **(overrides.get("extra_headers") or {})},
     )
+
+
+def _streams(request: ChatRequest, overrides: Mapping[str, Any], config: Config) -> bool:
+    wanted = overrides.get("stream") is not False and (request.metadata or {}).get("stream") is not False
+    return config.use_streaming and wanted
 
 
 def _extra_body(config: Config, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, NotFoundError, StreamError
 
 from ._ask import Ask, continued, unstreamed, with_more_room
 from ._blocks import Blocks, to_updates
-from ._endpoints import RESPONSES, ResponsesFold, encode
+from ._endpoint import Fold
+from ._endpoints import endpoint_of
 from ._errors import (
     empty_reply,
     failed_reply,
@@ -63,7 +65,7 @@ class Rounds:
         """The reply to a request, complete unless a continuation fails. Raises `LLMError` if the first round fails."""
         limit = 0 if ask.options.capped_by_caller else self._config.max_continuations
         turn, next_ask = await self._round_with_retries(ask, limit > 0)
-        if self._config.enable_state and ask.options.store and next_ask is None:
+        if self._keeps(ask) and ask.options.store and next_ask is None:
             self._server.stored.remember(ask, turn)
         for number in range(1, limit + 1):
             if next_ask is None:
@@ -96,7 +98,7 @@ class Rounds:
             blocks = Blocks(ask.reply, may_continue=may_continue, visible_text=_visible_text(ask.options))
             if ask.reply and not stream.visible:
                 await stream.show(blocks.replay())
-            fold = ResponsesFold(blocks, ask.hosted_labels)
+            fold = endpoint_of(ask).fold(blocks, ask, None)
             try:
                 await self._with_stored_state(fold, ask)
                 turn = await self._counted(self._without_secrets(_turn_of(fold, model), ask), ask)
@@ -119,9 +121,9 @@ class Rounds:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, next_ask
 
-    async def _with_stored_state(self, fold: ResponsesFold, ask: Ask) -> None:
+    async def _with_stored_state(self, fold: Fold[Any], ask: Ask) -> None:
         """Stream a round from a stored reply if there is one; if the server lost it, send the full history."""
-        found = self._server.stored.find(ask) if self._config.enable_state else None
+        found = self._server.stored.find(ask) if self._keeps(ask) else None
         if found is None:
             await self._with_schema_reason(fold, ask)
             return
@@ -139,7 +141,10 @@ class Rounds:
         else:
             self._server.stored.reset_misses()
 
-    async def _with_schema_reason(self, fold: ResponsesFold, ask: Ask) -> None:
+    def _keeps(self, ask: Ask) -> bool:
+        return self._config.enable_state and endpoint_of(ask).keeps_replies
+
+    async def _with_schema_reason(self, fold: Fold[Any], ask: Ask) -> None:
         """Stream a round; if it has a schema and the stream breaks, ask again unstreamed, to get the reason.
 
         vLLM 0.32 breaks the stream if its grammar does not support the schema; only the unstreamed request gets the
@@ -152,23 +157,25 @@ class Rounds:
                 raise
         return await self._stream(fold, unstreamed(ask))
 
-    async def _stream(self, fold: ResponsesFold, ask: Ask) -> None:
+    async def _stream(self, fold: Fold[Any], ask: Ask) -> None:
         """Stream one round to the hooks. Hook time does not count against the read timeout."""
         if ask.options.store:
             # Gateways with a store of their own keep the ids of all conversations in one table (agentic-api 0.9).
             ask = replace(ask, item_ids=uuid.uuid4().hex)
-        body = encode(ask)
+        endpoint = endpoint_of(ask)
+        body = endpoint.encode(ask)
         if len(ask.prompt.items) > LONG_HISTORY:
             await asyncio.sleep(0)  # the encoding and the SDK's dump of it block: let other tasks run between
             self._retries.check_open()  # they may have closed the provider
         batches = self._server.transport.batches(
-            RESPONSES, body, ask.options.extra_headers, self._config.stream_idle_timeout
+            endpoint, body, ask.options.extra_headers, self._config.stream_idle_timeout
         )
         async with aclosing(batches):
             async for events in batches:
                 # A pool of httpcore 1 that is closed leaves a connection open that was being made.
                 self._retries.check_open()
                 await self._call.stream.show(fold.push_all(events))
+        await self._call.stream.show(fold.end())
 
     async def _counted(self, turn: Turn, ask: Ask) -> Turn:
         """The turn with its usage, which is added to that of the call. Raises `LLMError` for a failed turn."""
@@ -267,7 +274,7 @@ def _visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
     return lambda: VisibleText(options.hidden_stop_strings)
 
 
-def _turn_of(fold: ResponsesFold, model: str) -> Turn:
+def _turn_of(fold: Fold[Any], model: str) -> Turn:
     if fold.failure is not None:
         raise failed_stream(fold.failure, model)
     if fold.turn is None:

@@ -90,6 +90,34 @@ class TokenUsage:
     """Whether the counts are ours: the server gave none."""
 
 
+class TopLogprob(msgspec.Struct, frozen=True):
+    """A token that the model could have sampled at one place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    """The token's UTF-8 bytes, which may be a part of a character; None: not told by the server."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A sampled token with its log probability, and the most probable ones at its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTokens:
+    """The token ids of one round, as the server gave them."""
+
+    prompt: tuple[int, ...]
+    """What the model was prompted with; in a continued round with the reply so far at its end."""
+    sampled: tuple[int, ...]
+    """All that it sampled in this round, markup and the token that ended it included."""
+
+
 class Status(StrEnum):
     """The final status of a reply. vLLM 0.32 sends `incomplete` inside a `response.completed` event."""
 
@@ -110,6 +138,10 @@ class Turn:
     """The server's reason for a failed reply."""
     unavailable: tuple[tuple[str, str], ...] = ()
     """The MCP servers whose tools the model could not be offered, each with the reason."""
+    tokens: ReplyTokens | None = None
+    """The ids of the round, if they were asked for and the server gave them."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """One entry for each sampled token, if they were asked for; those of all rounds so far."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The server's raw JSON, for the debug events."""
 

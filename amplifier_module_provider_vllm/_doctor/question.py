@@ -94,7 +94,13 @@ async def question(
     )
     overrides = {"extra_request_params": dict(parameters)}
     options = decide_options(
-        request, overrides, server.config, model=model, family=server.family(model), largest_reply=None
+        request,
+        overrides,
+        server.config,
+        model=model,
+        family=server.family(model),
+        endpoint="responses",
+        largest_reply=None,
     )
     return replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored, reply=reply)
 

@@ -1,1 +1,1 @@
-"""The endpoint /v1/responses."""
+"""How to send a request to /v1/responses and decode its replies."""

@@ -79,6 +79,10 @@ class ResponsesFold:
             case _:
                 assert_never(event)
 
+    def end(self) -> Iterator[Update]:
+        """Nothing: a stream without its terminal event is not complete."""
+        return iter(())
+
     def _joined_halves(self, delta: AnyDelta) -> AnyDelta:
         """The delta with the half character of the one before it, without a half that the next one completes."""
         part = (type(delta), delta.output_index, delta.part)

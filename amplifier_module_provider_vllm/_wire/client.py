@@ -2,23 +2,22 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import (
-    AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
     suppress,
 )
-from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 import openai
 
 from .._constants import CONNECT_TIMEOUT, NO_API_KEY
+from .._endpoint import E, Endpoint
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
 from .._secrets import Secrets, header_secrets, loggable_body, tool_secrets, url_secrets
@@ -30,21 +29,6 @@ DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right after the terminal event."""
 
 SDK_HEADERS: Final = re.compile("(accept|content|user-agent|x-stainless)", re.IGNORECASE)
-
-E = TypeVar("E")
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect(Generic[E]):
-    """How to send a request to one endpoint, and decode its replies to events of type E."""
-
-    create: Callable[[openai.AsyncOpenAI], Callable[..., AbstractAsyncContextManager[Any]]]
-    """The SDK's method, in the form that leaves the body unread."""
-    decode: Callable[[Frame], E | None]
-    """None for an event that we do not read. Raises one of `UNREADABLE`."""
-    decode_whole: Callable[[bytes], E]
-    is_last: Callable[[E], bool]
-    is_progress: Callable[[Frame], bool]
 
 
 class Response(Protocol):
@@ -115,7 +99,7 @@ class Transport:
         return failures_as_llm_errors(model, self.url, waited, lambda: self.secrets(headers))
 
     async def batches(
-        self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
+        self, endpoint: Endpoint[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
     ) -> AsyncGenerator[list[E]]:
         """The events of one round, one batch per read of the socket.
 
@@ -124,20 +108,20 @@ class Transport:
         waited = f"nothing within {idle_timeout:g} s (`stream_idle_timeout`)"
         with self.failures(body["model"], headers, waited):
             async with (
-                self._open(dialect, body, headers, idle_timeout) as response,
-                aclosing(_batches(dialect, response, idle_timeout)) as batches,
+                self._open(endpoint, body, headers, idle_timeout) as response,
+                aclosing(_batches(endpoint, response, idle_timeout)) as batches,
             ):
                 async for batch in batches:
                     yield batch
 
     @asynccontextmanager
     async def _open(
-        self, dialect: Dialect[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
+        self, endpoint: Endpoint[E], body: Mapping[str, Any], headers: Mapping[str, str], idle_timeout: float
     ) -> AsyncGenerator[Response]:
         """The response after its headers; the body of an unstreamed reply stays unread too."""
         timeout = openai.Timeout(idle_timeout, connect=min(CONNECT_TIMEOUT, idle_timeout))
         # The SDK checks keyword arguments against its types, at 1 ms a message; it sends `extra_body` unchanged.
-        request = dialect.create(self._client_with(headers))(extra_body=loggable_body(body), timeout=timeout)
+        request = endpoint.create(self._client_with(headers))(extra_body=loggable_body(body), timeout=timeout)
         async with AsyncExitStack() as closing:
             async with asyncio.timeout(idle_timeout):
                 sdk_response = await closing.enter_async_context(request)
@@ -194,12 +178,12 @@ def _canonical(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.title(): value for name, value in headers.items()}
 
 
-async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float) -> AsyncGenerator[list[E]]:
+async def _batches(endpoint: Endpoint[E], response: Response, idle_timeout: float) -> AsyncGenerator[list[E]]:
     """The batches of a stream; an unstreamed reply, which a server may send instead, is one batch."""
     if "text/event-stream" not in response.headers.get("content-type", "").lower():
         async with asyncio.timeout(idle_timeout):
             body = await response.aread()
-        yield [dialect.decode_whole(body)]
+        yield [endpoint.decode_whole(body)]
         return
     framer, reads = SSEFramer(), response.aiter_bytes()
     remaining, clock = idle_timeout, asyncio.get_running_loop().time
@@ -209,12 +193,12 @@ async def _batches(dialect: Dialect[E], response: Response, idle_timeout: float)
             read = await anext(reads, None)
         frames = framer.end() if read is None else framer.feed(read)
         # Comments and pings show that a gateway is alive, not that the server works on the reply.
-        progress = any(map(dialect.is_progress, frames)) or dialect.is_progress(framer.partial)
+        progress = any(map(endpoint.is_progress, frames)) or endpoint.is_progress(framer.partial)
         remaining = idle_timeout if progress else remaining - (clock() - start)
         done = False
-        for events in _decode(dialect, frames):
+        for events in _decode(endpoint, frames):
             yield events
-            done = bool(events) and dialect.is_last(events[-1])
+            done = bool(events) and endpoint.is_last(events[-1])
         if done:
             await _drain(reads)
         if done or read is None:
@@ -229,16 +213,16 @@ async def _drain(reads: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _decode(dialect: Dialect[E], frames: list[Frame]) -> Iterator[list[E]]:
+def _decode(endpoint: Endpoint[E], frames: list[Frame]) -> Iterator[list[E]]:
     """The events up to the terminal one: later garbage must not fail the reply; events before garbage come first."""
     events: list[E] = []
     try:
         for frame in frames:
-            event = dialect.decode(frame)
+            event = endpoint.decode(frame)
             if event is None:
                 continue
             events.append(event)
-            if dialect.is_last(event):
+            if endpoint.is_last(event):
                 break
     except UNREADABLE:
         yield events

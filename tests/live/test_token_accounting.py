@@ -9,7 +9,7 @@ from amplifier_core.message_models import ChatRequest, Message, TextBlock, Think
 from openai_harmony import HarmonyEncoding
 
 import amplifier_module_provider_vllm._harmony.vocabulary as vocabulary
-from amplifier_module_provider_vllm._endpoints import RESPONSES
+from amplifier_module_provider_vllm._endpoints import ENDPOINTS
 from amplifier_module_provider_vllm._harmony.count import count_usage
 from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._turn import TokenUsage, Turn
@@ -131,7 +131,7 @@ async def run_exchange(server: LiveServer, request: ChatRequest, encoding: Harmo
         model=server.model,
     )
     transport = Transport(server.base_url, "", {}, None)
-    async with aclosing(transport.batches(RESPONSES, encode(ask), {}, idle_timeout=120)) as batches:
+    async with aclosing(transport.batches(ENDPOINTS["responses"], encode(ask), {}, idle_timeout=120)) as batches:
         turn = fold_events([event async for batch in batches for event in batch]).turn
     await transport.close()
     assert turn is not None

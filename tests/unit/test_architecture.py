@@ -11,7 +11,16 @@ MODULES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")
 }
 
-MAY_IMPORT_OPENAI = {"_wire.http", "_wire.pool", "_wire.client", "_errors", "_server_text", "_secrets", "_provider"}
+MAY_IMPORT_OPENAI = {
+    "_endpoint",
+    "_wire.http",
+    "_wire.pool",
+    "_wire.client",
+    "_errors",
+    "_server_text",
+    "_secrets",
+    "_provider",
+}
 MAY_USE_GETATTR = {"_turn"}
 ENDPOINT_FOLDERS = ("_responses.",)
 SPELLS_OTHER_FORMATS = {"_tokenize", "_message_shapes"}

@@ -28,6 +28,7 @@ def options_for(
         read_config(config or {}, {}),
         model="tiny",
         family=GPT_OSS if harmony else TEMPLATED,
+        endpoint="responses",
         largest_reply=advertised,
     )
 
@@ -38,6 +39,7 @@ def test_unset_options_are_not_sent() -> None:
     assert options == CallOptions(
         model="tiny",
         family=TEMPLATED,
+        endpoint="responses",
         stream=True,
         temperature=None,
         top_p=None,
