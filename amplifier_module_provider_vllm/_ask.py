@@ -48,6 +48,8 @@ class Ask:
     """The items of earlier rounds. The last one, a text, is still open: the next round continues it."""
     tokens: TokenPrompt | None = None
     """The prompt and the reply so far in token ids, for `/v1/completions`."""
+    wants_tokens: bool = False
+    """Whether the reply's token ids are asked for, because another round may continue it by them."""
     stored: StoredReply | None = None
     item_ids: str = ""
     """What makes the ids of the items unique to one request; empty: the same history gives the same bytes."""

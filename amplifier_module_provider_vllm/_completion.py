@@ -124,8 +124,8 @@ class Completion:
             self._config,
             model=model,
             family=self._server.family(model),
-            endpoint="responses",
             largest_reply=limits.largest_reply if limits.from_server else None,
+            has_responses=self._server.has_responses,
         )
         return replace(options, vision=False) if self._server.most_images.get(model) == 0 else options
 

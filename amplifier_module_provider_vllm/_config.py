@@ -52,6 +52,27 @@ def _check_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return tool
 
 
+def _count_alternatives(value: object) -> object:
+    """`true` asks for the sampled tokens alone, as 0 does; `false` for none."""
+    match value:
+        case bool():
+            return 0 if value else None
+        case str():
+            return {"true": 0, "false": None}.get(value.strip().lower(), value)
+        case _:
+            return value
+
+
+Logprobs = Annotated[int | None, Field(ge=0, le=20), BeforeValidator(_count_alternatives)]
+"""How many alternatives are told for each sampled token; None: no log probabilities."""
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+StopStrings = Annotated[list[str] | None, BeforeValidator(_listed)]
+
 HostedTool = Annotated[dict[str, Any], BeforeValidator(expand_tool), AfterValidator(_check_tool)]
 
 SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params", "hosted_tools"}
@@ -104,6 +125,13 @@ class Config(BaseModel):
         SecretStr(NO_API_KEY), description="Key, if the server was started with `--api-key`"
     )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
+    endpoint: Literal["auto", "responses", "chat", "completions"] = Field(
+        "auto",
+        description="`responses`, `chat`, `completions`, or `auto`: `responses`, or `chat` if the server lacks it",
+    )
+    use_completions: bool | None = Field(
+        None, description="Older name: `true` is `endpoint: completions`, `false` is `endpoint: chat`"
+    )
     max_tokens: int | None = Field(
         None,
         ge=1,
@@ -111,6 +139,15 @@ class Config(BaseModel):
     )
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the model's own")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling; unset: the model's own")
+    stop: StopStrings = Field(None, description="Strings that end a reply, at most four")
+    logprobs: Logprobs = Field(
+        None, description="Log probabilities of the sampled tokens: `true`, or 0 to 20 alternatives for each"
+    )
+    echo: bool = Field(False, description="The reply's text starts with the prompt (only `completions`)")
+    raw_prompt: bool = Field(
+        False,
+        description="The last user message is the prompt, without the model's template (only `completions`)",
+    )
     reasoning: EffortOrReasoning = Field(None, description="Effort, or `{effort, summary}`")
     reasoning_effort: Effort | None = Field(
         None, description="`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`; overrides `reasoning`"
@@ -159,6 +196,13 @@ class Config(BaseModel):
     )
 
     @property
+    def stated_endpoint(self) -> EndpointName | None:
+        """The endpoint that the config states, in either spelling; None: it is chosen for each call."""
+        if self.endpoint != "auto":
+            return self.endpoint
+        return None if self.use_completions is None else _named_by(self.use_completions)
+
+    @property
     def stated_tools(self) -> list[Mapping[str, Any]]:
         """The tools that the config states, wherever it does: their headers are secrets."""
         more: Json = self.extra_request_params.get("tools")
@@ -177,9 +221,25 @@ def read_config(config: Mapping[str, Any], environment: Mapping[str, str]) -> Co
         settings["truncation"] = None
     stated = environment_settings(settings, environment) | settings
     try:
-        return Config.model_validate(stated)
+        read = Config.model_validate(stated)
     except ValidationError as error:
         raise ConfigurationError(_explanation(error, stated), provider=PROVIDER) from None
+    _check_endpoint(read)
+    return read
+
+
+def _check_endpoint(config: Config) -> None:
+    older = config.use_completions
+    if older is not None and config.endpoint not in ("auto", _named_by(older)):
+        message = (
+            f"config key 'use_completions' is {older}, which means endpoint {_named_by(older)!r},"
+            f" but the config key 'endpoint' is {config.endpoint!r}: leave one of them out"
+        )
+        raise ConfigurationError(message, provider=PROVIDER)
+
+
+def _named_by(use_completions: bool) -> EndpointName:
+    return "completions" if use_completions else "chat"
 
 
 def environment_settings(settings: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, str]:

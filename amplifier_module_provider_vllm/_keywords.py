@@ -7,7 +7,7 @@ from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ChatRequest, ResponseFormat, ToolSpec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, ValidationError, create_model
 
-from ._config import SECRETS, Effort, EffortOrReasoning, Header, unknown_names
+from ._config import SECRETS, Effort, EffortOrReasoning, Header, Logprobs, StopStrings, unknown_names
 from ._constants import PROVIDER
 from ._strict_json import Json
 
@@ -39,10 +39,6 @@ def _flat_format(format_: Any) -> Any:
             return format_
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 def _read_as(kind: Any) -> GetPydanticSchema:
     """Check and convert a value as this kind, whatever else its annotation allows a caller to write."""
     return GetPydanticSchema(lambda _annotation, handler: handler(kind))
@@ -50,7 +46,6 @@ def _read_as(kind: Any) -> GetPydanticSchema:
 
 _Tools = list[Annotated[ToolSpec, BeforeValidator(_flat_tool)]] | None
 _Format = Annotated[ResponseFormat | None, BeforeValidator(_flat_format)]
-_Stop = Annotated[list[str] | None, BeforeValidator(_listed)]
 
 
 class CallKeywords(TypedDict, total=False):
@@ -75,8 +70,14 @@ class CallKeywords(TypedDict, total=False):
     """Nucleus sampling, above 0 and up to 1."""
     seed: int | None
     """The seed of the sampling."""
-    stop: Annotated[list[str] | str | None, _read_as(_Stop)]
+    stop: Annotated[list[str] | str | None, _read_as(StopStrings)]
     """Strings that end the reply."""
+    logprobs: Annotated[int | bool | None, _read_as(Logprobs)]
+    """The log probabilities of the sampled tokens: True, or how many alternatives to tell for each, 0 to 20."""
+    echo: bool | None
+    """Whether the reply's text starts with the prompt; only `/v1/completions` can."""
+    raw_prompt: bool | None
+    """Whether the last user message is the prompt, without the model's template; only `/v1/completions` can."""
     max_output_tokens: Annotated[int | None, Field(ge=1)]
     """Most tokens of the reply; a reply that reaches it ends with `finish_reason` "length" and is not continued."""
     max_tokens: Annotated[int | None, Field(ge=1)]

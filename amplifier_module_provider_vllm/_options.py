@@ -1,7 +1,7 @@
 """What one call asks for: kwargs before the request, the request before the config, decided once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
@@ -30,7 +30,6 @@ class CallOptions:
 
     model: str
     family: Family
-    endpoint: EndpointName
     stream: bool
     temperature: float | None
     top_p: float | None
@@ -53,6 +52,13 @@ class CallOptions:
     """What was asked for and this model cannot be given."""
     extra_body: Mapping[str, Any]
     extra_headers: Mapping[str, str]
+    endpoint: EndpointName = "responses"
+    logprobs: int | None = None
+    """How many alternatives to tell for each sampled token; None: no log probabilities."""
+    echo: bool = False
+    """Whether the reply's text starts with the prompt."""
+    raw_prompt: bool = False
+    """Whether the last user message is the prompt, without a template."""
 
     @property
     def hidden_stop_strings(self) -> tuple[str, ...]:
@@ -76,13 +82,41 @@ def decide_options(
     *,
     model: str,
     family: Family,
-    endpoint: EndpointName,
     largest_reply: int | None,
+    has_responses: bool = True,
 ) -> CallOptions:
     """The options of a call to `model`. `overrides`: keywords as `read_keywords` converts them.
 
-    `largest_reply` caps a reply, in tokens, that nobody else capped.
+    `largest_reply` caps a reply, in tokens, that nobody else capped. `has_responses`: whether the server has
+    `/v1/responses`, as far as it is known.
     """
+    options = _decided(request, overrides, config, model, family, largest_reply)
+    options = replace(
+        options,
+        logprobs=first_set(overrides.get("logprobs"), config.logprobs),
+        echo=bool(first_set(overrides.get("echo"), config.echo)),
+        raw_prompt=bool(first_set(overrides.get("raw_prompt"), config.raw_prompt)),
+    )
+    return replace(options, endpoint=config.stated_endpoint or _fitting_endpoint(options, has_responses))
+
+
+def _fitting_endpoint(options: CallOptions, has_responses: bool) -> EndpointName:
+    """The endpoint for a call whose config states none."""
+    if options.raw_prompt or options.echo:
+        return "completions"
+    # vLLM 0.32 refuses log probabilities of gpt-oss at /v1/responses.
+    silent = options.logprobs is not None and options.family.rendering == "harmony"
+    return "responses" if has_responses and not silent else "chat"
+
+
+def _decided(
+    request: ChatRequest,
+    overrides: Mapping[str, Any],
+    config: Config,
+    model: str,
+    family: Family,
+    largest_reply: int | None,
+) -> CallOptions:
     cap = first_set(overrides.get("max_output_tokens"), overrides.get("max_tokens"), request.max_output_tokens)
     extra_body, more_tools = _extra_body(config, overrides)
     effort, summary = _reasoning(request, overrides, config)
@@ -90,11 +124,10 @@ def decide_options(
     return CallOptions(
         model=model,
         family=family,
-        endpoint=endpoint,
         stream=_streams(request, overrides, config),
         temperature=first_set(overrides.get("temperature"), request.temperature, config.temperature),
         top_p=first_set(overrides.get("top_p"), request.top_p, config.top_p),
-        stop=first_set(overrides.get("stop"), request.stop),
+        stop=first_set(overrides.get("stop"), request.stop, config.stop),
         tool_choice=_tool_choice(first_set(overrides.get("tool_choice"), request.tool_choice)),
         parallel_tool_calls=first_set(overrides.get("parallel_tool_calls"), _extra(request, "parallel_tool_calls")),
         max_output_tokens=first_set(cap, config.max_tokens, largest_reply),

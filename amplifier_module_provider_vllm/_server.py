@@ -39,6 +39,8 @@ class Server:
     """The images that a request may have, for models that refused some."""
     probed: bool = False
     """Whether the server has been asked for its models, with or without an answer."""
+    has_responses: bool = True
+    """False as soon as the server is known to have no `/v1/responses`."""
     outdated: bool = False
     """Whether the server refused a model that it had listed."""
     _announced: set[str] = field(default_factory=set[str])

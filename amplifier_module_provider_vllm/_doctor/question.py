@@ -99,8 +99,8 @@ async def question(
         server.config,
         model=model,
         family=server.family(model),
-        endpoint="responses",
         largest_reply=None,
+        has_responses=server.has_responses,
     )
     return replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored, reply=reply)
 

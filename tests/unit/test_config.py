@@ -128,3 +128,15 @@ def test_the_api_key_is_not_shown() -> None:
 )
 def test_an_unknown_key_is_reported_with_the_nearest(given: dict[str, Any], said: list[str]) -> None:
     assert unknown_keys(given) == said
+
+
+@pytest.mark.parametrize(("older", "endpoint"), [(True, "chat"), (True, "responses"), (False, "completions")])
+def test_use_completions_that_contradicts_the_endpoint_is_an_error(older: bool, endpoint: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"'use_completions' is {older}.*'endpoint' is '{endpoint}'"):
+        read_config({"use_completions": older, "endpoint": endpoint}, {})
+
+
+@pytest.mark.parametrize("value", [-1, 21, "many", 1.5])
+def test_an_impossible_number_of_alternatives_is_an_error(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="'logprobs'"):
+        read_config({"logprobs": value}, {})

@@ -21,6 +21,7 @@ def options_for(
     *,
     harmony: bool = False,
     advertised: int | None = None,
+    has_responses: bool = True,
 ) -> CallOptions:
     return decide_options(
         ChatRequest(messages=HELLO, **(request or {})),
@@ -28,8 +29,8 @@ def options_for(
         read_config(config or {}, {}),
         model="tiny",
         family=GPT_OSS if harmony else TEMPLATED,
-        endpoint="responses",
         largest_reply=advertised,
+        has_responses=has_responses,
     )
 
 
@@ -39,7 +40,6 @@ def test_unset_options_are_not_sent() -> None:
     assert options == CallOptions(
         model="tiny",
         family=TEMPLATED,
-        endpoint="responses",
         stream=True,
         temperature=None,
         top_p=None,
@@ -209,3 +209,51 @@ def test_extra_fields_of_a_call_override_those_of_the_config() -> None:
 @pytest.mark.parametrize("answer", [0, False, "", [], 0.0])
 def test_first_set_returns_the_first_value_that_is_not_none(answer: object) -> None:
     assert first_set(None, answer, "later") == answer
+
+
+@pytest.mark.parametrize(
+    ("config", "endpoint"),
+    [
+        ({}, "responses"),
+        ({"endpoint": "auto"}, "responses"),
+        ({"endpoint": "responses"}, "responses"),
+        ({"endpoint": "chat"}, "chat"),
+        ({"endpoint": "completions"}, "completions"),
+        ({"use_completions": True}, "completions"),
+        ({"use_completions": "false"}, "chat"),
+        ({"use_completions": False, "endpoint": "chat"}, "chat"),
+        ({"raw_prompt": True}, "completions"),
+        ({"echo": True}, "completions"),
+        ({"raw_prompt": True, "endpoint": "chat"}, "chat"),
+    ],
+)
+def test_the_endpoint_is_the_stated_one_or_one_that_can_do_what_is_asked(config: dict[str, Any], endpoint: str) -> None:
+    assert options_for(config=config).endpoint == endpoint
+
+
+def test_a_server_without_responses_is_asked_at_chat() -> None:
+    assert options_for(has_responses=False).endpoint == "chat"
+    assert options_for(config={"endpoint": "responses"}, has_responses=False).endpoint == "responses"
+
+
+def test_log_probabilities_of_gpt_oss_come_from_chat() -> None:
+    assert options_for(config={"logprobs": 2}, harmony=True).endpoint == "chat"
+    assert options_for(config={"logprobs": 2}).endpoint == "responses"
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [(True, 0), ("true", 0), (False, None), ("False", None), (0, 0), ("5", 5), (20, 20)],
+)
+def test_log_probabilities_are_asked_for_with_a_number_of_alternatives(given: object, count: int | None) -> None:
+    assert options_for(config={"logprobs": given}).logprobs == count
+    assert options_for(overrides={"logprobs": given}).logprobs == count
+
+
+def test_a_keyword_overrides_what_the_config_says_of_completions() -> None:
+    config = {"logprobs": 3, "echo": True, "raw_prompt": True, "stop": "END"}
+
+    options = options_for(overrides={"logprobs": 0, "echo": False, "raw_prompt": False, "stop": []}, config=config)
+
+    assert (options.logprobs, options.echo, options.raw_prompt, options.stop) == (0, False, False, [])
+    assert options_for(config=config).stop == ["END"]
