@@ -1,19 +1,19 @@
 """The content blocks of one round as they grow: each started once, in order, and ended once.
 
-The hooks get `Update`s, which follow Amplifier's streaming contract.
+The hooks get `Update`s.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from itertools import zip_longest
+from typing import assert_never
 
 import msgspec
 
 from ._sizes import MAX_REPLY_TEXT, check_size
 from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text
+from ._updates import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 from ._visible_text import VisibleText
-
-BlockKind = Literal["text", "thinking", "tool_use"]
 
 BLOCK_SIZE = 1024
 """What a block takes besides its text."""
@@ -22,35 +22,15 @@ NO_INDEX = -1
 """The index of a block with no visible text yet."""
 
 
-class BlockStart(msgspec.Struct, frozen=True):
-    index: int
-    kind: BlockKind
-    name: str | None = None
-    """The tool's name, for a `tool_use` block."""
-
-
-class BlockDelta(msgspec.Struct, frozen=True):
-    index: int
-    kind: BlockKind
-    text: str
-
-
-class BlockEnd(msgspec.Struct, frozen=True):
-    index: int
-    kind: BlockKind
-
-
-Update = BlockStart | BlockDelta | BlockEnd
-
-
 class Blocks:
     """The blocks of one attempt at a round, by the endpoint's keys.
 
     A block starts with its first character that is not white space: vLLM puts a message "\\n\\n" between Qwen's
     reasoning and its call, and unstreamed replies do not have it.
 
-    `before` are the items of earlier rounds; this round continues the last of them, a text. `may_continue` leaves a
-    text open if this round is truncated too. `visible_text` makes the filter of each text and reasoning.
+    `before` are the items of earlier rounds; this round continues the last of them, a text. `may_continue` leaves the
+    last block open if this round is truncated too: a text, or `by_tokens` a block of any kind. `visible_text` makes the
+    filter of each text and reasoning.
     """
 
     def __init__(
@@ -58,9 +38,11 @@ class Blocks:
         before: Sequence[Item] = (),
         *,
         may_continue: bool = False,
+        by_tokens: bool = False,
         visible_text: Callable[[], VisibleText] | None = None,
     ) -> None:
         self._may_continue = may_continue
+        self._by_tokens = may_continue and by_tokens
         self._visible_text = visible_text
         self._by_key: dict[Hashable, _Block] = {}
         self._visible = [_Block(item, index, ended=True) for index, item in enumerate(before)]
@@ -81,6 +63,17 @@ class Blocks:
             yield from _start(block)
             if block.ended:
                 yield BlockEnd(block.index, block.kind)
+
+    def catch_up(self, seen: Sequence[Item]) -> list[Update] | None:
+        """What hooks lack that have seen these items, the last of them still open; None if they saw something else."""
+        last = max(0, len(seen) - 1)
+        if len(seen) > len(self._visible) or not all(map(_Block.extends, self._visible, seen)):
+            return None
+        updates: list[Update] = []
+        for block, item in zip_longest(self._visible[last:], seen[last:]):
+            updates += _start(block) if item is None else _rest(block, item)
+            updates += [BlockEnd(block.index, block.kind)] if block.ended else []
+        return updates
 
     def grow(self, key: Hashable, empty: Item, delta: str) -> Iterator[Update]:
         """Add a delta to a block; `empty` is the item of a new block."""
@@ -173,8 +166,9 @@ class Blocks:
         if block.index == NO_INDEX or block.ended:
             return
         yield from _undelivered_rest(block)
-        # Only the last text may go on. The server may send the same item twice.
-        if block is self._visible[-1] and (isinstance(block.item, Text) or block is self._pending_end):
+        # Only the last block may go on. The server may send the same item twice.
+        last = block is self._visible[-1]
+        if last and (self._by_tokens or isinstance(block.item, Text) or block is self._pending_end):
             yield from self._defer_end(block)
         else:
             block.ended = True
@@ -238,6 +232,10 @@ class _Block:
     def _joined(self) -> str:
         return "".join(self.pieces if self.filter is None else self.filter.raw)
 
+    def extends(self, seen: Item) -> bool:
+        """Whether the block is this item, or has more of it; of a call, hooks see only the name."""
+        return type(self.item) is type(seen) and _text_of(self.final).startswith(_text_of(seen))
+
     def visible(self, text: str) -> str:
         return text if self.filter is None else self.filter.of(text)
 
@@ -245,6 +243,10 @@ class _Block:
     def blank(self) -> bool:
         item = self.final
         return isinstance(item, Text | Reasoning) and not item.text.strip()
+
+
+def _text_of(item: Item) -> str:
+    return item.name if isinstance(item, FunctionCall) else item.text
 
 
 def _length(item: Item) -> int:
@@ -268,6 +270,12 @@ def _start(block: _Block) -> Iterator[Update]:
     yield BlockStart(block.index, block.kind, item.name if isinstance(item, FunctionCall) else None)
     if not isinstance(item, FunctionCall):
         yield BlockDelta(block.index, block.kind, block.earlier_text + "".join(block.pieces) or item.text)
+
+
+def _rest(block: _Block, seen: Item) -> list[Update]:
+    """The text of a block after what hooks have seen of it; they see no arguments."""
+    rest = "" if block.kind == "tool_use" else _text_of(block.final)[len(_text_of(seen)) :]
+    return [BlockDelta(block.index, block.kind, rest)] if rest else []
 
 
 def _undelivered_rest(block: _Block) -> Iterator[Update]:

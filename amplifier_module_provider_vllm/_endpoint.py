@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import openai
 
 from ._ask import Ask
-from ._blocks import Blocks, Update
+from ._blocks import Blocks
 from ._config import EndpointName
 from ._failure import Failure
 from ._turn import Turn
+from ._updates import Update
 from ._wire.sse import Frame
 
 if TYPE_CHECKING:

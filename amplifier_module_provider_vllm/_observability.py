@@ -14,7 +14,6 @@ from amplifier_core.message_models import ChatResponse
 from amplifier_core.utils.truncate import redact_secrets, truncate_values
 
 from ._ask import Ask
-from ._blocks import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
@@ -22,6 +21,7 @@ from ._secrets import HIDDEN, Secrets
 from ._strict_json import Json, read_json
 from ._tool_repair import RepairedHistory
 from ._turn import Turn
+from ._updates import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from typing import Final, assert_never
 
 import msgspec
 
-from .._blocks import Blocks, Update
+from .._blocks import Blocks
 from .._failure import Failure
 from .._strict_json import wire_text
 from .._turn import FunctionCall, HostedCall, Item, Reasoning, Text, Turn
+from .._updates import Update
 from .events import (
     AnyDelta,
     Delta,

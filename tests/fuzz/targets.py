@@ -11,7 +11,7 @@ import openai
 from amplifier_core.llm_errors import ConfigurationError, LLMError
 from amplifier_core.message_models import ToolSpec
 
-from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
+from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._config import Config
 from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, failures_as_llm_errors
 from amplifier_module_provider_vllm._family import FAMILIES, family_of
@@ -22,6 +22,7 @@ from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._secrets import Secrets, hidden_secrets
 from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
+from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from amplifier_module_provider_vllm._wire.sse import Frame

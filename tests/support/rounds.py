@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from amplifier_core.message_models import ChatResponse, Degradation, ToolSpec
 
-from amplifier_module_provider_vllm._blocks import Blocks, Update
+from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._config import Rates
 from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._turn import Turn
+from amplifier_module_provider_vllm._updates import Update
 from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
 from tests.support.recordings import Recording, cases, load_recording
 

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._responses.events import (
     ErrorEvent,
@@ -21,6 +20,7 @@ from amplifier_module_provider_vllm._responses.events import (
 )
 from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, Turn
+from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from tests.support.recordings import load_recording
 from tests.support.rounds import MODELS, events_of, fold_events, streams_of, turn_of
 

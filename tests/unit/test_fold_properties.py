@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplifier_module_provider_vllm._blocks import BlockDelta, BlockEnd, Blocks, BlockStart, Update
+from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._responses.events import (
     ErrorEvent,
@@ -23,6 +23,7 @@ from amplifier_module_provider_vllm._responses.events import (
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
+from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from tests.support.recordings import load_recording
 from tests.support.rounds import MODELS, FoldResult, events_of, fold_events, streams_of
 
