@@ -124,7 +124,7 @@ async def test_a_route_can_raise_a_network_error() -> None:
     assert str(raised.value.__cause__) == "refused"
 
 
-@pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss"])
+@pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-gpt-oss", "chat/tiny-qwen3", "chat/tiny-gpt-oss"])
 def test_every_recording_is_readable(group: str) -> None:
     recordings = [load_recording(group, case) for case in cases(group)]
 

@@ -19,6 +19,8 @@ class Recording:
     status: int
     headers: dict[str, str]
     body: bytes
+    path: str
+    """The path of the endpoint that was asked."""
 
     @property
     def json(self) -> Any:
@@ -43,10 +45,10 @@ class BrokenStream:
 
 
 def load_recording(group: str, case: str) -> Recording:
-    """The exchange `case` of a set: `recorded("tiny-qwen3", "r1_answer_stream")`."""
-    status, headers = _head((FOLDER / group / f"{case}.headers.txt").read_text())
+    """The exchange `case` of a set: `load_recording("chat/tiny-qwen3", "chat_answer_stream")`."""
+    path, status, headers = _head((FOLDER / group / f"{case}.headers.txt").read_text())
     request = FOLDER / group / f"{case}.request.json"
-    return Recording(_read_request(request), status, headers, _read_body(group, case))
+    return Recording(_read_request(request), status, headers, _read_body(group, case), path)
 
 
 def cases(group: str, pattern: str = "*") -> list[str]:
@@ -75,8 +77,9 @@ def _read_body(group: str, case: str) -> bytes:
     return found[0].read_bytes() if found else b""
 
 
-def _head(text: str) -> tuple[int, dict[str, str]]:
+def _head(text: str) -> tuple[str, int, dict[str, str]]:
     """The file holds the request line, the status line and the headers; a line with `#` is a comment."""
-    _request, status, *rest = [line for line in text.splitlines() if line and not line.startswith("#")]
+    request, status, *rest = [line for line in text.splitlines() if line and not line.startswith("#")]
     pairs = [line.split(": ", 1) for line in rest if ": " in line]
-    return int(status.split()[1]), {name: value for name, value in pairs if name.lower() not in _PER_CONNECTION}
+    sent = {name: value for name, value in pairs if name.lower() not in _PER_CONNECTION}
+    return request.split()[1], int(status.split()[1]), sent
