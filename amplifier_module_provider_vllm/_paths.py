@@ -1,18 +1,26 @@
 """Read which paths a server has from its own description, `/openapi.json`."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
+
+ENDPOINT_PATHS: Final[Mapping[str, str]] = {
+    "responses": "/v1/responses",
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+}
 
 CATCH_ALL: Final = re.compile(r"(/v1)?/\{[^}]*\}")
 """A gateway's path for everything else: what it hands on is not in its list."""
 
 
 def paths_of(openapi: object) -> frozenset[str] | None:
-    """The paths that a description lists; None if it is no description, or leaves open what else there is."""
+    """The paths that a description lists; None if it is no description, or leaves open which endpoints there are."""
     match openapi:
         case {"openapi": str(), "paths": dict(listed)}:
             paths: dict[str, Any] = listed
-            known = bool(paths) and not any(map(CATCH_ALL.fullmatch, paths))
-            return frozenset(paths) if known else None
         case _:
             return None
+    # A description without any endpoint is that of an application that is mounted beside them.
+    tells = any(path in paths for path in ENDPOINT_PATHS.values()) and not any(map(CATCH_ALL.fullmatch, paths))
+    return frozenset(paths) if tells else None

@@ -17,11 +17,21 @@ def test_a_description_lists_its_paths() -> None:
 
 @pytest.mark.parametrize("path", ["/{path}", "/{full_path:path}", "/v1/{path}"])
 def test_a_gateway_that_hands_on_every_path_does_not_list_them(path: str) -> None:
-    assert paths_of(described("/health", path)) is None
+    assert paths_of(described("/v1/chat/completions", path)) is None
 
 
 @pytest.mark.parametrize(
-    "answer", [described(), {"paths": ["/tokenize"]}, {"detail": "Not Found"}, [], "<html>", None], ids=str
+    "answer",
+    [
+        described(),
+        described("/health", "/docs"),
+        {"paths": ["/v1/responses"]},
+        {"detail": "Not Found"},
+        [],
+        "<p>",
+        None,
+    ],
+    ids=str,
 )
 def test_anything_else_says_nothing(answer: object) -> None:
     assert paths_of(answer) is None
