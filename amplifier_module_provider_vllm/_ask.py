@@ -30,12 +30,12 @@ class TokenPrompt:
 
     ids: tuple[int, ...]
     """The rendered prompt, without the reply."""
-    in_reasoning: bool = False
-    """Whether the prompt ends inside a `<think>` that the template has opened."""
+    in_reasoning: bool | None = None
+    """Whether the prompt ends inside a `<think>` that the template has opened; None: not known yet."""
     reply: tuple[int, ...] = ()
     """The ids of the reply so far."""
-    reply_text: str = ""
-    """The text of the reply so far, with its markup and control tokens; not needed for a Harmony model."""
+    reply_text: str | None = ""
+    """The text of the reply so far, with its markup and control tokens; None: not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,10 @@ def with_newest_images(ask: Ask, most: int, reason: str) -> Ask | None:
     actual = f"the newest {most} of {count}" if most else "text"
     lost = Degradation(requested="image", actual=actual, reason=reason)
     return replace(ask, prompt=replace(ask.prompt, items=items), tokens=None, degradations=(*ask.degradations, lost))
+
+
+def has_images(ask: Ask) -> bool:
+    return bool(_images(ask))
 
 
 def unstreamed(ask: Ask) -> Ask:

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, StreamError
+from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, NotFoundError, StreamError
 from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
 from ._ask import Ask, corrected, to_ask, with_newest_images, without_format
 from ._blocks import to_updates
 from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
-from ._endpoints import encode
-from ._errors import is_about_format, most_images, refuses_an_image
+from ._endpoints import encode, fitted
 from ._keywords import read_keywords, unknown_keywords, with_keywords
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
+from ._refusals import is_about_format, most_images, refuses_an_image
 from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
@@ -89,7 +89,7 @@ class Completion:
     async def _prepare(self) -> tuple[Ask, RepairedHistory]:
         options = self._options(await self._retries.run(self._model))
         history = repair_tool_sequence(self._request.messages)
-        return self._within_image_limit(to_ask(history.messages, self._request, options)), history
+        return fitted(self._within_image_limit(to_ask(history.messages, self._request, options))), history
 
     async def _response(self) -> ChatResponse:
         ask, history = await self._prepare()
@@ -146,14 +146,23 @@ class Completion:
         while True:
             try:
                 return _Answer(ask, await self._rounds.reply(ask))
-            except InvalidRequestError as error:
-                degraded = self._degrade(ask, error)
-                if degraded is None:
+            except (InvalidRequestError, NotFoundError) as error:
+                other = self._at_chat(ask) or self._degrade(ask, error)
+                if other is None:
                     raise
-                ask = degraded
+                ask = other
 
-    def _degrade(self, ask: Ask, error: InvalidRequestError) -> Ask | None:
+    def _at_chat(self, ask: Ask) -> Ask | None:
+        """The same request for `/v1/chat/completions`, if the server turned out to have no `/v1/responses`."""
+        if ask.options.endpoint != "responses" or self._server.has_responses:
+            return None
+        self._server.announce("it has no /v1/responses, so it is asked at /v1/chat/completions from now on")
+        return fitted(replace(ask, options=replace(ask.options, endpoint="chat")))
+
+    def _degrade(self, ask: Ask, error: InvalidRequestError | NotFoundError) -> Ask | None:
         """The request without the part that the server refuses; None if that part is not optional."""
+        if isinstance(error, NotFoundError):
+            return None
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
         most = most_images(error)

@@ -19,3 +19,8 @@ def endpoint_of(ask: Ask) -> Endpoint[Any]:
 def encode(ask: Ask) -> Body:
     """The JSON body of a request, for its endpoint."""
     return endpoint_of(ask).encode(ask)
+
+
+def fitted(ask: Ask) -> Ask:
+    """The request without what its endpoint cannot say, each part of which is a degradation."""
+    return endpoint_of(ask).fit(ask)

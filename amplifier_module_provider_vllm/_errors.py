@@ -46,20 +46,6 @@ CONTEXT_PHRASES = (
 )
 """Phrases for a prompt that does not fit, from vLLM, its older versions and gateways."""
 
-FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
-
-NO_IMAGES = re.compile(r"not a multimodal model|not support (image|vision)|image input|images are not supported")
-"""Phrases of a model or server that takes no images."""
-
-MOST_IMAGES = re.compile(r"at most (\d+) (?:image|vision_chunk)")
-"""vLLM's limit of images in one prompt (`--limit-mm-per-prompt`)."""
-
-BAD_IMAGE = re.compile(
-    r"(load|fetch|download|identify|open|decode)[a-z ]{0,40}image|image[a-z ]{0,20}(cannot|could not|failed)"
-    r"|validation error[^{]{0,200}\{'type': 'input_image'"
-)
-"""Phrases for an image that the server cannot read."""
-
 CONTENT_FILTER_PHRASES = (
     "content filter", "content policy", "content management policy", "content moderation", "content safety policy",
     "moderation policy", "guardrail policy", "responsibleaipolicy", "input was flagged", "prompt was flagged",
@@ -136,33 +122,29 @@ def empty_reply(turn: Turn, model: str, *, retryable: bool) -> LLMError:
     return ProviderUnavailableError(f"the reply was {ended}", provider=PROVIDER, model=model, retryable=retryable)
 
 
-def is_about_format(error: InvalidRequestError) -> bool:
-    """Whether a refusal is about `text.format`, such as a schema that the server's grammar does not support."""
-    return error.status_code == 400 and any(word in str(error).lower() for word in FORMAT_WORDS)
-
-
-def most_images(error: InvalidRequestError) -> int | None:
-    """How many images the server takes in one request; None if the refusal does not say."""
-    text = str(error).lower()
-    limit = MOST_IMAGES.search(text)
-    if limit is not None:
-        return int(limit.group(1))
-    return 0 if NO_IMAGES.search(text) else None
-
-
-def refuses_an_image(error: InvalidRequestError) -> bool:
-    """Whether the server cannot read an image of the request."""
-    return BAD_IMAGE.search(str(error).lower()) is not None
-
-
 def is_unreachable(error: LLMError) -> bool:
     """Whether there was no connection at all: one that breaks belongs to a server that works."""
     return any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in causes(error))
 
 
-def is_empty_not_found(error: LLMError) -> bool:
-    """Whether an error is a 404 without a body. Gateways send it while the server behind them restarts."""
-    return isinstance(error, NotFoundError) and is_empty(error.__cause__)
+def unreadable_tokens(model: str) -> InvalidRequestError:
+    """The error for a reply in whose tokens we read something else than its server did."""
+    message = "the reply's token ids say something else than the server read in them"
+    return InvalidRequestError(message, provider=PROVIDER, model=model)
+
+
+def other_prompt(model: str) -> InvalidRequestError:
+    """The error for a server that prompted the model with other tokens than it was sent."""
+    message = "the server prompted the model with other tokens than those that it was sent"
+    return InvalidRequestError(message, provider=PROVIDER, model=model)
+
+
+def no_vocabulary(model: str) -> ConfigurationError:
+    message = (
+        f"a reply of {model} from /v1/completions is read with the gpt-oss vocabulary, which is missing (see the log):"
+        " provide it, or set `endpoint: chat`"
+    )
+    return ConfigurationError(message, provider=PROVIDER, model=model)
 
 
 def restarting(error: LLMError) -> ProviderUnavailableError:

@@ -3,38 +3,46 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, NotFoundError, StreamError
+from amplifier_core.llm_errors import (
+    AbortError,
+    ConfigurationError,
+    InvalidRequestError,
+    LLMError,
+    NotFoundError,
+    StreamError,
+)
 
-from ._ask import Ask, continued, unstreamed, with_more_room
+from ._ask import Ask, unstreamed
 from ._blocks import Blocks, to_updates
+from ._endings import fills, is_exact, joined, may_continue_exactly, next_ask, reads_the_same, visible_text
 from ._endpoint import Fold
 from ._endpoints import endpoint_of
 from ._errors import (
     empty_reply,
     failed_reply,
     failed_stream,
-    is_empty_not_found,
-    restarting,
-    to_llm_error,
+    no_vocabulary,
     truncated_stream,
-    unknown_model,
+    unreadable_tokens,
 )
 from ._harmony.count import count_usage
+from ._harmony.vocabulary import NO_READER
+from ._learning import learning_from_refusals
 from ._observability import ObservedCall
-from ._options import CallOptions
+from ._refusals import is_empty_not_found
+from ._rendering import rendered, with_reply_text
 from ._retries import Retries
-from ._secrets import Secrets, hidden_secrets, shorten
+from ._secrets import Secrets, shorten
 from ._server import Server
 from ._server_text import sanitize
-from ._sizes import RefusedBodyError
-from ._tool_markup import ends_in_call
-from ._turn import HostedCall, Status, Text, TokenUsage, Turn, is_counted, total_usage
-from ._visible_text import VisibleText
+from ._turn import HostedCall, Status, TokenUsage, Turn, is_counted, total_usage
+
+if TYPE_CHECKING:
+    from openai_harmony import HarmonyEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -64,21 +72,36 @@ class Rounds:
     async def reply(self, ask: Ask) -> Turn:
         """The reply to a request, complete unless a continuation fails. Raises `LLMError` if the first round fails."""
         limit = 0 if ask.options.capped_by_caller else self._config.max_continuations
-        turn, next_ask = await self._round_with_retries(ask, limit > 0)
-        if self._keeps(ask) and ask.options.store and next_ask is None:
+        exactly = limit > 0 and self._server.gives_tokens and may_continue_exactly(ask)
+        first = replace(ask, wants_tokens=exactly)
+        turn, following = await self._round_with_retries(first, limit > 0)
+        if self._keeps(ask) and ask.options.store and following is None:
             self._server.stored.remember(ask, turn)
         for number in range(1, limit + 1):
-            if next_ask is None:
+            if following is None:
                 break
             self.continuations += 1
             await self._call.emit_continuation(turn, number, limit)
             try:
-                turn, next_ask = await self._round_with_retries(next_ask, number < limit)
+                turn, following = await self._continued(turn, first, following, number < limit)
             except AbortError:
                 raise
             except LLMError as error:
                 return await self._without_continuation(turn, error)
         return turn
+
+    async def _continued(self, turn: Turn, first: Ask, following: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
+        """The next round of a truncated reply: by its token ids, or by its items if the server cannot."""
+        try:
+            next_turn, after = await self._round_with_retries(following, may_continue)
+        except (InvalidRequestError, NotFoundError, ConfigurationError) as error:
+            by_items = next_ask(first, turn, self._server_window(first), exactly=False) if is_exact(following) else None
+            if by_items is None:
+                raise
+            logger.info("[PROVIDER] vLLM: the reply goes on by its items, not by its token ids: %s", error)
+            following = replace(by_items, wants_tokens=False)
+            next_turn, after = await self._round_with_retries(following, may_continue)
+        return joined(turn, next_turn, following), after
 
     async def _without_continuation(self, turn: Turn, error: LLMError) -> Turn:
         """The truncated turn again, for hooks that discarded it. Raises the error if there is nothing to keep."""
@@ -94,11 +117,9 @@ class Rounds:
     async def _round(self, ask: Ask, may_continue: bool) -> tuple[Turn, Ask | None]:
         """One attempt: its turn, and the Ask that continues it. Raises `LLMError` if the attempt fails."""
         model = ask.options.model
-        async with self._call.stream as stream, self._learning_from_refusals(ask):
-            blocks = Blocks(ask.reply, may_continue=may_continue, visible_text=_visible_text(ask.options))
-            if ask.reply and not stream.visible:
-                await stream.show(blocks.replay())
-            fold = endpoint_of(ask).fold(blocks, ask, None)
+        async with self._call.stream as stream, learning_from_refusals(self._server, ask):
+            ask = await self._rendered(ask)
+            blocks, fold = await self._opened(ask, may_continue)
             try:
                 await self._with_stored_state(fold, ask)
                 turn = await self._counted(self._without_secrets(_turn_of(fold, model), ask), ask)
@@ -106,20 +127,56 @@ class Rounds:
                 if any(isinstance(item, HostedCall) and item.server for item in blocks.items[len(ask.reply) :]):
                     error.retryable = False  # another attempt would run the MCP server's tools again
                 raise
-            next_ask = self._next_ask(ask, turn) if may_continue else None
-            if next_ask is None and not turn.items:
+            following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
+            if following is None and not turn.items:
                 self._empty_replies += 1
                 raise empty_reply(turn, model, retryable=self._empty_replies == 1)
-            is_repeat = next_ask is not None and next_ask.reply == ask.reply
-            if next_ask is None or is_repeat:
+            is_repeat = following is not None and (following.reply, following.tokens) == (ask.reply, ask.tokens)
+            if following is None or is_repeat:
                 await stream.show(blocks.close())
             if blocks.discarded and stream.visible:
                 await stream.abort(StreamError("the server ran a call itself; the reply is streamed again without it"))
-                if next_ask is None:  # else the next round shows the reply so far
+                if following is None:  # else the next round shows the reply so far
                     await stream.show(to_updates(turn.items))
             if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
-            return turn, next_ask
+            return turn, following
+
+    async def _rendered(self, ask: Ask) -> Ask:
+        """The request with the token ids that `/v1/completions` is prompted with."""
+        if ask.options.endpoint != "completions":
+            return ask
+        return await with_reply_text(self._server, ask) if is_exact(ask) else await rendered(self._server, ask)
+
+    async def _opened(self, ask: Ask, may_continue: bool) -> tuple[Blocks, Fold[Any]]:
+        """The blocks of a round and its fold. Hooks are shown what they have not seen of the reply so far."""
+        stream, exact = self._call.stream, is_exact(ask)
+        blocks = Blocks(
+            () if exact else ask.reply,
+            may_continue=may_continue,
+            by_tokens=ask.wants_tokens,
+            visible_text=visible_text(ask.options),
+        )
+        fold = endpoint_of(ask).fold(blocks, ask, await self._encoding(ask))
+        if exact and not reads_the_same(blocks.items, ask.reply, ask):
+            raise unreadable_tokens(ask.options.model)
+        missing = blocks.catch_up(ask.reply) if exact and stream.visible else []
+        if missing is None:
+            await stream.abort(StreamError("the reply so far is streamed again, as it was read from its token ids"))
+        if not stream.visible and (ask.reply or exact):
+            missing = [*blocks.replay()]
+        await stream.show(missing or ())
+        return blocks, fold
+
+    async def _encoding(self, ask: Ask) -> "HarmonyEncoding | None":
+        """What a reply of gpt-oss is read with, where the server does not. Raises `ConfigurationError` without it."""
+        options = ask.options
+        if options.endpoint != "completions" or options.raw_prompt or options.family.rendering != "harmony":
+            return None
+        encoding = await self._server.vocabulary.encoding(NO_READER)
+        if encoding is None:
+            raise no_vocabulary(options.model)
+        return encoding
 
     async def _with_stored_state(self, fold: Fold[Any], ask: Ask) -> None:
         """Stream a round from a stored reply if there is one; if the server lost it, send the full history."""
@@ -191,7 +248,7 @@ class Rounds:
     def _warn_of_truncation(self, turn: Turn, ask: Ask) -> None:
         """Warn of a prompt that fills the window: the server removes its start without a word."""
         window, usage = self._server_window(ask), turn.usage
-        if ask.options.truncation == "auto" and usage is not None and window is not None and _fills(turn, window):
+        if ask.options.truncation == "auto" and usage is not None and window is not None and fills(turn, window):
             logger.warning(
                 "[PROVIDER] vLLM: with `truncation: auto` %s was given %s of %s tokens as the prompt, and replied with"
                 " %s: the start of the conversation may have been cut off",
@@ -214,24 +271,6 @@ class Rounds:
         logger.info("[TOKEN_ACCOUNTING] Injected usage: input=%s, output=%s", usage.input_tokens, usage.output_tokens)
         return replace(turn, usage=usage)
 
-    def _next_ask(self, ask: Ask, turn: Turn) -> Ask | None:
-        """The Ask that completes a reply truncated by its output cap; None if it would gain nothing.
-
-        A truncated text continues where it stopped. A truncated reasoning or call cannot, and a text bound by a schema
-        would start its JSON again: these are asked again with the rest of the window. In an unstreamed reply a
-        truncated call is text with the start of its markup.
-        """
-        if not turn.truncated:
-            return None
-        window = self._server_window(ask)
-        last = turn.items[-1] if turn.items else None
-        family = ask.options.family
-        continues = family.continues_text and ask.prompt.format is None
-        if isinstance(last, Text) and continues and not (ask.may_call_tools and ends_in_call(last, family)):
-            return None if _fills(turn, window) else continued(ask, turn)
-        # Asked again, the server would run its calls again.
-        return None if turn.hosted_calls else with_more_room(ask, turn, window)
-
     def _without_secrets(self, turn: Turn, ask: Ask) -> Turn:
         """The turn without secrets in the server's reasons; those for truncation are words that we know."""
         if turn.unavailable:
@@ -245,34 +284,6 @@ class Rounds:
     def _secrets(self, ask: Ask) -> Secrets:
         return self._server.transport.secrets(ask.options.extra_headers)
 
-    @asynccontextmanager
-    async def _learning_from_refusals(self, ask: Ask) -> AsyncGenerator[None]:
-        """Learn the window from a refusal, and add what we know to an error: the served models, the server's URL."""
-        model = ask.options.model
-        with hidden_secrets(lambda: self._secrets(ask)):
-            try:
-                yield
-            except RefusedBodyError as error:
-                raise to_llm_error(error, ask.options.model, self._server.transport.url) from error
-            except ContextLengthError as error:
-                self._server.learn(model, error)
-                raise
-            except NotFoundError as error:
-                served = [card.id for card in self._server.cards]
-                if is_empty_not_found(error) and (model in served or self._config.startup_timeout):
-                    raise restarting(error) from error
-                self._server.outdated = model in served
-                if served and model not in served:
-                    raise unknown_model(error, served) from error
-                raise
-
-
-def _visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
-    """The filter for the texts of a round; None for a family whose texts vLLM cuts itself."""
-    if options.family.rendering != "harmony":
-        return None
-    return lambda: VisibleText(options.hidden_stop_strings)
-
 
 def _turn_of(fold: Fold[Any], model: str) -> Turn:
     if fold.failure is not None:
@@ -280,10 +291,3 @@ def _turn_of(fold: Fold[Any], model: str) -> Turn:
     if fold.turn is None:
         raise truncated_stream(model)
     return fold.turn
-
-
-def _fills(turn: Turn, window: int | None) -> bool:
-    """Whether the prompt and the reply fill the window, in tokens."""
-    # A gateway that runs calls adds up the prompts of its own rounds.
-    usage = None if turn.hosted_calls else turn.usage
-    return usage is not None and window is not None and usage.input_tokens + usage.output_tokens >= window

@@ -8,10 +8,12 @@ from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, 
 
 from ._config import Config
 from ._constants import ANSWER_TIMEOUT, PROBE_TIMEOUT
-from ._errors import failures_as_llm_errors, is_empty_not_found, restarting
+from ._errors import failures_as_llm_errors, restarting
 from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limit_notes, limits_of, model_names, only_model, pick_model, window_in_refusal
+from ._paths import paths_of
+from ._refusals import is_empty_not_found
 from ._secrets import hidden_secrets
 from ._shared_operation import SharedOperation
 from ._stored_replies import StoredReplies
@@ -41,6 +43,8 @@ class Server:
     """Whether the server has been asked for its models, with or without an answer."""
     has_responses: bool = True
     """False as soon as the server is known to have no `/v1/responses`."""
+    gives_tokens: bool = True
+    """False as soon as the server has refused to give token ids."""
     outdated: bool = False
     """Whether the server refused a model that it had listed."""
     _announced: set[str] = field(default_factory=set[str])
@@ -113,6 +117,14 @@ class Server:
         if not isinstance(error, NotFoundError):
             raise error
 
+    async def lists_no_responses(self) -> bool:
+        """Whether the server describes its paths, and `/v1/responses` is not one of them."""
+        try:
+            paths = paths_of(await self.transport.get_root("/openapi.json", PROBE_TIMEOUT))
+        except LLMError:
+            return False
+        return paths is not None and "/v1/responses" not in paths
+
     def family(self, model: str) -> Family:
         return family_of(*model_names(model, self.cards))
 
@@ -131,6 +143,10 @@ class Server:
     def warn_once(self, sentence: str) -> None:
         """Log a warning about the server only once, although it applies to every reply."""
         self._log_once(logging.WARNING, sentence)
+
+    def announce(self, fact: str) -> None:
+        """Log a fact about the server, once."""
+        self._log_once(logging.INFO, fact)
 
     def _log_limits(self, model: str) -> None:
         for level, sentence in limit_notes(model, self.limits(model), self.config):

@@ -59,6 +59,11 @@ def ends_in_call(last: Text, family: Family) -> bool:
     return bool(_last_calls(last.text, starts, family)[1]) or is_begun(last.text[starts[-1] :], family.call_formats)
 
 
+def holds_opener(text: str, family: Family) -> bool:
+    """Whether a text holds the start of a call."""
+    return bool(_starts(text, family.call_formats))
+
+
 def _split(before: str, calls: Sequence[WrittenCall], turn: Turn) -> Iterator[Item]:
     """The text before the calls, unless it is blank, then the calls."""
     if before.strip():

@@ -116,6 +116,8 @@ class ReplyTokens:
     """What the model was prompted with; in a continued round with the reply so far at its end."""
     sampled: tuple[int, ...]
     """All that it sampled in this round, markup and the token that ended it included."""
+    text: str | None = None
+    """The text of those, markup and control tokens included; None if the server gave only what it read in it."""
 
 
 class Status(StrEnum):

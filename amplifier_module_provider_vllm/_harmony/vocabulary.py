@@ -44,6 +44,10 @@ FETCH_TIMEOUT: Final = 20.0
 
 READ_SIZE: Final = 1 << 16
 
+NO_COUNTS: Final = "vLLM gives no token counts, and the vocabulary to count them is missing: replies have no usage"
+
+NO_READER: Final = "the vocabulary to read gpt-oss token ids is missing: /v1/completions gives no reply of it"
+
 # The environment belongs to the whole process: only one of our threads at a time changes and restores it.
 _environment = threading.Lock()
 
@@ -62,9 +66,9 @@ class Vocabulary:
         self._loading = threading.Lock()
         self._fetching: threading.Thread | None = None
 
-    async def encoding(self) -> "HarmonyEncoding | None":
-        """The encoding if its files are on disk; else None, and a fetch starts."""
-        return self._encoding or await asyncio.to_thread(self._load_or_fetch)
+    async def encoding(self, lost: str = NO_COUNTS) -> "HarmonyEncoding | None":
+        """The encoding if its files are on disk; else None, and a fetch starts. `lost`: what its lack costs."""
+        return self._encoding or await asyncio.to_thread(self._load_or_fetch, lost)
 
     def load(self) -> "HarmonyEncoding | None":
         """The encoding from the first folder with the files. The first load takes 0.2 s."""
@@ -94,7 +98,7 @@ class Vocabulary:
         if _is_embedded():
             yield None
 
-    def _load_or_fetch(self) -> "HarmonyEncoding | None":
+    def _load_or_fetch(self, lost: str) -> "HarmonyEncoding | None":
         encoding = self.load()
         with self._loading:
             if encoding is not None or self._fetching is not None:
@@ -102,9 +106,9 @@ class Vocabulary:
             # A daemon, so that the end of a session does not wait for it.
             self._fetching = threading.Thread(target=self._fetch_quietly, name="harmony-vocabulary", daemon=True)
         logger.warning(
-            "[TOKEN_ACCOUNTING] vLLM gives no token counts, and the vocabulary to count them is missing: replies"
-            " have no usage until %s are in %s. They are being fetched from %s; without internet, put them there"
+            "[TOKEN_ACCOUNTING] %s until %s are in %s. They are being fetched from %s; without internet, put them there"
             " by hand, or set their folder in %s.",
+            lost,
             " and ".join(CHECKSUMS),
             _display_path(self._folder),
             self._source,

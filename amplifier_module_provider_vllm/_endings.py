@@ -1,0 +1,115 @@
+"""What follows the end of a round: nothing, or the Ask that goes on with a reply that its output cap cut off."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ._ask import Ask, TokenPrompt, continued, has_images, with_more_room
+from ._options import CallOptions
+from ._tool_markup import ends_in_call, holds_opener
+from ._turn import FunctionCall, Item, ReplyTokens, Text, Turn
+from ._visible_text import VisibleText
+
+
+def may_continue_exactly(ask: Ask) -> bool:
+    """Whether another round may go on with the reply by its token ids; a schema's grammar cannot be resumed."""
+    by_ids = ask.options.endpoint != "responses" and ask.options.max_output_tokens is not None
+    return by_ids and ask.prompt.format is None and not has_images(ask) and not ask.options.echo
+
+
+def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask | None:
+    """The Ask that completes a reply truncated by its output cap; None if it would gain nothing.
+
+    `window`: the model's, in tokens, if the server told it. `exactly`: whether the server goes on from token ids.
+    """
+    if not turn.truncated:
+        return None
+    if exactly and ask.wants_tokens and turn.tokens is not None and turn.tokens.sampled:
+        return None if fills(turn, window) else _continued_exactly(ask, turn, turn.tokens)
+    last = turn.items[-1] if turn.items else None
+    family = ask.options.family
+    continues = family.continues_text and ask.prompt.format is None and ask.options.endpoint != "completions"
+    # A truncated call is text with the start of its markup.
+    if isinstance(last, Text) and continues and not (ask.may_call_tools and ends_in_call(last, family)):
+        return None if fills(turn, window) else continued(ask, turn)
+    # Asked again, the server would run its calls again.
+    return None if turn.hosted_calls else with_more_room(ask, turn, window)
+
+
+def is_exact(ask: Ask) -> bool:
+    """Whether a round goes on after the token ids of the reply so far."""
+    return ask.tokens is not None and bool(ask.tokens.reply)
+
+
+def joined(before: Turn, turn: Turn, ask: Ask) -> Turn:
+    """The turn of a round that continued another one, with what both have sampled; each token is counted once."""
+    if not ask.reply:  # asked again
+        return turn
+    logprobs = None if before.logprobs is turn.logprobs is None else (*(before.logprobs or ()), *(turn.logprobs or ()))
+    if ask.tokens is None or before.tokens is None or turn.tokens is None:
+        return replace(turn, logprobs=logprobs)
+    text = None if before.tokens.text is None or turn.tokens.text is None else before.tokens.text + turn.tokens.text
+    sampled = (*before.tokens.sampled, *turn.tokens.sampled)
+    usage = turn.usage
+    if usage is not None:
+        usage = replace(usage, input_tokens=max(0, usage.input_tokens - len(ask.tokens.reply)))
+    return replace(turn, logprobs=logprobs, tokens=ReplyTokens(before.tokens.prompt, sampled, text), usage=usage)
+
+
+def fills(turn: Turn, window: int | None) -> bool:
+    """Whether the prompt and the reply fill the window, in tokens."""
+    # A gateway that runs calls adds up the prompts of its own rounds.
+    usage = None if turn.hosted_calls else turn.usage
+    return usage is not None and window is not None and usage.input_tokens + usage.output_tokens >= window
+
+
+def visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
+    """The filter for the texts of a round; None for a family whose texts vLLM cuts itself."""
+    if options.family.rendering != "harmony" or options.raw_prompt:
+        return None
+    return lambda: VisibleText(options.hidden_stop_strings)
+
+
+def reads_the_same(ours: Sequence[Item], theirs: Sequence[Item], ask: Ask) -> bool:
+    """Whether we read in the sampled tokens what the server read in them, except for a tail that the cap cut.
+
+    vLLM gives a truncated call as text with its markup, or as a call without its last arguments, or not at all.
+    """
+    same = 0
+    while same < min(len(ours), len(theirs)) - 1 and _is_same(ours[same], theirs[same]):
+        same += 1
+    match ours[same:], theirs[same:]:
+        case _, []:
+            return True
+        case [first, *_], [last]:
+            return _begins_alike(first, last) or (
+                isinstance(last, Text) and holds_opener(last.text, ask.options.family)
+            )
+        case _:
+            return False
+
+
+def _continued_exactly(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
+    before = ask.tokens or TokenPrompt(new.prompt)
+    reply = (*before.reply, *new.sampled)
+    text = None if new.text is None or before.reply_text is None else before.reply_text + new.text
+    tokens = replace(before, reply=reply, reply_text=text)
+    options = replace(ask.options, endpoint="completions")
+    return replace(ask, reply=turn.items, tokens=tokens, stored=None, options=options)
+
+
+def _is_same(ours: Item, theirs: Item) -> bool:
+    if isinstance(ours, FunctionCall) and isinstance(theirs, FunctionCall):
+        return ours.name == theirs.name
+    return type(ours) is type(theirs) and _text(ours).strip() == _text(theirs).strip()
+
+
+def _begins_alike(ours: Item, theirs: Item) -> bool:
+    """Whether one of two items is the beginning of the other."""
+    if isinstance(ours, FunctionCall) or isinstance(theirs, FunctionCall):
+        return _is_same(ours, theirs)
+    mine, other = _text(ours).strip(), _text(theirs).strip()
+    return type(ours) is type(theirs) and (mine.startswith(other) or other.startswith(mine))
+
+
+def _text(item: Item) -> str:
+    return item.name if isinstance(item, FunctionCall) else item.text
