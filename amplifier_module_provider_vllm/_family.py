@@ -29,6 +29,8 @@ class Family:
     """Whether a truncated text can be continued where it stopped."""
     thinks_beside_calls: bool = False
     """Whether text beside a call is replayed as reasoning: as text it would make vLLM drop the turn's reasoning."""
+    adds_newline_before_calls: bool = False
+    """Whether the chat template ends the text before a call with a newline, beside the one that the model wrote."""
     escapes_tool_text: bool = False
     """Whether vLLM escapes control tokens in a tool's text. In a chat template they would end the tool's turn."""
     forgets_stored_calls: bool = True
@@ -49,13 +51,19 @@ class Family:
         """A tool's text, safe in a prompt."""
         return text if self.escapes_tool_text else escape_control_tokens(text)
 
+    def text_beside_calls(self, text: str) -> str:
+        """A reply's text beside its calls, such that the next prompt has it as the model wrote it."""
+        return text.removesuffix("\n") if self.adds_newline_before_calls else text
+
 
 TEMPLATED: Final = Family("other")
 """DeepSeek, Gemma and every other model that vLLM renders with a chat template."""
 
 # Hermes comes first: its models are fine-tuned from Llama, Mistral and Qwen, and named after both.
-HERMES: Final = replace(TEMPLATED, name="hermes", pattern=r"hermes", call_formats=("hermes",))
-QWEN: Final = replace(TEMPLATED, name="qwen", pattern=r"qwen|qwq", call_formats=("hermes", "qwen-coder"))
+HERMES: Final = replace(
+    TEMPLATED, name="hermes", pattern=r"hermes", call_formats=("hermes",), adds_newline_before_calls=True
+)
+QWEN: Final = replace(HERMES, name="qwen", pattern=r"qwen|qwq", call_formats=("hermes", "qwen-coder"))
 LLAMA: Final = replace(TEMPLATED, name="llama", pattern=r"llama", call_formats=("llama",))
 MISTRAL: Final = replace(
     TEMPLATED,

@@ -59,6 +59,8 @@ def _item(item: PromptItem, place: str, family: Family) -> Body:
             return _reasoning(text, place)
         case Text(text, beside_calls=True) if family.thinks_beside_calls:
             return _reasoning(text, place)
+        case Text(text, beside_calls=True):
+            return _message(family.text_beside_calls(text), place)
         case Text(text):
             return _message(text, place)
         case User(parts):

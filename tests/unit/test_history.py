@@ -137,6 +137,22 @@ def test_a_message_becomes_items(messages: list[Message], expected: list[dict[st
     assert sent == [user_item("Hello"), *expected]
 
 
+@pytest.mark.parametrize(
+    ("model", "sent_text"),
+    [("qwen", "\n\nI will check."), ("mistral", "\n\nI will check.\n"), ("deepseek", "\n\nI will check.\n")],
+)
+def test_text_beside_a_call_is_without_the_newline_that_the_models_template_adds(model: str, sent_text: str) -> None:
+    _question, text, *_call_and_result = items(
+        HELLO, assistant(TextBlock(text="\n\nI will check.\n"), CALL), tool("sunny"), model=model
+    )
+
+    assert text == text_item(sent_text, 1)
+
+
+def test_the_last_text_of_a_turn_is_sent_unchanged() -> None:
+    assert items(HELLO, assistant(TextBlock(text="Done.\n")), model="qwen")[1] == text_item("Done.\n", 1)
+
+
 @pytest.mark.parametrize("name_key", ["tool", "name"], ids=["as loops store it", "by name"])
 def test_a_call_stored_in_content_and_tool_calls_is_sent_once(name_key: str) -> None:
     stored = [
