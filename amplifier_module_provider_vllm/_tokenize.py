@@ -12,7 +12,8 @@ from typing import Any, Final, assert_never
 from amplifier_core.message_models import ToolSpec
 
 from ._ask import Ask
-from ._prompt import Image, Part, PromptItem, Result, User, join_text
+from ._chat_messages import chat_messages, chat_tools
+from ._prompt import Part, PromptItem, Result, User, join_text
 from ._strict_json import Json, read_json, wire_text, wire_value
 from ._turn import FunctionCall, Reasoning, Text
 
@@ -46,50 +47,10 @@ def read_count(answer: object) -> int | None:
 
 
 def _chat_body(ask: Ask) -> Body:
-    """The request as chat messages, converted as vLLM does (entrypoints/openai/responses/utils.py)."""
-    messages: list[Body] = []
-    if ask.prompt.instructions is not None:
-        messages.append({"role": "system", "content": ask.prompt.instructions})
-    for item in ask.items:
-        _add_to_chat(messages, item, ask)
-    tools = [{"type": "function", "function": _tool_spec(tool, "parameters")} for tool in ask.functions]
-    body = {"model": ask.options.model, "messages": messages, "chat_template_kwargs": _template_kwargs(ask)}
+    tools = chat_tools(ask)
+    kwargs = _template_kwargs(ask)
+    body = {"model": ask.options.model, "messages": chat_messages(ask), "chat_template_kwargs": kwargs}
     return body | ({"tools": tools} if tools else {})
-
-
-def _add_to_chat(messages: list[Body], item: PromptItem, ask: Ask) -> None:
-    """Append an item; consecutive reasoning, text and calls of the assistant become one message."""
-    last = messages[-1] if messages and messages[-1]["role"] == "assistant" else None
-    match item:
-        case Result(call_id, parts):
-            messages.append({"role": "tool", "tool_call_id": call_id, "content": _chat_content(parts, ask)})
-        case User(parts):
-            messages.append({"role": "user", "content": _chat_content(parts, ask)})
-        case FunctionCall(call_id=call_id, name=name, arguments=arguments):
-            call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-            if last is None:
-                messages.append({"role": "assistant", "tool_calls": [call]})
-            else:
-                last.setdefault("tool_calls", []).append(call)
-        case Reasoning(text) | Text(text):
-            key = "reasoning" if isinstance(item, Reasoning) else "content"
-            if last is None or key in last:
-                last = {"role": "assistant"}
-                messages.append(last)
-            last[key] = text
-        case _:
-            assert_never(item)
-
-
-def _chat_content(parts: Sequence[Part], ask: Ask) -> str | list[Body]:
-    if not any(isinstance(part, Image) for part in parts):
-        return _text(parts, ask)
-    return [
-        {"type": "image_url", "image_url": {"url": part.url}}
-        if isinstance(part, Image)
-        else {"type": "text", "text": _text([part], ask)}
-        for part in parts
-    ]
 
 
 def _template_kwargs(ask: Ask) -> Body:
@@ -111,7 +72,7 @@ def _anthropic_body(ask: Ask) -> Body:
         "messages": [{"role": key[0], "content": [block for _, block in group]} for key, group in groups],
         "chat_template_kwargs": _configured_kwargs(ask),
     }
-    tools = [_tool_spec(tool, "input_schema") for tool in ask.functions]
+    tools = [_tool_spec(tool) for tool in ask.functions]
     system = {} if ask.prompt.instructions is None else {"system": ask.prompt.instructions}
     return body | system | _anthropic_effort(ask) | ({"tools": tools} if tools else {})
 
@@ -148,10 +109,9 @@ def _as_object(arguments: str) -> object:
     return decoded if isinstance(decoded, dict) else {}
 
 
-def _tool_spec(tool: ToolSpec, schema: str) -> Body:
-    """A tool's spec, with its parameters under the key `schema`."""
+def _tool_spec(tool: ToolSpec) -> Body:
     description = {} if tool.description is None else {"description": tool.description}
-    return {"name": tool.name, schema: tool.parameters, **description}
+    return {"name": tool.name, "input_schema": tool.parameters, **description}
 
 
 def _anthropic_effort(ask: Ask) -> Body:

@@ -22,9 +22,9 @@ MAY_IMPORT_OPENAI = {
     "_provider",
 }
 MAY_USE_GETATTR = {"_turn"}
-ENDPOINT_FOLDERS = ("_responses.",)
-SPELLS_OTHER_FORMATS = {"_tokenize", "_message_shapes"}
-"""The counting endpoints, and what other providers store in a session."""
+ENDPOINT_FOLDERS = ("_chat.", "_responses.")
+SPELLS_OTHER_FORMATS = {"_chat_messages", "_tokenize", "_message_shapes"}
+"""The messages of a chat, the counting endpoints, and what other providers store in a session."""
 WIRE_KEYS = {
     "call_id", "choices", "delta", "extra_body", "function_call_output", "image_url", "incomplete_details", "input",
     "input_image", "input_text", "instructions", "max_completion_tokens", "messages", "output", "output_text",

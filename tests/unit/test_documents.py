@@ -121,7 +121,7 @@ def test_every_path_and_module_that_is_named_exists(file: Path) -> None:
 
 def test_the_table_of_modules_names_every_module_once() -> None:
     table = text(HOW_IT_WORKS).partition("## The modules")[2].partition("\n## ")[0]
-    rooms = (PACKAGE, PACKAGE / "_responses", PACKAGE / "_wire")
+    rooms = (PACKAGE, PACKAGE / "_responses", PACKAGE / "_chat", PACKAGE / "_wire")
 
     entries = [entry for room in rooms for entry in room.iterdir() if not entry.name.startswith(("__", "py."))]
     named = re.findall(r"`(\w+(?:\.py|/))`", table)

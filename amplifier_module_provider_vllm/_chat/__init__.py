@@ -1,0 +1,1 @@
+"""How to send a request to /v1/chat/completions and decode its replies."""
