@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._ask import to_prompt_items
+from amplifier_module_provider_vllm._chat_messages import chat_messages
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Turn
 from tests.support.recordings import load_recording
@@ -97,6 +98,27 @@ def test_the_encoding_of_a_history_is_a_prefix_of_the_longer_one(
 
     assert shorter[:-1] == longer[: len(shorter) - 1]
     assert is_prefix(shorter[-1], longer[len(shorter) - 1])
+
+
+def messages(turns_: Sequence[Sequence[Message]], *, harmony: bool) -> list[dict[str, Any]]:
+    """The messages of a chat for a question and the turns after it."""
+    history = [FIRST, *(message for turn in turns_ for message in turn)]
+    return chat_messages(ask_of(*repair_tool_sequence(history).messages, harmony=harmony))
+
+
+def has_grown(shorter: Mapping[str, Any], longer: Mapping[str, Any]) -> bool:
+    """Whether the longer message is the shorter one with more calls, fields, or text attached to its end."""
+    return shorter.keys() <= longer.keys() and all(is_prefix(part, longer[key]) for key, part in shorter.items())
+
+
+@given(st.lists(turns, max_size=8), st.integers(0, 8), st.booleans())
+def test_the_messages_of_a_history_are_the_first_of_the_longer_one(
+    history: list[list[Message]], cut: int, harmony: bool
+) -> None:
+    shorter, longer = messages(history[:cut], harmony=harmony), messages(history, harmony=harmony)
+
+    assert shorter[:-1] == longer[: len(shorter) - 1]
+    assert has_grown(shorter[-1], longer[len(shorter) - 1])
 
 
 @given(st.lists(turns, max_size=6), st.booleans())
