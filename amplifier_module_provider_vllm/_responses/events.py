@@ -3,17 +3,18 @@
 The names are those of vLLM 0.32, and of gateways that send OpenResponses names (`response.reasoning.delta`).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from .._failure import Failure, read_failure
+from .._reply_values import text_id
 from .._strict_json import Json, wire_value
-from .._wire.sse import Frame
+from .._surrogates import fields_with_surrogates
+from .._wire.sse import MAX_PING_BYTES, Frame
 from .hosted import HOSTED_TYPES, LISTING
-from .items import CALL_TYPES, Wire, WireItem, WireResponse, text_id
+from .items import CALL_TYPES, Wire, WireItem, WireResponse
 
 
 class Delta(Wire, frozen=True):
@@ -111,9 +112,6 @@ _item_event = msgspec.json.Decoder(_WireItemEvent)
 _terminal_event = msgspec.json.Decoder(_WireTerminalEvent)
 _response = msgspec.json.Decoder(WireResponse)
 
-MAX_PING_BYTES: Final = 256
-"""What a gateway sends to keep a connection open is shorter."""
-
 _ENVELOPE: Final = {"type", "sequence_number"}
 
 _CONVERTED_TYPES: Final = {"message", "reasoning", *CALL_TYPES}
@@ -168,7 +166,7 @@ def decode_event(frame: Frame) -> Event | None:
     try:
         return _decode_unnamed(data) if decode is None else decode(data)
     except msgspec.DecodeError as error:
-        fields = _fields_with_surrogates(data, error)
+        fields = fields_with_surrogates(data, error)
         event = decode_event(Frame(name, _paired(fields)))
         return (
             SplitDelta(msgspec.structs.replace(event, delta=fields["delta"])) if isinstance(event, AnyDelta) else event
@@ -200,7 +198,7 @@ def decode_reply(body: bytes) -> Event:
     try:
         return _read_reply(body)
     except msgspec.DecodeError as error:
-        return _read_reply(_paired(_fields_with_surrogates(body, error)))
+        return _read_reply(_paired(fields_with_surrogates(body, error)))
 
 
 def _read_reply(body: bytes) -> Event:
@@ -208,17 +206,6 @@ def _read_reply(body: bytes) -> Event:
     if bytes(head.output) == b"null" and bytes(head.error) != b"null":
         return _decode_error(body)
     return _to_terminal_event(body, "completed")
-
-
-def _fields_with_surrogates(data: bytes, error: msgspec.DecodeError) -> dict[str, Json]:
-    """The fields of data that msgspec refuses for a lone surrogate; raises `error` if that is not the reason."""
-    try:
-        fields: Json = json.loads(data)
-        if isinstance(fields, dict) and wire_value(fields) != fields:
-            return fields
-    except (ValueError, RecursionError):
-        raise error from None
-    raise error
 
 
 def _paired(fields: dict[str, Json]) -> bytes:

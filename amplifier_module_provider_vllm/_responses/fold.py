@@ -9,11 +9,10 @@ import msgspec
 
 from .._blocks import Blocks
 from .._failure import Failure
-from .._strict_json import wire_text
+from .._surrogates import Halves
 from .._turn import FunctionCall, HostedCall, Item, Reasoning, Text, Turn
 from .._updates import Update
 from .events import (
-    AnyDelta,
     Delta,
     ErrorEvent,
     Event,
@@ -46,8 +45,7 @@ class ResponsesFold:
         self._unavailable: dict[str, str] = {}
         self._thoughts: dict[int, type[Delta]] = {}
         """The kind of reasoning deltas that came first for an item: its content and its summary are one thought."""
-        self._halves: dict[tuple[type[Delta], int, int], str] = {}
-        """The first half of a character, by the part whose next delta brings the second."""
+        self._halves = Halves()
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
         """The updates of all the events of one read, with consecutive deltas joined."""
@@ -67,8 +65,8 @@ class ResponsesFold:
             case RefusalDelta(delta, output_index, part):
                 yield from self._blocks.grow((output_index, f"content.{part}"), Text("", refusal=True), delta)
             case SplitDelta(delta=split):
-                whole = self._joined_halves(split)
-                yield from self.push(whole) if whole.delta else ()
+                whole = self._halves.join((type(split), split.output_index, split.part), split.delta)
+                yield from self.push(msgspec.structs.replace(split, delta=whole)) if whole else ()
             case ItemAdded(item, output_index):
                 yield from self._announce(output_index, item)
             case ItemDone(item, output_index):
@@ -83,14 +81,6 @@ class ResponsesFold:
     def end(self) -> Iterator[Update]:
         """Nothing: a stream without its terminal event is not complete."""
         return iter(())
-
-    def _joined_halves(self, delta: AnyDelta) -> AnyDelta:
-        """The delta with the half character of the one before it, without a half that the next one completes."""
-        part = (type(delta), delta.output_index, delta.part)
-        text = self._halves.pop(part, "") + delta.delta
-        if "\ud800" <= text[-1:] <= "\udbff":
-            self._halves[part], text = text[-1], text[:-1]
-        return msgspec.structs.replace(delta, delta=wire_text(text))
 
     def _announce(self, output_index: int, wire: WireItem) -> Iterator[Update]:
         self._indexes.add(output_index, wire)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from .._failure import read_failure
+from .._reply_values import count, text_id, to_arguments
 from .._strict_json import Json
 from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 from .hosted import HOSTED_TYPES, LISTING, to_hosted_call
@@ -79,7 +80,7 @@ def to_items(item: WireItem, hosted_labels: Collection[str] = ()) -> list[tuple[
         case kind if kind in CALL_TYPES:
             # vLLM reads a custom tool's call back as that of a function with this one argument.
             arguments = item.arguments if kind != "custom_tool_call" else {"input": item.input or ""}
-            return [("call", FunctionCall(call_id, item.name or "", _to_arguments(arguments), kind == "mcp_call"))]
+            return [("call", FunctionCall(call_id, item.name or "", to_arguments(arguments), kind == "mcp_call"))]
         case _:
             return [
                 ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))
@@ -122,38 +123,14 @@ def _to_status(response: WireResponse) -> Status:
 
 
 def _to_usage(usage: Json) -> TokenUsage | None:
-    """The usage, read leniently: a whole number may come as a float or a string; anything else is no count."""
-    input_tokens, output_tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    input_tokens, output_tokens = count(usage, "input_tokens"), count(usage, "output_tokens")
     if not isinstance(usage, Mapping) or input_tokens is None or output_tokens is None:
         return None
     input_details, output_details = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     return TokenUsage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        reasoning_tokens=_count(output_details, "reasoning_tokens"),
-        cached_tokens=_count(input_details, "cached_tokens"),
-        cache_write_tokens=_count(input_details, "cache_write_tokens"),
+        reasoning_tokens=count(output_details, "reasoning_tokens"),
+        cached_tokens=count(input_details, "cached_tokens"),
+        cache_write_tokens=count(input_details, "cache_write_tokens"),
     )
-
-
-def _count(counts: Json, key: str) -> int | None:
-    value = counts.get(key) if isinstance(counts, Mapping) else None
-    try:
-        number = float(value) if isinstance(value, str | int | float) else -1.0
-        return int(number) if number >= 0 and number.is_integer() else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def text_id(value: str | int | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def _to_arguments(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case _:
-            return msgspec.json.encode(value).decode()

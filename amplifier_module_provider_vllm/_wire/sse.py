@@ -16,6 +16,9 @@ UNNAMED: Final = b"message"
 PARTIAL_LENGTH: Final = 512
 """Bytes of an incomplete event that are parsed: enough for its name, or for the type in its data."""
 
+MAX_PING_BYTES: Final = 256
+"""What a gateway sends to keep a connection open is shorter."""
+
 
 class Frame(NamedTuple):
     """One raw event: its name (empty if it has none) and its data."""
