@@ -78,7 +78,7 @@ class Blocks:
     def grow(self, key: Hashable, empty: Item, delta: str) -> Iterator[Update]:
         """Add a delta to a block; `empty` is the item of a new block."""
         block = self._by_key.get(key) or self._new(key, empty)
-        self._add_size(len(delta))
+        self.add_size(len(delta))
         return self._add(block, delta if block.filter is None else block.filter.push(delta))
 
     def announce(self, key: Hashable, call: FunctionCall) -> Iterator[Update]:
@@ -134,7 +134,7 @@ class Blocks:
 
     def _set_item(self, key: Hashable, item: Item) -> "_Block":
         block = self._by_key.get(key) or self._new(key, item)
-        self._add_size(_length(item))
+        self.add_size(_length(item))
         # vLLM's reasoning parsers take a continued text for reasoning: they do not see where the reasoning ended.
         block.item = Text(item.text) if block.earlier_text and isinstance(item, Reasoning) else item
         return block
@@ -142,7 +142,7 @@ class Blocks:
     def _new(self, key: Hashable, item: Item) -> "_Block":
         """A block of this round; the first text or reasoning continues the text that the last round left open."""
         block = _Block(item)
-        self._add_size(BLOCK_SIZE)
+        self.add_size(BLOCK_SIZE)
         if self._continued is not None and isinstance(item, Text | Reasoning):
             block, self._continued = self._continued, None
         if self._visible_text is not None and isinstance(item, Text | Reasoning):
@@ -150,7 +150,8 @@ class Blocks:
         self._by_key[key] = block
         return block
 
-    def _add_size(self, size: int) -> None:
+    def add_size(self, size: int) -> None:
+        """Count what a reply takes, here or in its fold. Raises `RefusedBodyError` beyond the limit."""
         self._size += size
         check_size(self._size, MAX_REPLY_TEXT, "a streamed reply")
 

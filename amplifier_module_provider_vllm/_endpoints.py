@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ._ask import Ask
+from ._chat.endpoint import CHAT
 from ._config import EndpointName
 from ._endpoint import Body, Endpoint
 from ._responses.endpoint import RESPONSES
 
-ENDPOINTS: Final[Mapping[EndpointName, Endpoint[Any]]] = {endpoint.name: endpoint for endpoint in (RESPONSES,)}
+ENDPOINTS: Final[Mapping[EndpointName, Endpoint[Any]]] = {endpoint.name: endpoint for endpoint in (RESPONSES, CHAT)}
 
 
 def endpoint_of(ask: Ask) -> Endpoint[Any]:

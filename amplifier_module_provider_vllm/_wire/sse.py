@@ -7,8 +7,8 @@ from .._sizes import MAX_EVENT, check_size
 
 BOM: Final = b"\xef\xbb\xbf"
 
-PLAIN: Final = re.compile(rb"(?:\A|\n\n)event: (?!message\n)([^\n]*)\ndata: ([^\n]+)(?=\n\n|\Z)")
-"""The form of every event of vLLM: one event line, one data line."""
+PLAIN: Final = re.compile(rb"(?:\A|\n\n)(?:event: (?!message\n)([^\n]*)\n)?data: ([^\n]+)(?=\n\n|\Z)")
+"""The form of every event of vLLM: one event line, except in chat and text completions, and one data line."""
 
 UNNAMED: Final = b"message"
 """The name that an event without one has, and that a server may write out."""

@@ -13,6 +13,7 @@ MODULES = {
 
 MAY_IMPORT_OPENAI = {
     "_endpoint",
+    "_chat.endpoint",
     "_wire.http",
     "_wire.pool",
     "_wire.client",
