@@ -15,6 +15,7 @@ from .._server import Server
 from .._strict_json import read_json
 from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
+from .endpoint_checks import check_endpoints
 from .findings import CHOOSE_MODEL, LONGER_WINDOW, WITHOUT_GATEWAY, Finding, Outcome, fail, note, ok, remedy_for
 from .gateway_checks import check_continuation, check_parameters, check_store, check_stored_turns
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
@@ -52,12 +53,16 @@ BURST = 0.05
 
 
 async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
-    """A round trip, then tools, formats, counts, cache and state. Ends if the round trip fails.
+    """The endpoints and a round trip, then tools, formats, counts, cache and state. Ends if one of the first two fails.
 
     `config` is the user's; the server's own is without retries and state.
     """
     try:
         model = await server.model(server.config.default_model)
+        async for finding in check_endpoints(server):
+            yield finding
+            if finding.outcome is Outcome.FAIL:
+                return
         answer = await ask(server, "What is the capital of France?")
     except LLMError as error:
         yield _no_reply(server, error)
@@ -65,7 +70,6 @@ async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
     if server.cards and model not in [card.id for card in server.cards]:
         yield note("model", f"{model} answers, but is not listed: its limits are unknown", CHOOSE_WINDOW)
     parsers = parsers_of(model, server.cards)
-    yield ok("responses", "the server has /v1/responses")
     yield _round_trip(answer)
     yield _reasoning(answer, parsers)
     yield await _run_check("tool call", _tool_call(server, parsers), fail)
@@ -93,10 +97,10 @@ def _no_reply(server: Server, error: LLMError) -> Finding:
         case NotFoundError() if model is not None and served and model not in served:
             return fail("model", str(error), CHOOSE_MODEL)
         case NotFoundError():
-            remedy = "update vLLM, 0.10 was the first to have it; a gateway must pass `/v1/responses` on"
-            return fail("responses", f"the server has no /v1/responses: {error}", remedy)
+            remedy = "a gateway must pass this path on; or set `endpoint` to another"
         case _:
-            return fail("round trip", f"{type(error).__name__}: {error}", remedy_for(error))
+            remedy = remedy_for(error)
+    return fail("round trip", f"{type(error).__name__}: {error}", remedy)
 
 
 def _round_trip(answer: Answer) -> Finding:

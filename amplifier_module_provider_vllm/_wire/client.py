@@ -143,7 +143,7 @@ class Transport:
         """The JSON at a path beside the server's `/v1`, such as `/version`. Raises `LLMError`."""
         with self.failures():
             async with asyncio.timeout(max_wait):
-                answer = await self.client.get(self._base_url.removesuffix("/v1") + path, cast_to=str)
+                answer = await self.client.get(self._url_of(path), cast_to=str)
                 return msgspec.json.decode(answer)
 
     async def get_text(self, path: str, max_wait: float) -> str:
@@ -153,11 +153,18 @@ class Transport:
                 return await self.client.get(path, cast_to=str)
 
     async def post(self, path: str, body: Mapping[str, object], max_wait: float) -> object:
-        """The JSON answer to a body posted to a path beside the server's `/v1`. Raises `LLMError`."""
+        """The JSON answer to a body posted to a path of vLLM, such as `/tokenize` or `/v1/messages/count_tokens`.
+
+        Raises `LLMError`.
+        """
         with self.failures():
             async with asyncio.timeout(max_wait):
-                url = self._base_url.removesuffix("/v1") + path
-                return msgspec.json.decode(await self.client.post(url, cast_to=str, body=body))
+                return msgspec.json.decode(await self.client.post(self._url_of(path), cast_to=str, body=body))
+
+    def _url_of(self, path: str) -> str:
+        """The URL of a path of vLLM. `base_url` stands for its `/v1`, whatever a gateway calls that."""
+        below = path.removeprefix("/v1/")
+        return f"{self._base_url}/{below}" if below != path else self._base_url.removesuffix("/v1") + path
 
     async def close(self) -> None:
         """Close our own client; a custom one belongs to the caller."""

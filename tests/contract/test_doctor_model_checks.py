@@ -34,7 +34,7 @@ async def test_a_complete_server_passes_every_check() -> None:
 
     assert failures(found) == {}
     assert list(found) == [
-        "reachable", "key", "version", "models", "responses", "round trip", "reasoning",
+        "reachable", "key", "version", "models", "endpoints", "round trip", "reasoning",
         "tool call", "parallel calls", "json schema", "usage", "history", "prefix cache", "continuation", "parameters",
     ]  # fmt: skip
     assert found["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
@@ -74,7 +74,7 @@ async def test_a_check_that_fails_is_reported_and_does_not_end_the_others() -> N
 
     assert found["tool call"] == fail("tool call", "ProviderUnavailableError: boom", "look at the end of vLLM's log")
     assert outcomes(found) | {"version": "note"} == {
-        **dict.fromkeys(("reachable", "key", "models", "responses", "round trip", "reasoning", "usage"), "ok"),
+        **dict.fromkeys(("reachable", "key", "models", "endpoints", "round trip", "reasoning", "usage"), "ok"),
         **dict.fromkeys(("version", "parallel calls", "json schema", "history"), "note"),
         **dict.fromkeys(("prefix cache", "continuation", "parameters"), "note"),
         "tool call": "fail",
@@ -266,17 +266,14 @@ async def test_the_history_that_a_session_can_keep_is_told(
     assert found["history"] == finding
 
 
-async def test_a_missing_responses_api_is_distinguished_from_a_missing_model() -> None:
-    missing = json_reply(404, {"detail": "Not Found"})
-    async with ReplayServer(always=missing) as server:
-        without_api = await run_doctor(server.base_url)
-        without_model = await run_doctor(server.base_url, default_model="llama")
+async def test_a_missing_model_is_distinguished_from_a_missing_endpoint() -> None:
+    async with ReplayServer(always=json_reply(404, {"detail": "Not Found"})) as server:
+        found = await run_doctor(server.base_url, default_model="llama")
 
-    assert without_api["responses"].message == "the server has no /v1/responses: Not Found"
-    assert failures(without_model) == {
+    assert failures(found) == {
         "model": "set `default_model` to the model to ask; for one run of the doctor, use `--model`"
     }
-    assert without_model["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
+    assert found["models"] == ok("models", "tiny-qwen3 (4,096 tokens)")
 
 
 async def test_a_model_that_answers_without_being_listed_is_a_note() -> None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,14 +79,26 @@ def json_reply(status: int, body: object, headers: dict[str, str] | None = None,
 NO_REPLY_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
 
 
+NOT_FOUND = json_reply(404, {"detail": "Not Found"})
+"""FastAPI's answer for a path that the server does not have."""
+
+ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/completions")
+
+
+def describe(*paths: str) -> Reply:
+    """A server's answer to GET /openapi.json."""
+    return json_reply(200, {"openapi": "3.1.0", "paths": {path: {} for path in paths}})
+
+
 BACKLOG = 2048
 """The backlog of uvicorn: a thousand clients may connect at once."""
 
 
 class ReplayServer:
-    """Answers POST /v1/responses from a queue, then with `always`; GET /v1/models with a card; else with `elsewhere`.
+    """Answers a POST to an endpoint from a queue, then with `always`; GET /v1/models with a card; else by `paths`.
 
-    Without `always`, an extra request gets a 400 with that message: it fails the test, and is not retried.
+    Without `always`, an extra request gets a 400 with that message: it fails the test, and is not retried. Other paths
+    answer with `elsewhere`. An empty object is refused, as vLLM refuses it.
     """
 
     base_url: str
@@ -97,6 +109,7 @@ class ReplayServer:
         always: Reply | Recording | BrokenStream | None = None,
         models: Reply | Recording | None = None,
         elsewhere: Reply | None = None,
+        paths: Mapping[str, Reply | Recording] | None = None,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -104,7 +117,10 @@ class ReplayServer:
         self.replies = deque(_as_replies(replies))
         self.always = NO_REPLY_LEFT if always is None else next(_as_replies([always]))
         self.models = next(_as_replies([card]))
-        self.elsewhere = json_reply(404, {"detail": "Not Found"}) if elsewhere is None else elsewhere
+        self.elsewhere = NOT_FOUND if elsewhere is None else elsewhere
+        described = {"/openapi.json": describe(*ENDPOINTS, "/tokenize", "/detokenize")} if elsewhere is None else {}
+        sources = described | dict(paths or {})
+        self.paths = dict(zip(sources, _as_replies(sources.values()), strict=True))
         self.requests: list[Request] = []
         self._port = port
         self._tls = tls
@@ -113,8 +129,8 @@ class ReplayServer:
 
     @property
     def request_bodies(self) -> list[dict[str, Any]]:
-        """The bodies of all POST /v1/responses requests so far."""
-        return [request.json for request in self.requests if request.path.partition("?")[0] == "/v1/responses"]
+        """The bodies of all requests to an endpoint so far."""
+        return [request.json for request in self.requests if request.path.partition("?")[0] in ENDPOINTS]
 
     @property
     def connections(self) -> int:
@@ -166,10 +182,15 @@ class ReplayServer:
             writer.close()
 
     def _answer(self, request: Request) -> Reply:
-        match request.method, request.path.partition("?")[0]:
-            case "GET", "/v1/models":
+        path = request.path.partition("?")[0]
+        match request.method:
+            case _ if path in self.paths:
+                return self.paths[path]
+            case "GET" if path == "/v1/models":
                 return self.models
-            case "POST", "/v1/responses":
+            case "POST" if path in ENDPOINTS and request.body == b"{}":
+                return reply(load_recording("tiny-qwen3", "empty_body"))
+            case "POST" if path in ENDPOINTS:
                 return self.replies.popleft() if self.replies else self.always
             case _:
                 return self.elsewhere

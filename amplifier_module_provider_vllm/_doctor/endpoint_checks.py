@@ -1,0 +1,92 @@
+"""Check which endpoints a server has, and that it has the one that a session would ask."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence, Set
+from typing import Final
+
+from amplifier_core.llm_errors import LLMError
+
+from .._config import Config
+from .._constants import ANSWER_TIMEOUT
+from .._options import CallOptions
+from .._paths import ENDPOINT_PATHS, paths_of
+from .._server import Server
+from .._wire.client import Transport
+from .findings import Finding, fail, note, ok
+from .question import question
+
+TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
+PATHS: Final = (*ENDPOINT_PATHS.values(), TOKENIZE, DETOKENIZE)
+
+MISSING: Final = {404, 405, 501}
+"""The statuses of a path that a server does not have."""
+
+GATEWAY: Final = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"
+CHOOSE_CHAT: Final = "set `endpoint: chat`: without it, every session asks /v1/responses first"
+WITHOUT_RENDERING: Final = "set `endpoint: chat`, or let the gateway pass this on; a base model needs only `raw_prompt`"
+
+
+async def check_endpoints(server: Server) -> AsyncIterator[Finding]:
+    """What the server has, and what the endpoint that a session would ask needs beside it."""
+    paths = await _served(server.transport)
+    server.has_responses = ENDPOINT_PATHS["responses"] in paths
+    options = (await question(server, "Hello.")).options
+    yield _endpoints(paths, options, server.config)
+    if options.endpoint == "completions" and not options.raw_prompt:
+        missing = [path for path in _rendering(options) if path not in paths]
+        if missing:
+            message = f"a conversation becomes a prompt by {_listed(missing)}, which the server lacks"
+            yield fail("rendering", message, WITHOUT_RENDERING)
+
+
+def _endpoints(paths: Set[str], options: CallOptions, config: Config) -> Finding:
+    asked = ENDPOINT_PATHS[options.endpoint]
+    others = [path for path in ENDPOINT_PATHS.values() if path in paths and path != asked]
+    if asked not in paths:
+        return _missing(asked, others, config)
+    if config.stated_endpoint is None and ENDPOINT_PATHS["responses"] not in paths:
+        return note(
+            "endpoints", f"a session asks {asked}: the server has no {ENDPOINT_PATHS['responses']}", CHOOSE_CHAT
+        )
+    beside = f"the server also has {_listed(others)}" if others else "the server has no other"
+    return ok("endpoints", f"a session asks {asked}; {beside}")
+
+
+def _missing(asked: str, others: Sequence[str], config: Config) -> Finding:
+    if not others:
+        return fail("endpoints", f"the server has none of {_listed([*ENDPOINT_PATHS.values()])}", GATEWAY)
+    chosen = config.stated_endpoint is None and (config.echo or config.raw_prompt)
+    there = " or ".join(f"`endpoint: {name}`" for name, path in ENDPOINT_PATHS.items() if path in others)
+    remedy = "leave `echo` and `raw_prompt` out" if chosen else f"set {there}"
+    return fail("endpoints", f"a session asks {asked}, which the server lacks; it has {_listed(others)}", remedy)
+
+
+def _rendering(options: CallOptions) -> Sequence[str]:
+    """The paths that turn a conversation into the token ids of a prompt."""
+    return (ENDPOINT_PATHS["chat"],) if options.family.rendering == "harmony" else (TOKENIZE, DETOKENIZE)
+
+
+async def _served(transport: Transport) -> Set[str]:
+    """The paths that the server has, by its own description or by requests that fail without any work."""
+    try:
+        listed = paths_of(await transport.get_root("/openapi.json", ANSWER_TIMEOUT))
+    except LLMError:
+        listed = None
+    if listed is not None:
+        return listed
+    lacking = await asyncio.gather(*(_lacks(transport, path) for path in PATHS))
+    return {path for path, lacks in zip(PATHS, lacking, strict=True) if not lacks}
+
+
+async def _lacks(transport: Transport, path: str) -> bool:
+    """Whether a server has no such path. It refuses an empty body where it has it."""
+    try:
+        await transport.post(path, {}, ANSWER_TIMEOUT)
+    except LLMError as error:
+        # An empty body names no model: a 404 that speaks of one comes from the path itself.
+        return error.status_code in MISSING and not error.retryable and "model" not in str(error).lower()
+    return False
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(paths[:-1]), *paths[-1:])))

@@ -1,0 +1,107 @@
+"""The doctor with servers that lack endpoints: which one a session would ask, and what to do if there is none."""
+
+from typing import Any
+
+import pytest
+
+from amplifier_module_provider_vllm._doctor.findings import Finding, fail, ok
+from tests.support.doctor import doctor_replies, failures, run_doctor
+from tests.support.replay import ENDPOINTS, NOT_FOUND, ReplayServer, Reply, describe, json_reply
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+RESPONSES, CHAT, COMPLETIONS = ENDPOINTS
+RENDERING = ("/tokenize", "/detokenize")
+REFUSED = json_reply(400, {"error": {"message": "1 validation error", "type": "BadRequestError", "code": 400}})
+
+
+def undescribed(*lacking: str, missing: Reply = NOT_FOUND) -> dict[str, Reply]:
+    """The answers of a server that has no description, and lacks these paths."""
+    return {"/openapi.json": missing, **dict.fromkeys(RENDERING, REFUSED), **dict.fromkeys(lacking, missing)}
+
+
+def described(*paths: str) -> dict[str, Reply]:
+    lacking = [path for path in ENDPOINTS if path not in paths]
+    return {"/openapi.json": describe(*paths), **dict.fromkeys(lacking, NOT_FOUND)}
+
+
+ALL = ok("endpoints", f"a session asks {RESPONSES}; the server also has {CHAT} and {COMPLETIONS}")
+
+
+@pytest.mark.parametrize("paths", [described(*ENDPOINTS), undescribed()], ids=["described", "asked"])
+async def test_the_endpoints_of_a_server_are_listed(paths: dict[str, Reply]) -> None:
+    async with ReplayServer(*doctor_replies(), paths=paths) as server:
+        found = await run_doctor(server.base_url)
+
+    assert found["endpoints"] == ALL
+    assert failures(found) == {}
+
+
+async def test_a_description_saves_the_requests() -> None:
+    async with ReplayServer(*doctor_replies()) as server:
+        await run_doctor(server.base_url)
+
+    assert {} not in server.request_bodies
+
+
+@pytest.mark.parametrize(
+    ("config", "paths", "finding"),
+    [
+        pytest.param(
+            {"endpoint": "responses"}, described(CHAT, COMPLETIONS),
+            fail("endpoints", f"a session asks {RESPONSES}, which the server lacks; it has {CHAT} and {COMPLETIONS}",
+            "set `endpoint: chat` or `endpoint: completions`"), id="responses",
+        ),
+        pytest.param(
+            {"use_completions": False}, described(RESPONSES),
+            fail("endpoints", f"a session asks {CHAT}, which the server lacks; it has {RESPONSES}",
+            "set `endpoint: responses`"), id="chat",
+        ),
+        pytest.param(
+            {"raw_prompt": True}, undescribed(COMPLETIONS),
+            fail("endpoints", f"a session asks {COMPLETIONS}, which the server lacks; it has {RESPONSES} and {CHAT}",
+            "leave `echo` and `raw_prompt` out"), id="completions",
+        ),
+        pytest.param(
+            {}, undescribed(*ENDPOINTS, missing=json_reply(405, {"detail": "Method Not Allowed"})),
+            fail("endpoints", f"the server has none of {RESPONSES}, {CHAT} and {COMPLETIONS}",
+            "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"),
+            id="none",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_missing_endpoint_ends_the_checks(
+    config: dict[str, Any], paths: dict[str, Reply], finding: Finding
+) -> None:
+    async with ReplayServer(paths=paths) as server:
+        found = await run_doctor(server.base_url, **config)
+
+    assert found["endpoints"] == finding
+    assert list(found)[-1] == "endpoints"
+    assert all(body == {} for body in server.request_bodies)
+
+
+async def test_a_404_for_want_of_a_model_is_no_missing_path() -> None:
+    unnamed = json_reply(404, {"error": {"message": "model '' not found", "type": "not_found_error", "code": 404}})
+    async with ReplayServer(paths=undescribed(CHAT, COMPLETIONS) | {RESPONSES: unnamed}) as server:
+        found = await run_doctor(server.base_url)
+
+    assert found["endpoints"] == ok("endpoints", f"a session asks {RESPONSES}; the server has no other")
+
+
+async def test_a_gateway_that_lists_an_endpoint_and_does_not_have_it_fails_the_round_trip() -> None:
+    paths = {"/openapi.json": describe(*ENDPOINTS), RESPONSES: NOT_FOUND}
+    async with ReplayServer(paths=paths) as server:
+        found = await run_doctor(server.base_url, endpoint="responses")
+
+    assert found["round trip"].message == "NotFoundError: Not Found"
+    assert failures(found) == {"round trip": "a gateway must pass this path on; or set `endpoint` to another"}
+
+
+async def test_a_gateway_may_call_v1_something_else() -> None:
+    renamed = {f"/api/v3{path.removeprefix('/v1')}": REFUSED for path in ENDPOINTS}
+    cards = {"/api/v3/models": json_reply(200, {"object": "list", "data": [{"id": "tiny-qwen3"}]})}
+    async with ReplayServer(paths={"/api/v3/openapi.json": NOT_FOUND, **renamed, **cards}) as server:
+        found = await run_doctor(server.base_url.replace("/v1", "/api/v3"))
+
+    assert found["endpoints"] == ALL
