@@ -10,7 +10,7 @@ FUZZ := .venv-fuzz/.ready
 FUZZ_SECONDS ?= 150
 PIP := -m pip install --quiet --disable-pip-version-check
 
-export QUESTION
+export QUESTION ENDPOINT
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test soak fuzz bench format clean
@@ -18,8 +18,8 @@ export QUESTION
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(NEWEST)  ## See a session answer through real vLLM, or the server at VLLM_BASE_URL (QUESTION="…")
-	@.venv/bin/python -m examples.demo $(if $(QUESTION),"$$QUESTION")
+demo: $(NEWEST)  ## See a session answer through real vLLM, or the server at VLLM_BASE_URL (QUESTION="…" ENDPOINT=chat)
+	@.venv/bin/python -m examples.demo $(if $(ENDPOINT),--endpoint "$$ENDPOINT") $(if $(QUESTION),"$$QUESTION")
 
 check: $(NEWEST)  ## Lint, types, import rules, unit and contract tests: quick, without vLLM
 	.venv/bin/ruff check

@@ -24,13 +24,13 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    question = _arguments().question
+    arguments = _arguments()
     renderer = Renderer(console_for_stdout())
     # The kernel's log of a failure is replaced by one line below.
     logging.getLogger("amplifier_core").addHandler(logging.NullHandler())
     try:
-        with _server() as provider:
-            asyncio.run(_show(question, provider, renderer))
+        with _server({"endpoint": arguments.endpoint}) as provider:
+            asyncio.run(_show(arguments.question, provider, renderer))
     except (LLMError, LiveRigError, SessionError) as error:
         renderer.line("failed", str(error), FAILURE)
         return 1
@@ -50,20 +50,21 @@ async def _show(question: str, provider: dict[str, Any], renderer: Renderer) -> 
 
 
 @contextmanager
-def _server() -> Iterator[dict[str, Any]]:
+def _server(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The mount plan's entry for the user's server, or for one that runs as long as it is needed."""
     if own := os.environ.get("VLLM_BASE_URL"):
         model = os.environ.get("VLLM_MODEL")
-        yield vllm(own, **({"default_model": model} if model else {}))
+        yield vllm(own, **config, **({"default_model": model} if model else {}))
         return
     from tests.rig.server import serve_model  # its requirements are not needed with the user's own server
 
     with serve_model(TINY_MODEL) as server:
-        yield vllm(server.base_url, default_model=server.model, api_key="EMPTY", temperature=0)
+        yield vllm(server.base_url, default_model=server.model, api_key="EMPTY", temperature=0, **config)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description="Ask a model behind vLLM about the weather.")
+    parser.add_argument("--endpoint", choices=["auto", "responses", "chat", "completions"], default="auto")
     parser.add_argument("question", nargs="?", default="What is the weather in Paris?")
     return parser.parse_args()
 
