@@ -104,9 +104,8 @@ def _fitting_endpoint(options: CallOptions, has_responses: bool) -> EndpointName
     """The endpoint for a call whose config states none."""
     if options.raw_prompt or options.echo:
         return "completions"
-    # vLLM 0.32 refuses log probabilities of gpt-oss at /v1/responses.
-    silent = options.logprobs is not None and options.family.rendering == "harmony"
-    return "responses" if has_responses and not silent else "chat"
+    # /v1/responses gives log probabilities only with a text; for gpt-oss vLLM 0.32 refuses them there.
+    return "responses" if has_responses and options.logprobs is None else "chat"
 
 
 def _decided(

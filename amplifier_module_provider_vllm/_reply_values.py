@@ -1,10 +1,11 @@
-"""Values of a reply as servers spell them: counts, ids and arguments of calls."""
+"""Values of a reply as servers spell them: counts, ids, arguments of calls and log probabilities."""
 
 from collections.abc import Mapping
 
 import msgspec
 
 from ._strict_json import Json, wire_value
+from ._turn import TokenLogprob
 
 
 def count(counts: Json, key: str) -> int | None:
@@ -30,3 +31,13 @@ def to_arguments(value: Json) -> str:
             return value
         case _:
             return msgspec.json.encode(wire_value(value)).decode()
+
+
+def read_logprobs(value: Json) -> list[TokenLogprob]:
+    """The log probabilities in the shape of chat and responses; an odd one costs them, not the reply."""
+    if not value:
+        return []
+    try:
+        return msgspec.convert(value, list[TokenLogprob])
+    except msgspec.ValidationError:
+        return []

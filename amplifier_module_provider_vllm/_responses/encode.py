@@ -13,10 +13,12 @@ from .._ask import Ask
 from .._family import Family
 from .._options import CallOptions, NamedTool, ToolChoice, first_set
 from .._prompt import Format, Image, Part, PromptItem, Reminder, Result, ToolText, User, is_function, join_text
-from .._strict_json import wire_text, wire_value
+from .._strict_json import Json, wire_text, wire_value
 from .._turn import FunctionCall, Reasoning, Text
 
 Body = dict[str, Any]
+
+LOGPROBS: Final = "message.output_text.logprobs"
 
 NAMED_TOOLS: Final = {"custom", "namespace"}
 """Types of tools, beside functions, that the model calls by their name."""
@@ -31,7 +33,7 @@ def encode(ask: Ask) -> Body:
         body["previous_response_id"] = ask.stored.response_id
     rest: Body = {"instructions": prompt.instructions, **_settings(ask), **_tools(ask), "text": _text(prompt.format)}
     body |= {key: wire_value(value) for key, value in rest.items() if value is not None}
-    return {**wire_value(dict(options.extra_body)), **body, **_stop(options)}
+    return {**wire_value(dict(options.extra_body)), **body, **_stop(options), **_logprobs(options)}
 
 
 def encode_items(ask: Ask) -> list[Body]:
@@ -135,6 +137,14 @@ def _settings(ask: Ask) -> Mapping[str, object]:
 def _stop(options: CallOptions) -> Body:
     """vLLM accepts stop strings here; OpenAI's own endpoint does not."""
     return {} if options.stop is None else {"stop": wire_value(options.stop)}
+
+
+def _logprobs(options: CallOptions) -> Body:
+    if options.logprobs is None:
+        return {}
+    stated: Json = options.extra_body.get("include")
+    others = [one for one in stated if one != LOGPROBS] if isinstance(stated, list) else []
+    return {"include": [*others, LOGPROBS], "top_logprobs": options.logprobs}
 
 
 def _tools(ask: Ask) -> Mapping[str, object]:

@@ -7,14 +7,11 @@ from .._blocks import Blocks
 from .._endpoint import Endpoint, Fold
 from .encode import encode
 from .events import Event, decode_event, decode_reply, is_last, is_progress
+from .fit import fit
 from .fold import ResponsesFold
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding
-
-
-def _fit(ask: Ask) -> Ask:
-    return ask
 
 
 def _fold(blocks: Blocks, ask: Ask, _encoding: "HarmonyEncoding | None") -> Fold[Event]:
@@ -24,7 +21,7 @@ def _fold(blocks: Blocks, ask: Ask, _encoding: "HarmonyEncoding | None") -> Fold
 RESPONSES: Final[Endpoint[Event]] = Endpoint(
     name="responses",
     create=lambda client: client.responses.with_streaming_response.create,
-    fit=_fit,
+    fit=fit,
     encode=encode,
     decode=decode_event,
     decode_whole=decode_reply,

@@ -26,7 +26,7 @@ from .events import (
     TextDelta,
 )
 from .hosted import LISTING, to_listing
-from .items import WireItem, to_items, to_turn
+from .items import WireItem, to_items, to_logprobs, to_turn
 
 MAX_NAME: Final = 128
 """Characters of a tool's name that are compared: no tool has a longer one, and each `-` in it costs a comparison."""
@@ -108,7 +108,12 @@ class ResponsesFold:
         ending = to_turn(event.response, event.raw)
         self._blocks.discard(self._twins())
         yield from self._blocks.end(truncated=ending.truncated)
-        self.turn = replace(ending, items=self._blocks.items, unavailable=tuple(self._unavailable.items()))
+        self.turn = replace(
+            ending,
+            items=self._blocks.items,
+            unavailable=tuple(self._unavailable.items()),
+            logprobs=to_logprobs(event.output),
+        )
 
     def _twins(self) -> list[Hashable]:
         """The keys of streamed calls that the server has run as well.

@@ -1,14 +1,14 @@
 """The wire types of a reply, and their conversion to items and a Turn."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from .._failure import read_failure
-from .._reply_values import count, text_id, to_arguments
+from .._reply_values import count, read_logprobs, text_id, to_arguments
 from .._strict_json import Json
-from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+from .._turn import FunctionCall, Item, OtherItem, Reasoning, Status, Text, TokenLogprob, TokenUsage, Turn
 from .hosted import HOSTED_TYPES, LISTING, to_hosted_call
 
 
@@ -20,6 +20,8 @@ class WirePart(Wire, frozen=True):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
+    logprobs: Any = None
+    """Read by `to_logprobs`."""
 
 
 class WireItem(Wire, frozen=True):
@@ -85,6 +87,12 @@ def to_items(item: WireItem, hosted_labels: Collection[str] = ()) -> list[tuple[
             return [
                 ("other", OtherItem(item.type, item.content if isinstance(item.content, str) else f"[{item.type}]"))
             ]
+
+
+def to_logprobs(items: Iterable[WireItem]) -> tuple[TokenLogprob, ...] | None:
+    """The log probabilities of a terminal event's texts. Unstreamed, vLLM 0.32 gives those of all tokens there."""
+    parts = [part for item in items if not isinstance(item.content, str) for part in item.content or ()]
+    return tuple(one for part in parts for one in read_logprobs(part.logprobs)) or None
 
 
 def to_turn(response: WireResponse, raw: bytes) -> Turn:

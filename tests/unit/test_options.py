@@ -236,9 +236,10 @@ def test_a_server_without_responses_is_asked_at_chat() -> None:
     assert options_for(config={"endpoint": "responses"}, has_responses=False).endpoint == "responses"
 
 
-def test_log_probabilities_of_gpt_oss_come_from_chat() -> None:
-    assert options_for(config={"logprobs": 2}, harmony=True).endpoint == "chat"
-    assert options_for(config={"logprobs": 2}).endpoint == "responses"
+@pytest.mark.parametrize("harmony", [False, True])
+def test_log_probabilities_of_every_token_come_from_chat(harmony: bool) -> None:
+    assert options_for(config={"logprobs": 2}, harmony=harmony).endpoint == "chat"
+    assert options_for(config={"logprobs": 2, "endpoint": "responses"}, harmony=harmony).endpoint == "responses"
 
 
 @pytest.mark.parametrize(
