@@ -1,9 +1,13 @@
 """The calls of one reply as their pieces arrive, which servers number, name and repeat in different ways."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from .._strict_json import wire_text
 from .wire import CallDelta
+
+MAX_NAME: Final = 128
+"""Characters after which a name does not go on: no tool has a longer one."""
 
 
 @dataclass(slots=True)
@@ -28,7 +32,7 @@ class GrowingCall:
     def add(self, delta: CallDelta) -> None:
         self.is_complete = False
         self.call_id = self.call_id or delta.call_id
-        if delta.name and not self.pieces:
+        if delta.name and not self.pieces and len(self.name) < MAX_NAME:
             # Some servers send a name in pieces, others repeat it with each piece of the arguments.
             self.name = delta.name if delta.name.startswith(self.name) else self.name + delta.name
         if delta.arguments:
@@ -66,9 +70,7 @@ class Calls:
 
     def _find(self, delta: CallDelta) -> GrowingCall | None:
         """By index; some servers give every call the index 0, or none, so that only a new id tells a new call."""
-        if delta.index is None and delta.call_id is None:
-            return self.last
-        numbered = None if delta.index is None else self._by_index.get(delta.index)
+        numbered = self.last if delta.index is None else self._by_index.get(delta.index)
         if delta.call_id is None or (numbered is not None and numbered.call_id in (None, delta.call_id)):
             return numbered
         if delta.index is not None and numbered is None and delta.name:
