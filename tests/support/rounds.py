@@ -12,7 +12,7 @@ from amplifier_module_provider_vllm._response_handling import to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._turn import Turn
-from amplifier_module_provider_vllm._updates import Update
+from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._wire.sse import Frame, SSEFramer
 from tests.support.recordings import Recording, cases, load_recording
 
@@ -71,3 +71,34 @@ def response_of(
     response = to_response(turn, tools, rates, degradations)
     assert isinstance(response, ChatResponse), response
     return response
+
+
+def assert_contract(round_: FoldResult) -> None:
+    """Blocks start at 0, 1, 2 …; deltas come between a block's start and its one end; a Turn ends them all."""
+    started: list[int] = []
+    open_blocks: set[int] = set()
+    for update in round_.updates:
+        match update:
+            case BlockStart(index):
+                assert index == len(started)
+                started.append(index)
+                open_blocks.add(index)
+            case BlockDelta(index, _, text):
+                assert index in open_blocks
+                assert text
+            case BlockEnd(index):
+                open_blocks.remove(index)
+    if round_.turn is not None:
+        assert not open_blocks
+        assert len(round_.turn.items) == len(started)
+
+
+def characters(updates: list[Update]) -> list[Update | tuple[int, str]]:
+    """All updates, with each delta split into characters."""
+    shown: list[Update | tuple[int, str]] = []
+    for update in updates:
+        if isinstance(update, BlockDelta):
+            shown += [(update.index, character) for character in update.text]
+        else:
+            shown.append(update)
+    return shown

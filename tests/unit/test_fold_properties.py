@@ -23,9 +23,9 @@ from amplifier_module_provider_vllm._responses.events import (
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._responses.items import WireItem, WirePart, WireResponse
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
-from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
+from amplifier_module_provider_vllm._updates import BlockDelta, Update
 from tests.support.recordings import load_recording
-from tests.support.rounds import MODELS, FoldResult, events_of, fold_events, streams_of
+from tests.support.rounds import MODELS, assert_contract, characters, events_of, fold_events, streams_of
 
 SHORT = [stream for stream in streams_of(*MODELS) if len(load_recording(*stream).body) < 20_000]
 
@@ -119,26 +119,6 @@ def texts(updates: list[Update]) -> dict[int, str]:
     return joined
 
 
-def assert_contract(round_: FoldResult) -> None:
-    """Blocks start at 0, 1, 2 …; deltas come between a block's start and its one end; a Turn ends them all."""
-    started: list[int] = []
-    open_blocks: set[int] = set()
-    for update in round_.updates:
-        match update:
-            case BlockStart(index):
-                assert index == len(started)
-                started.append(index)
-                open_blocks.add(index)
-            case BlockDelta(index, _, text):
-                assert index in open_blocks
-                assert text
-            case BlockEnd(index):
-                open_blocks.remove(index)
-    if round_.turn is not None:
-        assert not open_blocks
-        assert len(round_.turn.items) == len(started)
-
-
 @given(told_items, st.booleans(), st.booleans())
 def test_the_turn_contains_the_streamed_items(streamed_items: list[StreamedItem], silent: bool, same_ids: bool) -> None:
     round_ = fold_events(stream(streamed_items, silent=silent, same_ids=same_ids))
@@ -180,17 +160,6 @@ def test_recorded_events_in_any_order_fold_in_contract_order(data: st.DataObject
     place = data.draw(st.integers(0, len(events)))
 
     assert_contract(fold_events(events[:place]))
-
-
-def characters(updates: list[Update]) -> list[Update | tuple[int, str]]:
-    """All updates, with each delta split into characters."""
-    shown: list[Update | tuple[int, str]] = []
-    for update in updates:
-        if isinstance(update, BlockDelta):
-            shown += [(update.index, character) for character in update.text]
-        else:
-            shown.append(update)
-    return shown
 
 
 @given(st.lists(made_events, max_size=25), st.one_of(st.none(), ends), st.lists(st.integers(0, 25), max_size=4))
