@@ -120,6 +120,8 @@ async def test_every_recorded_refusal_has_a_readable_message(group: str, case: s
         (400, "The engine prompt length 9 exceeds the max_model_len 8. Please reduce prompt.", ContextLengthError),
         (400, "This prompt is longer than the maximum model length of 8192.", ContextLengthError),
         (400, "Prompt is too long: 9 tokens", ContextLengthError),
+        (400, "max_completion_tokens=9000 cannot be greater than max_model_len=4096.", InvalidRequestError),
+        (400, "max_tokens=9000 cannot be greater than max_model_len=4096.", InvalidRequestError),
         (400, "blocked by content_filter", ContentFilterError),
         (400, "the word safety does not make this a filter", InvalidRequestError),
         (403, "forbidden", AccessDeniedError),
