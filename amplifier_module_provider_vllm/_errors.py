@@ -250,7 +250,7 @@ def _code_error(code: int, words: str, text: str, common: dict[str, Any], again:
 
 def _words_error(words: str, text: str, common: dict[str, Any]) -> LLMError | None:
     # "max_output_tokens=9000 cannot be greater than max_model_len=4096" is about the request, not about the prompt.
-    if any(phrase in words for phrase in CONTEXT_PHRASES) and not re.match(r"max_((output|completion)_)?tokens=", words):
+    if any(phrase in words for phrase in CONTEXT_PHRASES) and not re.match(r"max_(\w+_)?tokens=", words):
         return ContextLengthError(text, **common)
     return ContentFilterError(text, **common) if _is_filtered(words) else None
 

@@ -10,6 +10,7 @@ from .._config import Config
 from .._constants import ANSWER_TIMEOUT
 from .._options import CallOptions
 from .._paths import ENDPOINT_PATHS, paths_of
+from .._refusals import is_empty_not_found, is_missing_path
 from .._server import Server
 from .._wire.client import Transport
 from .findings import Finding, fail, note, ok
@@ -17,9 +18,6 @@ from .question import question
 
 TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
 PATHS: Final = (*ENDPOINT_PATHS.values(), TOKENIZE, DETOKENIZE)
-
-MISSING: Final = {404, 405, 501}
-"""The statuses of a path that a server does not have."""
 
 GATEWAY: Final = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"
 CHOOSE_CHAT: Final = "set `endpoint: chat`: without it, every session asks /v1/responses first"
@@ -83,8 +81,7 @@ async def _lacks(transport: Transport, path: str) -> bool:
     try:
         await transport.post(path, {}, ANSWER_TIMEOUT)
     except LLMError as error:
-        # An empty body names no model: a 404 that speaks of one comes from the path itself.
-        return error.status_code in MISSING and not error.retryable and "model" not in str(error).lower()
+        return is_missing_path(error) or is_empty_not_found(error)
     return False
 
 
