@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from amplifier_core.message_models import ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
 
+from tests.support.event_recorder import EventRecorder
 from tests.support.session import Event, Session
 
 STREAM = "llm:stream_"
@@ -47,7 +48,7 @@ def streamed_text(attempt: Sequence[Event]) -> str:
     return "".join(event.data["text"] for event in attempt if event.name == "llm:stream_block_delta")
 
 
-def assert_contract(session: Session, response: ChatResponse | None) -> None:
+def assert_contract(session: Session | EventRecorder, response: ChatResponse | None) -> None:
     """Check that there is one request id, indices count from 0, blocks are open, and the stream equals the response."""
     assert len({event.data["request_id"] for event in session.events if _is_of_a_call(event)}) <= 1
     parts = [_blocks(attempt) for attempt in attempts(session.events)]
