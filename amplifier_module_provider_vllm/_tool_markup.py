@@ -8,15 +8,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
 
 from ._call_formats import OPENERS, WrittenCall, is_begun, read_calls
+from ._code_fences import FENCE, next_fence
 from ._family import CallFormat, Family
 from ._turn import FunctionCall, Item, Text, Turn
 from ._visible_text import VisibleText
-
-FENCE: Final = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(`{3,}|~{3,})(.*)")
-"""A line that opens or closes a code block, in a list too."""
 
 TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
 NO_FLAGS = "the model's output violates its own format, and no server flag fixes that"
@@ -97,19 +94,12 @@ def _opening_lines(text: str, opener: re.Pattern[str]) -> Iterator[int]:
     fence, thinking, at = "", False, 0
     for line in text.split("\n"):
         if mark := FENCE.match(line):
-            fence = _next_fence(fence, *mark.groups())
+            fence = next_fence(fence, mark)
         elif not fence and not thinking:
             yield from (at + match.start(1) for match in opener.finditer(line))
         if "think>" in line:
             thinking = line.rfind("<think>") > line.rfind("</think>")
         at += len(line) + 1
-
-
-def _next_fence(fence: str, marks: str, rest: str) -> str:
-    """The fence that is open after a line of marks; empty if none is."""
-    if not fence:
-        return "" if "`" in marks and "`" in rest else marks  # ```code``` in a line is inline code
-    return "" if marks.startswith(fence) and not rest.strip() else fence
 
 
 @cache
