@@ -74,6 +74,9 @@ class HarmonyParser:
     def _markup(self, token: int) -> Iterator[Piece]:
         """A token of a header, between messages, or one that ends a message."""
         match self._place:
+            case "header" if token == START:  # without the end of the header before
+                yield from self._leave_header()
+                yield from self._markup(token)
             case "header":
                 yield from self._in_header(token)
             case "content" if token in ENDS:
@@ -92,10 +95,8 @@ class HarmonyParser:
                 return  # a control token without meaning in this place
 
     def _in_header(self, token: int) -> Iterator[Piece]:
-        if token in ENDS or (token == START and self._header):
+        if token in ENDS:
             yield from self._leave_header()
-            if token == START:
-                yield from self._markup(token)
             return
         is_valid = self._feed(token)
         if token != MESSAGE:

@@ -1,5 +1,6 @@
 """Texts that repeat a few words, and every function that reads a text of a server."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
@@ -13,6 +14,7 @@ from amplifier_module_provider_vllm._family import FAMILIES, Family, family_of
 from amplifier_module_provider_vllm._limits import window_in_refusal
 from amplifier_module_provider_vllm._response_handling import parse_arguments
 from amplifier_module_provider_vllm._server_text import page_title, sanitize
+from amplifier_module_provider_vllm._text_parser import TextParser
 from amplifier_module_provider_vllm._tool_markup import ends_in_call, recover_calls
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Text, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
@@ -56,6 +58,13 @@ def _visible(stop: list[str], text: str) -> None:
     visible.end()
 
 
+def _parse(family: Family, text: str) -> None:
+    parser = TextParser(family, in_reasoning=False, calls=True)
+    for piece in _pieces(text):
+        deque(parser.push(piece, ()), maxlen=0)
+    deque(parser.end(), maxlen=0)
+
+
 def _chunks(text: str) -> None:
     joiner = ChunkJoiner()
     for piece in _pieces(text):
@@ -95,6 +104,7 @@ READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "arguments": lambda text: parse_arguments(FunctionCall("c", "f", text), {}),
     "control tokens": escape_control_tokens,
     "family": family_of,
+    **{f"parse {family.name}": partial(_parse, family) for family in FAMILIES},
 }
 
 

@@ -9,12 +9,14 @@ from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED, Family
 from amplifier_module_provider_vllm._responses.events import decode_event
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
+from amplifier_module_provider_vllm._text_parser import TextParser
 from amplifier_module_provider_vllm._tool_markup import ends_in_call, recover_calls
 from amplifier_module_provider_vllm._turn import Status, Text, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from amplifier_module_provider_vllm._wire.sse import Frame
 from tests.support.growth import assert_linear, repeat
+from tests.support.parsed import chunks, parse
 
 PARAMETER = "<function=f>\n<parameter=a>"
 UNITS = {
@@ -57,6 +59,13 @@ def test_looking_for_calls_is_linear(unit: str, before: str) -> None:
     for family in (TEMPLATED, GPT_OSS):  # all formats, and Harmony's
         assert_linear(partial(_look_for_calls, family), repeat(before, unit))
         assert_linear(partial(_look_for_calls, family), repeat(before, unit, "</parameter>"))
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+def test_parsing_raw_text_is_linear(unit: str, before: str) -> None:
+    assert_linear(_parse, repeat(before, unit))
+    assert_linear(_parse, repeat("<think>", unit, "</parameter>"))
 
 
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
@@ -106,6 +115,10 @@ def frame(name: str, output_index: int = 0, item: object = None, **fields: objec
 def _look_for_calls(family: Family, text: str) -> None:
     recover_calls(Turn((Text(text, raw=text),), Status.COMPLETED), ["f"], family)
     ends_in_call(Text(text), family)
+
+
+def _parse(text: str) -> None:
+    parse(TextParser(TEMPLATED, in_reasoning=False, calls=True), chunks(text, range(0, len(text), 8)))
 
 
 def _filter(text: str) -> None:
