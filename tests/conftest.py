@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.speaker import ANSWERS, Answer
+
 MODELS = ("tiny-qwen3", "tiny-gpt-oss")
 LIVE = ("live", True)
 
@@ -15,6 +17,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in [name for name in os.environ if name.startswith("VLLM_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=ANSWERS.values(), ids=list(ANSWERS))
+def answer(request: pytest.FixtureRequest) -> Answer:
+    """The answer about cities, once on each endpoint."""
+    of_an_endpoint: Answer = request.param
+    return of_an_endpoint
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,10 +10,10 @@ from amplifier_module_provider_vllm import CallKeywords
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ReplayServer, Reply
+from tests.support.speech import REASONING_TEXT
 from tests.support.wire import (
     OPENING,
     REASONING,
-    REASONING_TEXT,
     event,
     item_added,
     item_done,

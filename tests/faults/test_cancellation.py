@@ -10,26 +10,13 @@ import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.call_events import EventCounts, assert_contract, event_counts
-from tests.support.fault_table import NEVER, STALL_OFFSET
+from tests.support.fault_table import NEVER
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply
 from tests.support.session import Session
-from tests.support.wire import (
-    EVENTS,
-    HEALTHY,
-    MESSAGE,
-    OPENING,
-    event,
-    message_item,
-    refusal,
-    response,
-    sse_reply,
-    whole_reply,
-)
-
-STALLED = sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall")
-CUT_OFF = response(message_item("Zürich, "), status="incomplete", incomplete_details={"reason": "max_output_tokens"})
-ENDLESS = sse_reply(*EVENTS, ending="stall")
+from tests.support.speaker import ANSWERS, Answer, spoken
+from tests.support.speech import Speech, text_part
+from tests.support.wire import refusal, sse_reply, whole_reply
 
 
 @dataclass
@@ -43,41 +30,51 @@ class Moment:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-MOMENTS: Mapping[str, Moment] = {
-    "before the headers": Moment([sse_reply(delay_before_headers=NEVER)]),
-    "between headers and events": Moment([sse_reply(ending="stall")]),
-    "in the middle of a stream": Moment([STALLED], event="llm:stream_block_delta", visible=True),
-    "in the middle of an unstreamed reply": Moment(
-        [whole_reply(cut_at=100, ending="stall")], config={"use_streaming": False}
-    ),
-    "while a retry waits": Moment(
-        [refusal(503), HEALTHY[True]], event="provider:retry", config={"min_retry_delay": 60}
-    ),
-    "while a retry waits after streamed text": Moment(
-        [sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True]],
-        event="provider:retry", visible=True, config={"min_retry_delay": 60},
-    ),
-    "in the second attempt": Moment([refusal(503), STALLED], requests=2, event="llm:stream_block_delta", visible=True),
-    "in a continuation": Moment(
-        [sse_reply(*OPENING, event("response.completed", response=CUT_OFF)), sse_reply(delay_before_headers=NEVER)],
-        requests=2, event="llm:stream_block_delta", visible=True,
-    ),
-    "in the middle of a continuation": Moment(
-        [
-            sse_reply(*OPENING, event("response.completed", response=CUT_OFF)),
-            sse_reply(*OPENING, *MESSAGE[:3], ending="stall"),
-        ],
-        requests=2, event="llm:stream_block_delta", visible=True,
-    ),
-    "after the terminal event": Moment([ENDLESS], event="llm:stream_block_end", visible=True),
-}  # fmt: skip
+def moments(answer: Answer) -> dict[str, Moment]:
+    stalled = answer.sse(cut_at=answer.stall_offset, ending="stall")
+    truncated = spoken(answer.speaker, Speech((text_part("Zürich, "),), "length"))
+    continued = answer.speaker.stream(Speech((text_part("東京, ", "Paris"),)))
+    return {
+        "before the headers": Moment([sse_reply(delay_before_headers=NEVER)]),
+        "between headers and events": Moment([sse_reply(ending="stall")]),
+        "in the middle of a stream": Moment([stalled], event="llm:stream_block_delta", visible=True),
+        "in the middle of an unstreamed reply": Moment(
+            [answer.whole(cut_at=100, ending="stall")], config={"use_streaming": False}
+        ),
+        "while a retry waits": Moment(
+            [refusal(503), answer.sse()], event="provider:retry", config={"min_retry_delay": 60}
+        ),
+        "while a retry waits after streamed text": Moment(
+            [answer.sse(cut_at=answer.stall_offset, ending="cut"), answer.sse()],
+            event="provider:retry", visible=True, config={"min_retry_delay": 60},
+        ),
+        "in the second attempt": Moment(
+            [refusal(503), stalled], requests=2, event="llm:stream_block_delta", visible=True
+        ),
+        "in a continuation": Moment(
+            [truncated, sse_reply(delay_before_headers=NEVER)],
+            requests=2, event="llm:stream_block_delta", visible=True,
+        ),
+        "in the middle of a continuation": Moment(
+            [truncated, sse_reply(*continued.before_last_delta, ending="stall")],
+            requests=2, event="llm:stream_block_delta", visible=True,
+        ),
+        "after the terminal event": Moment([answer.sse(ending="stall")], event="llm:stream_block_end", visible=True),
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-async def test_a_cancelled_call_stops_at_any_point(moment: Moment) -> None:
+MOMENTS: Mapping[str, tuple[Answer, Moment]] = {
+    f"{endpoint}-{name}": (answer, moment)
+    for endpoint, answer in ANSWERS.items()
+    for name, moment in moments(answer).items()
+}
+
+
+@pytest.mark.parametrize(("answer", "moment"), MOMENTS.values(), ids=MOMENTS)
+async def test_a_cancelled_call_stops_at_any_point(answer: Answer, moment: Moment) -> None:
     async with (
         ReplayServer(*moment.replies) as server,
-        provider_session(server, **moment.config) as (session, provider),
+        provider_session(server, endpoint=answer.endpoint, **moment.config) as (session, provider),
     ):
         async with cancelled_call(provider):
             await wait_until(
@@ -110,7 +107,7 @@ async def test_a_call_cancelled_during_the_model_request_sends_nothing_more() ->
     "name",
     ["llm:request", "llm:stream_block_start", "llm:stream_block_delta", "llm:stream_block_end", "provider:retry"],
 )
-async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str) -> None:
+async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str, answer: Answer) -> None:
     entered, left = asyncio.Event(), asyncio.Event()
 
     async def listener(event_name: str, _data: dict[str, Any]) -> None:
@@ -118,8 +115,11 @@ async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str) -> None:
             entered.set()
             await left.wait()
 
-    replies = [refusal(503), HEALTHY[True]] if name == "provider:retry" else [HEALTHY[True]]
-    async with ReplayServer(*replies) as server, provider_session(server, listener=listener) as (session, provider):
+    replies = [refusal(503), answer.sse()] if name == "provider:retry" else [answer.sse()]
+    async with (
+        ReplayServer(*replies) as server,
+        provider_session(server, listener=listener, endpoint=answer.endpoint) as (session, provider),
+    ):
         async with cancelled_call(provider):
             await entered.wait()
         left.set()
@@ -129,12 +129,12 @@ async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str) -> None:
     assert len(session.payloads("llm:stream_aborted")) == ("stream" in name)
 
 
-async def test_a_call_cancelled_near_its_end_emits_exactly_one_response() -> None:
+async def test_a_call_cancelled_near_its_end_emits_exactly_one_response(answer: Answer) -> None:
     """Cancel at each step of the event loop after the server has sent everything."""
     for steps in range(40):
         async with (
-            ReplayServer(HEALTHY[False]) as server,
-            provider_session(server, use_streaming=False) as (session, provider),
+            ReplayServer(answer.whole()) as server,
+            provider_session(server, use_streaming=False, endpoint=answer.endpoint) as (session, provider),
         ):
             call = asyncio.create_task(provider.complete(CITIES))
             await wait_until(lambda: bool(session.payloads("llm:request")))
@@ -147,8 +147,13 @@ async def test_a_call_cancelled_near_its_end_emits_exactly_one_response() -> Non
         assert len(session.payloads("llm:response")) == 1, f"cancelled after {steps} steps"
 
 
-async def test_after_a_cancelled_call_the_next_one_works() -> None:
-    async with ReplayServer(STALLED, HEALTHY[True]) as server, provider_session(server) as (session, provider):
+async def test_after_a_cancelled_call_the_next_one_works(answer: Answer) -> None:
+    stalled = answer.sse(cut_at=answer.stall_offset, ending="stall")
+
+    async with (
+        ReplayServer(stalled, answer.sse()) as server,
+        provider_session(server, endpoint=answer.endpoint) as (session, provider),
+    ):
         async with cancelled_call(provider):
             await wait_until(lambda: bool(session.payloads("llm:stream_block_delta")))
         reply = await provider.complete(CITIES)
@@ -158,7 +163,10 @@ async def test_after_a_cancelled_call_the_next_one_works() -> None:
 
 
 async def test_an_asyncio_timeout_around_the_call_is_a_cancellation() -> None:
-    async with ReplayServer(STALLED) as server, provider_session(server) as (session, provider):
+    answer = ANSWERS["responses"]
+    stalled = answer.sse(cut_at=answer.stall_offset, ending="stall")
+
+    async with ReplayServer(stalled) as server, provider_session(server) as (session, provider):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await provider.complete(CITIES)

@@ -9,14 +9,16 @@ from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.exchange import block_contents
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
+from tests.support.speaker import Answer
+from tests.support.speech import ANSWER_TEXT, REASONING_TEXT
+from tests.support.wire import HEALTHY
 
 SLOW = 0.1
 """In seconds for one event; all events together take many times the idle timeout."""
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
-async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) -> None:
+async def test_slow_hooks_do_not_count_against_the_idle_timeout(answer: Answer, stream: bool) -> None:
     emitted: list[str] = []
 
     async def listener(name: str, _data: dict[str, Any]) -> None:
@@ -24,8 +26,8 @@ async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) ->
             emitted.append(name)
             await asyncio.sleep(SLOW)
 
-    by_event = sse_reply(*EVENTS, piece=64) if stream else HEALTHY[stream]
-    patience = {"stream_idle_timeout": 0.5, "max_retries": 0}
+    by_event = answer.sse(piece=64) if stream else answer.whole()
+    patience = {"stream_idle_timeout": 0.5, "max_retries": 0, "endpoint": answer.endpoint}
     async with (
         ReplayServer(by_event) as server,
         provider_session(server, listener=listener, use_streaming=stream, **patience) as (session, provider),
@@ -38,14 +40,14 @@ async def test_slow_hooks_do_not_count_against_the_idle_timeout(stream: bool) ->
     assert_contract(session, reply)
 
 
-async def test_slow_hooks_do_not_cancel_an_unstreamed_reply_to_a_stream_request() -> None:
+async def test_slow_hooks_do_not_cancel_an_unstreamed_reply_to_a_stream_request(answer: Answer) -> None:
     async def listener(name: str, _data: dict[str, Any]) -> None:
         if name == "llm:stream_block_start":
             await asyncio.sleep(0.5)
 
-    patience = {"stream_idle_timeout": 0.3, "max_retries": 0}
+    patience = {"stream_idle_timeout": 0.3, "max_retries": 0, "endpoint": answer.endpoint}
     async with (
-        ReplayServer(HEALTHY[False]) as server,
+        ReplayServer(answer.whole()) as server,
         provider_session(server, listener=listener, **patience) as (session, provider),
     ):
         reply = await provider.complete(CITIES)
@@ -55,15 +57,18 @@ async def test_slow_hooks_do_not_cancel_an_unstreamed_reply_to_a_stream_request(
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
-async def test_a_hook_that_always_raises_does_not_lose_the_reply(stream: bool) -> None:
+async def test_a_hook_that_always_raises_does_not_lose_the_reply(answer: Answer, stream: bool) -> None:
     def listener(name: str, _data: dict[str, Any]) -> None:
         if name.startswith(("llm:", "provider:")):
             raise RuntimeError(name)
 
-    faults = [sse_reply(*EVENTS, cut_at=900, ending="cut"), HEALTHY[stream]]
+    faults = [answer.sse(cut_at=answer.stall_offset, ending="cut"), answer.healthy[stream]]
     async with (
         ReplayServer(*faults) as server,
-        provider_session(server, listener=listener, use_streaming=stream) as (session, provider),
+        provider_session(server, listener=listener, use_streaming=stream, endpoint=answer.endpoint) as (
+            session,
+            provider,
+        ),
     ):
         reply = await provider.complete(CITIES)
 

@@ -12,21 +12,29 @@ from amplifier_core.message_models import ChatResponse
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.call_events import assert_contract, event_counts
 from tests.support.exchange import block_contents, open_provider
-from tests.support.fault_table import STALL_OFFSET
 from tests.support.provider_session import CITIES, HANG_TIMEOUT, provider_session
 from tests.support.replay import ReplayServer, Reply
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, refusal, sse_reply, whole_reply
+from tests.support.speaker import ANSWERS, Answer
+from tests.support.speech import ANSWER_TEXT
+from tests.support.wire import HEALTHY, refusal
 
 IN_FLIGHT = {
-    "before the headers": sse_reply(*EVENTS, delay_before_headers=3600),
-    "in the middle of a stream": sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall"),
-    "in the middle of an unstreamed reply": whole_reply(cut_at=100, ending="stall"),
+    f"{endpoint}-{name}": (answer, reply)
+    for endpoint, answer in ANSWERS.items()
+    for name, reply in {
+        "before the headers": answer.sse(delay_before_headers=3600),
+        "in the middle of a stream": answer.sse(cut_at=answer.stall_offset, ending="stall"),
+        "in the middle of an unstreamed reply": answer.whole(cut_at=100, ending="stall"),
+    }.items()
 }
 
 
-@pytest.mark.parametrize("reply", IN_FLIGHT.values(), ids=IN_FLIGHT)
-async def test_closing_ends_a_running_call_with_one_error(reply: Reply) -> None:
-    async with ReplayServer(reply, always=HEALTHY[True]) as server, provider_session(server) as (session, provider):
+@pytest.mark.parametrize(("answer", "reply"), IN_FLIGHT.values(), ids=IN_FLIGHT)
+async def test_closing_ends_a_running_call_with_one_error(answer: Answer, reply: Reply) -> None:
+    async with (
+        ReplayServer(reply, always=answer.sse()) as server,
+        provider_session(server, endpoint=answer.endpoint) as (session, provider),
+    ):
         call = asyncio.create_task(provider.complete(CITIES))
         while not server.request_bodies:  # noqa: ASYNC110 - the server has no event for a new request
             await asyncio.sleep(0.01)
@@ -59,8 +67,11 @@ async def test_closing_ends_a_call_that_waits_for_a_retry() -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 13))
-async def test_closing_leaves_no_connection_however_early_in_a_call_it_comes(steps: int) -> None:
-    async with ReplayServer(always=HEALTHY[True]) as server, open_provider(server.base_url) as provider:
+async def test_closing_leaves_no_connection_however_early_in_a_call_it_comes(answer: Answer, steps: int) -> None:
+    async with (
+        ReplayServer(always=answer.sse()) as server,
+        open_provider(server.base_url, endpoint=answer.endpoint) as provider,
+    ):
         await provider.probe()
 
         call = asyncio.create_task(provider.complete(CITIES))
@@ -85,12 +96,13 @@ async def test_concurrent_closes_are_harmless_and_the_next_call_reconnects() -> 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
-def test_a_provider_answers_in_one_event_loop_after_another(stream: bool) -> None:
+def test_a_provider_answers_in_one_event_loop_after_another(answer: Answer, stream: bool) -> None:
     made: list[VLLMProvider] = []
 
     async def ask() -> ChatResponse:
-        async with asyncio.timeout(HANG_TIMEOUT), ReplayServer(always=HEALTHY[stream], port=port) as server:
-            made[:] = made or [VLLMProvider(server.base_url, config={"use_streaming": stream})]
+        async with asyncio.timeout(HANG_TIMEOUT), ReplayServer(always=answer.healthy[stream], port=port) as server:
+            config = {"use_streaming": stream, "endpoint": answer.endpoint}
+            made[:] = made or [VLLMProvider(server.base_url, config=config)]
             return await made[0].complete(CITIES)
 
     # The first loop ended without closing its connection: Python closes it with a warning.
@@ -105,14 +117,15 @@ def test_a_provider_answers_in_one_event_loop_after_another(stream: bool) -> Non
     assert block_contents(first) == block_contents(second)
 
 
-async def test_many_turns_leak_no_connection_task_or_descriptor() -> None:
+async def test_many_turns_leak_no_connection_task_or_descriptor(answer: Answer) -> None:
     """Complete, truncated, refused and cancelled turns; `make soak` runs this for longer."""
-    replies = [HEALTHY[True], sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut"), HEALTHY[True], refusal(400)]
+    cut, stalled = (answer.sse(cut_at=answer.stall_offset, ending=ending) for ending in ("cut", "stall"))
+    replies = [answer.sse(), cut, answer.sse(), refusal(400)]
 
-    async with ReplayServer() as server, provider_session(server) as (session, provider):
+    async with ReplayServer() as server, provider_session(server, endpoint=answer.endpoint) as (session, provider):
         held: list[tuple[int, int, int]] = []
         for _ in range(15):
-            server.replies.extend([*replies, sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="stall")])
+            server.replies.extend([*replies, stalled])
             await provider.complete(CITIES)
             await provider.complete(CITIES)
             with pytest.raises(LLMError):

@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ToolSpec
 
+from amplifier_module_provider_vllm._config import EndpointName
 from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.exchange import WEATHER, block_contents, user
 from tests.support.oddities import BODY, ODDITIES, ONE_MB, twice
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.recordings import load_broken_stream
 from tests.support.replay import ReplayServer, Reply
+from tests.support.speech import ANSWER_DELTAS, ANSWER_TEXT, REASONING_TEXT
 from tests.support.wire import (
-    ANSWER_DELTAS,
-    ANSWER_TEXT,
     COMPLETED,
     EVENTS,
     HEALTHY,
     MESSAGE,
     OPENING,
     REASONING,
-    REASONING_TEXT,
     REPLY_BODY,
     SSE,
     event,
@@ -36,11 +35,16 @@ from tests.support.wire import (
     whole_reply,
 )
 
+TABLE = {f"{endpoint}-{name}": (endpoint, odd) for endpoint, odds in ODDITIES.items() for name, odd in odds.items()}
+
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
-@pytest.mark.parametrize("odd", ODDITIES.values(), ids=ODDITIES)
-async def test_an_unusual_reply_is_read_correctly(odd: Reply, stream: bool) -> None:
-    async with ReplayServer(odd) as server, provider_session(server, use_streaming=stream) as (session, provider):
+@pytest.mark.parametrize(("endpoint", "odd"), TABLE.values(), ids=TABLE)
+async def test_an_unusual_reply_is_read_correctly(endpoint: EndpointName, odd: Reply, stream: bool) -> None:
+    async with (
+        ReplayServer(odd) as server,
+        provider_session(server, endpoint=endpoint, use_streaming=stream) as (session, provider),
+    ):
         reply = await provider.complete(CITIES)
 
     assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
@@ -136,7 +140,7 @@ async def test_the_call_of_a_custom_tool_is_a_call_with_its_text() -> None:
 
 async def test_a_character_in_two_deltas_is_streamed_whole() -> None:
     async with (
-        ReplayServer(ODDITIES["an emoji in two deltas of two reads"]) as server,
+        ReplayServer(ODDITIES["responses"]["an emoji in two deltas of two reads"]) as server,
         provider_session(server) as (session, provider),
     ):
         await provider.complete(CITIES)

@@ -11,23 +11,29 @@ from amplifier_core.message_models import ChatRequest
 from amplifier_module_provider_vllm import CallKeywords, _retries
 from tests.support.call_events import EventCounts, assert_contract, attempts, event_counts, streamed_text
 from tests.support.exchange import block_contents
-from tests.support.fault_table import STALL_OFFSET
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.refusals import STATUSES
 from tests.support.replay import ReplayServer, Reply
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, refusal, sse_reply
+from tests.support.speaker import ANSWERS, Answer
+from tests.support.speech import ANSWER_TEXT, REASONING_TEXT
+from tests.support.wire import EVENTS, HEALTHY, refusal, sse_reply
 
 BUSY = refusal(503, "The engine is currently busy.")
+STALL_OFFSET = ANSWERS["responses"].stall_offset
 CUT = sse_reply(*EVENTS, cut_at=STALL_OFFSET, ending="cut")
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
-async def test_every_attempt_of_a_stream_starts_from_the_beginning() -> None:
+async def test_every_attempt_of_a_stream_starts_from_the_beginning(answer: Answer) -> None:
     """One stream truncated late, one early, one refused, then a complete one."""
-    cuts = [CUT, sse_reply(*EVENTS, cut_at=STALL_OFFSET // 2, ending="cut"), BUSY]
+    early = len(b"".join(answer.after_reasoning))
+    cuts = [answer.sse(cut_at=cut_at, ending="cut") for cut_at in (answer.stall_offset, early)]
 
-    async with ReplayServer(*cuts, HEALTHY[True]) as server, provider_session(server) as (session, provider):
+    async with (
+        ReplayServer(*cuts, BUSY, answer.sse()) as server,
+        provider_session(server, endpoint=answer.endpoint) as (session, provider),
+    ):
         reply = await provider.complete(CITIES)
 
     *broken, whole = (streamed_text(attempt) for attempt in attempts(session.events))
@@ -39,10 +45,10 @@ async def test_every_attempt_of_a_stream_starts_from_the_beginning() -> None:
 
 
 @both_ways
-async def test_retries_are_counted_and_emitted(stream: bool) -> None:
+async def test_retries_are_counted_and_emitted(answer: Answer, stream: bool) -> None:
     async with (
-        ReplayServer(BUSY, BUSY, HEALTHY[stream]) as server,
-        provider_session(server, use_streaming=stream) as (session, p),
+        ReplayServer(BUSY, BUSY, answer.healthy[stream]) as server,
+        provider_session(server, use_streaming=stream, endpoint=answer.endpoint) as (session, p),
     ):
         await p.complete(CITIES)
 

@@ -15,11 +15,14 @@ import pytest
 from amplifier_core.llm_errors import ConfigurationError, ContextLengthError, InvalidRequestError, LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm._config import EndpointName
 from amplifier_module_provider_vllm._doctor.cli import main
-from tests.support.fault_table import FAULTS, SILENCES
+from tests.support.fault_table import FAULTS, silences
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply, json_reply
 from tests.support.session import Session
+from tests.support.speaker import ANSWERS, Answer, body_of
+from tests.support.speech import CITIES_ANSWER
 from tests.support.wire import (
     HEALTHY,
     OPENING,
@@ -84,14 +87,52 @@ BODIES: Final[dict[str, tuple[bytes, Any]]] = {
     "an incomplete reply repeats the key": (event("response.incomplete", response=CUT_TEXT), CUT_TEXT),
     "an error instead of a stream repeats the key": (b"", FAILED),
 }  # fmt: skip
-PATHS: Final[dict[str, tuple[Reply, Reply]]] = {
-    "healthy": (HEALTHY[True], HEALTHY[False]),
-    **{name: (answer, answer) for name, answer in ECHOES.items()},
-    **{
-        name: (sse_reply(*OPENING, one), whole_reply(json.dumps(body).encode())) for name, (one, body) in BODIES.items()
-    },
-    **{name: (fault.sse_reply, fault.whole_reply) for name, fault in FAULTS.items()},
-}
+
+
+def _choices(answer: Answer) -> dict[str, tuple[bytes, Any]]:
+    """Events and bodies of the endpoints whose replies are choices."""
+    speaker, aborted = answer.speaker, replace(CITIES_ANSWER, ending="abort")
+    end = speaker.stream(aborted).ending[0].replace(b'"abort"', b'"ECHO"')
+    ended = json.loads(body_of(speaker, aborted).replace(b'"abort"', b'"ECHO"'))
+    return {
+        "an error event repeats the key": (speaker.error(REPEATED)[0], {"error": REPEATED}),
+        "an error that is text repeats the key": (speaker.error("ECHO")[0], {"error": "ECHO"}),
+        "an error event repeats only the code": (speaker.error({"code": "ECHO"})[0], {"error": {"code": "ECHO"}}),
+        "an event with a wrong type repeats the key": (
+            answer.text_delta("oh").replace(b'"oh"', b'{"ECHO": 1}'), {"choices": {"ECHO": 1}},
+        ),
+        "choices that are none repeat the key": (speaker.last_event(b'{"choices": "ECHO"}'), {"choices": "ECHO"}),
+        "an event that is no JSON repeats the key": (speaker.last_event(b"ECHO"), ["ECHO"]),
+        "an event that is not UTF-8 repeats the key": (speaker.last_event(b'"ECHO\xff"'), "ECHO"),
+        "a finish reason repeats the key": (end, ended),
+    }  # fmt: skip
+
+
+def _paths(answer: Answer) -> dict[str, tuple[Reply, Reply]]:
+    """A streamed and an unstreamed reply for each path of the code."""
+    bodies = BODIES if answer.endpoint == "responses" else _choices(answer)
+    faults = FAULTS[answer.endpoint].items()
+    return {
+        "healthy": (answer.sse(), answer.whole()),
+        **{name: (echo, echo) for name, echo in ECHOES.items()},
+        **{
+            name: (sse_reply(*answer.stream.opening, one), whole_reply(json.dumps(body).encode()))
+            for name, (one, body) in bodies.items()
+        },
+        **{name: (fault.sse_reply, fault.whole_reply) for name, fault in faults},
+    }
+
+
+PATHS: Final = {name: _paths(answer) for name, answer in ANSWERS.items()}
+SILENCES: Final = silences(ANSWERS["responses"]).keys()
+PLACES: Final = {"responses": ("config", "environment", "url")}
+"""Where the secrets of a server stand; for the other endpoints, one place for each way of delivery."""
+LEAKS: Final = [
+    pytest.param(endpoint, path, place, id=f"{endpoint}-{place}-{path}")
+    for endpoint, paths in PATHS.items()
+    for place in PLACES.get(endpoint, ("config", "url"))
+    for path in paths
+]
 IMPATIENT: Final[dict[str, Any]] = {"max_retries": 1, "stream_idle_timeout": 5}
 
 
@@ -106,22 +147,22 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     return caplog
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("place", ["config", "environment", "url"])
+@pytest.mark.parametrize(("endpoint", "path", "place"), LEAKS)
 async def test_no_secret_leaks_on_any_path(
-    path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    endpoint: EndpointName, path: str, place: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool = {"type": "mcp", "server_label": "docs", "headers": {"Authorization": f"Bearer {TOOL}"}}
     tool |= {"server_url": f"http://docs/mcp?key={TOOL_URL}"}
-    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "extra_headers": {"X-Api-Key": HEADER}}
-    config |= {"extra_request_params": {"tools": [tool]}} if place == "environment" else {"hosted_tools": [tool]}
+    config: dict[str, Any] = {**IMPATIENT, **VERBOSE, "endpoint": endpoint, "extra_headers": {"X-Api-Key": HEADER}}
+    if endpoint == "responses":  # the only one with hosted tools
+        config |= {"extra_request_params": {"tools": [tool]}} if place == "environment" else {"hosted_tools": [tool]}
     config |= {"stream_idle_timeout": 0.2} if path in SILENCES else {}
     config |= {"api_key": KEY} if place == "config" else {}
     if place == "environment":
         config |= {"api_key": "${VLLM_API_KEY}"}
         monkeypatch.setenv("VLLM_API_KEY", KEY)
     stream = place != "url"
-    answer = PATHS[path][0 if stream else 1]
+    answer = PATHS[endpoint][path][0 if stream else 1]
     answer = _echoing(answer, f"{ECHO[place]}, MCP server: Bearer {TOOL} {TOOL_URL}")
     texts: list[str] = []
 
@@ -258,7 +299,7 @@ async def test_the_doctor_shows_no_secret(
     name: str, place: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = json_reply(200, {"data": [{"id": "tiny-qwen3"}, {"id": "ECHO"}], "version": "ECHO"})
-    replies = {name: sides[0] for name, sides in PATHS.items()} | {
+    replies = {name: sides[0] for name, sides in PATHS["responses"].items()} | {
         "names": names, "a model's text": sse_reply(*OPENING, text_delta("ECHO"), COMPLETED_WITHOUT_OUTPUT),
     }  # fmt: skip
     answer = _echoing(replies[name], ECHO["config"])

@@ -12,25 +12,27 @@ import pytest
 from amplifier_core.llm_errors import AbortError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.faults.test_cancellation import MOMENTS, STALLED, Moment, wait_until
+from tests.faults.test_cancellation import MOMENTS, Moment, wait_until
 from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.fault_table import NEVER
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, reply
 from tests.support.session import Session
-from tests.support.wire import EVENTS, HEALTHY, sse_reply, whole_reply
+from tests.support.speaker import ANSWERS, Answer
+from tests.support.wire import EVENTS, sse_reply, whole_reply
 
 CALL = load_recording("tiny-qwen3", "r2_tool_stream")
 ANSWER = load_recording("tiny-qwen3", "r3_after_tool_stream")
+STALLED = ANSWERS["responses"].sse(cut_at=ANSWERS["responses"].stall_offset, ending="stall")
 SLOW_CALL = reply(CALL, piece=200, delay_between_pieces=0.02)
 
 
-@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-async def test_a_cancelled_session_ends_its_call_at_any_point(moment: Moment) -> None:
+@pytest.mark.parametrize(("answer", "moment"), MOMENTS.values(), ids=MOMENTS)
+async def test_a_cancelled_session_ends_its_call_at_any_point(answer: Answer, moment: Moment) -> None:
     async with (
         ReplayServer(*moment.replies) as server,
-        provider_session(server, **moment.config) as (session, _),
+        provider_session(server, endpoint=answer.endpoint, **moment.config) as (session, _),
     ):
         question = asyncio.create_task(session.ask("Which cities?"))
         await wait_until(
@@ -54,11 +56,15 @@ async def test_a_cancelled_session_ends_its_call_at_any_point(moment: Moment) ->
     assert_contract(session, None)
 
 
-async def test_the_call_ends_within_a_tenth_of_a_second() -> None:
+async def test_the_call_ends_within_a_tenth_of_a_second(answer: Answer) -> None:
+    stalled = answer.sse(cut_at=answer.stall_offset, ending="stall")
     waits: list[float] = []
 
     for _ in range(5):
-        async with ReplayServer(STALLED) as server, provider_session(server) as (session, provider):
+        async with (
+            ReplayServer(stalled) as server,
+            provider_session(server, endpoint=answer.endpoint) as (session, provider),
+        ):
             call = asyncio.create_task(provider.complete(CITIES))
             await wait_until(lambda session=session: bool(session.payloads("llm:stream_block_delta")))  # type: ignore[misc]
             session.coordinator.cancellation.request_immediate()
@@ -127,14 +133,17 @@ async def test_a_call_of_a_cancelled_turn_is_not_run_and_the_next_turn_works() -
     assert [message["role"] for message in server.request_bodies[1]["input"]] == ["user", "user"]
 
 
-async def test_a_session_cancelled_when_the_reply_is_complete_returns_nothing_of_it() -> None:
-    async with ReplayServer(HEALTHY[True]) as server:
+async def test_a_session_cancelled_when_the_reply_is_complete_returns_nothing_of_it(answer: Answer) -> None:
+    async with ReplayServer(answer.sse()) as server:
 
         def cancel_at_the_end(name: str, _data: object) -> None:
             if name == "llm:stream_block_end":
                 cancellation.request_immediate()
 
-        async with provider_session(server, listener=cancel_at_the_end) as (session, provider):
+        async with provider_session(server, listener=cancel_at_the_end, endpoint=answer.endpoint) as (
+            session,
+            provider,
+        ):
             cancellation = session.coordinator.cancellation
             with pytest.raises(AbortError):
                 await provider.complete(CITIES)

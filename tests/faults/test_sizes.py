@@ -16,8 +16,8 @@ from tests.support.doctor import run_doctor
 from tests.support.exchange import block_contents, open_provider
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply
+from tests.support.speech import ANSWER_TEXT
 from tests.support.wire import (
-    ANSWER_TEXT,
     HEALTHY,
     HTML,
     JSON,

@@ -1,4 +1,4 @@
-"""Every fault of the table, streamed and unstreamed: the correct answer or one typed error, in time."""
+"""Every fault of every endpoint, streamed and unstreamed: the correct answer or one typed error, in time."""
 
 import pytest
 
@@ -8,20 +8,26 @@ from tests.support.fault import Fault
 from tests.support.fault_table import FAULTS
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer
-from tests.support.wire import ANSWER_TEXT, HEALTHY, REASONING_TEXT
+from tests.support.speaker import ANSWERS, Answer
+from tests.support.speech import ANSWER_TEXT, REASONING_TEXT
 
-PASSING = {name: fault for name, fault in FAULTS.items() if fault.retries}
+TABLE = {
+    f"{endpoint}-{name}": (ANSWERS[endpoint], fault)
+    for endpoint, faults in FAULTS.items()
+    for name, fault in faults.items()
+}
+PASSING = {name: (answer, fault) for name, (answer, fault) in TABLE.items() if fault.retries}
 """The faults that are retried."""
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 
 
 @both_ways
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_a_permanent_fault_ends_in_one_typed_error(fault: Fault, stream: bool) -> None:
+@pytest.mark.parametrize(("answer", "fault"), TABLE.values(), ids=TABLE)
+async def test_a_permanent_fault_ends_in_one_typed_error(answer: Answer, fault: Fault, stream: bool) -> None:
     async with (
         ReplayServer(always=fault.reply(stream)) as server,
-        provider_session(server, use_streaming=stream, **fault.config) as (session, provider),
+        provider_session(server, endpoint=answer.endpoint, use_streaming=stream, **fault.config) as (session, provider),
     ):
         with pytest.raises(fault.error) as raised:
             await provider.complete(CITIES)
@@ -38,11 +44,11 @@ async def test_a_permanent_fault_ends_in_one_typed_error(fault: Fault, stream: b
 
 
 @both_ways
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-async def test_a_temporary_fault_costs_one_retry(fault: Fault, stream: bool) -> None:
+@pytest.mark.parametrize(("answer", "fault"), PASSING.values(), ids=PASSING)
+async def test_a_temporary_fault_costs_one_retry(answer: Answer, fault: Fault, stream: bool) -> None:
     async with (
-        ReplayServer(fault.reply(stream), HEALTHY[stream]) as server,
-        provider_session(server, use_streaming=stream, **fault.config) as (session, provider),
+        ReplayServer(fault.reply(stream), answer.healthy[stream]) as server,
+        provider_session(server, endpoint=answer.endpoint, use_streaming=stream, **fault.config) as (session, provider),
     ):
         response = await provider.complete(CITIES)
 

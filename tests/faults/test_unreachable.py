@@ -17,7 +17,9 @@ from tests.support.exchange import block_contents, mounted_provider
 from tests.support.provider_session import CITIES, HANG_TIMEOUT, SHORT_RETRY_DELAY, provider_session
 from tests.support.replay import ReplayServer
 from tests.support.session import open_session, vllm
-from tests.support.wire import ANSWER_TEXT, HEALTHY
+from tests.support.speaker import Answer
+from tests.support.speech import ANSWER_TEXT
+from tests.support.wire import HEALTHY
 
 CERTIFICATE: Final = Path(__file__).parent.parent / "support" / "self_signed.pem"
 """A self-signed certificate for 127.0.0.1, for these tests only."""
@@ -53,8 +55,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @both_ways
-async def test_a_refused_connection_is_retried_and_reported(closed_url: str, stream: bool) -> None:
-    failure, counts = await run_refused_call(closed_url, use_streaming=stream)
+async def test_a_refused_connection_is_retried_and_reported(closed_url: str, answer: Answer, stream: bool) -> None:
+    failure, counts = await run_refused_call(closed_url, use_streaming=stream, endpoint=answer.endpoint)
 
     assert str(failure).startswith(f"no connection to {closed_url} (ConnectionRefusedError")
     assert (failure.provider, failure.model, failure.status_code) == ("vllm", "tiny-qwen3", None)
@@ -125,10 +127,11 @@ async def test_a_certificate_trusted_by_the_operator_is_accepted(monkeypatch: py
     assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)
 
 
-async def test_a_session_waits_for_its_server_to_start() -> None:
+async def test_a_session_waits_for_its_server_to_start(answer: Answer) -> None:
     async with ReplayServer() as reserved:
         place = reserved.base_url
     config: dict[str, Any] = {
+        "endpoint": answer.endpoint,
         "startup_timeout": HANG_TIMEOUT,
         "max_retries": 0,
         "min_retry_delay": 0.05,
@@ -140,7 +143,7 @@ async def test_a_session_waits_for_its_server_to_start() -> None:
         while not session.payloads("provider:retry"):  # noqa: ASYNC110 - the session has no signal for it
             await asyncio.sleep(0.01)
         port = int(place.rpartition(":")[2].partition("/")[0])
-        async with ReplayServer(HEALTHY[True], port=port):
+        async with ReplayServer(answer.sse(), port=port):
             reply = await call
 
     assert block_contents(reply)[-1] == ("text", ANSWER_TEXT)

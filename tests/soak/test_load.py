@@ -17,9 +17,11 @@ from tests.support.call_events import assert_contract, attempts, streamed_text
 from tests.support.exchange import block_contents, mounted_provider, user
 from tests.support.fault_table import FAULTS
 from tests.support.oddities import ODDITIES
-from tests.support.replay import ReplayServer, Reply
+from tests.support.replay import ENDPOINTS, ReplayServer, Reply
 from tests.support.session import Event, Session, open_session, vllm
-from tests.support.wire import ANSWER_TEXT, EVENTS, HEALTHY, REASONING_TEXT, sse_reply
+from tests.support.speaker import Answer
+from tests.support.speech import ANSWER_TEXT, REASONING_TEXT
+from tests.support.wire import EVENTS, HEALTHY, sse_reply
 
 pytestmark = pytest.mark.soak
 
@@ -71,15 +73,15 @@ async def test_ten_thousand_turns_do_not_leak_memory() -> None:
     assert (len(set(descriptors)), len(set(tasks))) == (1, 1)
 
 
-async def test_every_turn_ends_correctly_in_two_minutes_of_random_faults() -> None:
+async def test_every_turn_ends_correctly_in_two_minutes_of_random_faults(answer: Answer) -> None:
     chance = random.Random(5)
     config: dict[str, Any] = {
         "max_retries": 2, "min_retry_delay": 0.01, "max_retry_delay": 0.05, "stream_idle_timeout": 1.0,
-        "default_model": "tiny-qwen3",
+        "default_model": "tiny-qwen3", "endpoint": answer.endpoint,
     }  # fmt: skip
     outcomes: Counter[str] = Counter()
 
-    async with RandomServer(chance) as server, open_session(vllm(server.base_url, **config)) as session:
+    async with RandomServer(answer, chance) as server, open_session(vllm(server.base_url, **config)) as session:
         until = time.monotonic() + SOAK_SECONDS
         turns = [_turns(mounted_provider(session), chance, until, outcomes) for _ in range(WORKERS)]
         await asyncio.gather(*turns)
@@ -104,16 +106,16 @@ async def test_every_turn_ends_correctly_in_two_minutes_of_random_faults() -> No
 class RandomServer(ReplayServer):
     """Sends a correct reply half of the time, else a random fault or oddity."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, answer: Answer, chance: random.Random) -> None:
         super().__init__()
-        self._chance = chance
-        faults = [reply for fault in FAULTS.values() for reply in (fault.sse_reply, fault.whole_reply)]
-        self._wrong = [reply for reply in [*faults, *ODDITIES.values()] if len(reply.body) < 1_000_000]
+        self._right, self._chance = answer.sse(), chance
+        faults = [reply for fault in FAULTS[answer.endpoint].values() for reply in (fault.sse_reply, fault.whole_reply)]
+        self._wrong = [reply for reply in [*faults, *ODDITIES[answer.endpoint].values()] if len(reply.body) < 1_000_000]
 
     def _answer(self, request: Any) -> Reply:
-        if request.path != "/v1/responses":
+        if request.path not in ENDPOINTS:
             return super()._answer(request)
-        return HEALTHY[True] if self._chance.random() < 0.5 else self._chance.choice(self._wrong)
+        return self._right if self._chance.random() < 0.5 else self._chance.choice(self._wrong)
 
 
 async def _turns(provider: VLLMProvider, chance: random.Random, until: float, outcomes: Counter[str]) -> None:

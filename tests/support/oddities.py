@@ -4,15 +4,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from amplifier_module_provider_vllm._config import EndpointName
 from tests.support.replay import Reply
+from tests.support.speaker import ANSWERS, Answer
+from tests.support.speech import ANSWER_DELTAS
 from tests.support.wire import (
-    ANSWER_DELTAS,
     COMPLETED,
     EVENTS,
     MESSAGE,
     OPENING,
     REASONING,
-    REPLY_BODY,
     event,
     item_done,
     message_item,
@@ -59,16 +60,7 @@ def _half(text: bytes) -> bytes:
 _SUMMARY_DELTA: Final = event("response.reasoning_summary_text.delta", delta="Cities.", output_index=0, summary_index=0)
 
 
-ODDITIES: Mapping[str, Reply] = {
-    "garbage after the terminal event": sse_reply(*EVENTS, GARBAGE),
-    "garbage in a later read": sse_reply(*EVENTS, GARBAGE, piece=len(BODY), delay_between_pieces=0.05),
-    "cut after the terminal event": sse_reply(*EVENTS, ending="cut"),
-    "reset after the terminal event": sse_reply(*EVENTS, ending="reset"),
-    "silence after the terminal event": sse_reply(*EVENTS, ending="stall"),
-    "endless pings after the terminal event": sse_reply(*EVENTS, ending="stall", drip=PING),
-    "no blank line after the terminal event": sse_reply(BODY.rstrip(b"\n")),
-    "the terminal event twice": sse_reply(*EVENTS, COMPLETED),
-    "a failure after the terminal event": sse_reply(*EVENTS, event("error", message="too late")),
+_ODD_RESPONSES: Final[Mapping[str, Reply]] = {
     "text of an item never opened": sse_reply(*OPENING, *REASONING, *map(text_delta, ANSWER_DELTAS), COMPLETED),
     "items never opened nor closed": sse_reply(*OPENING, *REASONING[1:-1], *MESSAGE[1:-1], COMPLETED),
     "only the terminal event": sse_reply(COMPLETED),
@@ -83,11 +75,6 @@ ODDITIES: Mapping[str, Reply] = {
     "an end event for an unknown item": sse_reply(
         *OPENING, *REASONING, *MESSAGE, event("response.output_text.done", text="?", **AT_9), COMPLETED
     ),
-    "comments, pings and unknown events between": sse_reply(
-        *(piece for each in EVENTS for piece in (b": hello\n\n", PING, event("response.queued", **AT_9), each))
-    ),
-    "CRLF line ends": sse_reply(BODY.replace(b"\n", b"\r\n"), piece=7),
-    "byte by byte": sse_reply(*EVENTS, piece=1),
     "no event lines": sse_reply(*(each.partition(b"\n")[2] for each in EVENTS), b"data: [DONE]\n\n"),
     "counts that are not integers, and an id that is one": sse_reply(
         *EVENTS[:-1], event("response.completed", response=response(reasoning_item(), message_item(), **FLOATS))
@@ -99,8 +86,6 @@ ODDITIES: Mapping[str, Reply] = {
     "an emoji in two deltas of two reads": sse_reply(
         *(delta for each in EVENTS for delta in (map(_half, HALVES) if each == EVENTS[-3] else [each])), piece=1
     ),
-    "an emoji as a pair of escapes": sse_reply(BODY.replace(TOWER, rb"\ud83d\uddfc")),
-    "half an emoji in a field that nobody reads": whole_reply(REPLY_BODY.replace(b"{", rb'{"metadata": "\ud83d", ', 1)),
     "a summary beside the thought": sse_reply(
         *EVENTS[:-1], event("response.completed", response=SUMMARISED)
     ),
@@ -109,12 +94,69 @@ ODDITIES: Mapping[str, Reply] = {
         event("response.completed", response=SUMMARISED),
     ),
     "a summary beside the thought, unstreamed": whole_reply(json.dumps(SUMMARISED).encode()),
-    "every event is called message": sse_reply(
-        *(b"event: message\n" + each.partition(b"\n")[2] for each in EVENTS), b"event: message\ndata: [DONE]\n\n"
-    ),
-    "some events are called message": sse_reply(
-        *(b"event:message\n" + each.partition(b"\n")[2] if n % 2 else each for n, each in enumerate(EVENTS))
-    ),
-    "an unstreamed reply to a stream request": whole_reply(),
-    "a stream reply to an unstreamed request": sse_reply(*EVENTS),
 }  # fmt: skip
+
+
+def _oddities(answer: Answer) -> dict[str, Reply]:
+    """What may be odd on every endpoint."""
+    events, body = answer.stream.events, answer.sse().body
+    unnamed = [b"data: " + each.partition(b"data: ")[2] for each in events]
+    unread = answer.body.replace(b"{", rb'{"metadata": "\ud83d", ', 1)
+    return {
+        "garbage after the terminal event": sse_reply(*events, GARBAGE),
+        "garbage in a later read": sse_reply(*events, GARBAGE, piece=len(body), delay_between_pieces=0.05),
+        "cut after the terminal event": answer.sse(ending="cut"),
+        "reset after the terminal event": answer.sse(ending="reset"),
+        "silence after the terminal event": answer.sse(ending="stall"),
+        "endless pings after the terminal event": answer.sse(ending="stall", drip=PING),
+        "no blank line after the terminal event": sse_reply(body.rstrip(b"\n")),
+        "the terminal event twice": sse_reply(*events, events[-1]),
+        "a failure after the terminal event": sse_reply(*events, *answer.speaker.error({"message": "too late"})),
+        "comments, pings and unknown events between": sse_reply(
+            *(piece for each in events for piece in (b": hello\n\n", PING, event("response.queued", **AT_9), each))
+        ),
+        "CRLF line ends": sse_reply(body.replace(b"\n", b"\r\n"), piece=7),
+        "byte by byte": answer.sse(piece=1),
+        "an emoji as a pair of escapes": sse_reply(body.replace(TOWER, rb"\ud83d\uddfc")),
+        "half an emoji in a field that nobody reads": whole_reply(unread),
+        "every event is called message": sse_reply(
+            *(b"event: message\n" + each for each in unnamed), b"event: message\ndata: [DONE]\n\n"
+        ),
+        "some events are called message": sse_reply(
+            *(b"event:message\n" + unnamed[n] if n % 2 else each for n, each in enumerate(events))
+        ),
+        "an unstreamed reply to a stream request": answer.whole(),
+        "a stream reply to an unstreamed request": answer.sse(),
+    }  # fmt: skip
+
+
+def _odd_choices(answer: Answer) -> dict[str, Reply]:
+    """What may be odd on the endpoints whose replies are choices."""
+    *unended, last, usage, done = answer.stream.events
+    no_choices = usage.replace(b'"usage":', b'"ignored":')
+    in_last = last.replace(b"}\n\n", b"," + usage[usage.index(b'"usage":') : usage.index(b',"system_')] + b"}\n\n")
+    return {
+        "no done event": sse_reply(*unended, last, usage),
+        "no usage event": sse_reply(*unended, last, done),
+        "usage beside the finish reason": sse_reply(*unended, in_last, done),
+        "events without choices between": sse_reply(
+            *(piece for each in unended for piece in (no_choices, each)), last, usage, done
+        ),
+        "the text in the event with the finish reason": _with_last_text(answer, *answer.stream.ending),
+    }
+
+
+def _with_last_text(answer: Answer, last: bytes, *rest: bytes) -> Reply:
+    """The last delta's text in the event with the finish reason, as vLLM has it at times."""
+    text = ANSWER_DELTAS[-1]
+    ends = last.replace(b'"delta":{}', f'"delta":{{"content":"{text}"}}'.encode())
+    ends = ends.replace(b'"text":""', f'"text":"{text}"'.encode())
+    return sse_reply(*answer.stream.before_last_delta, ends, *rest)
+
+
+def _of(answer: Answer) -> dict[str, Reply]:
+    return _oddities(answer) | (dict(_ODD_RESPONSES) if answer.endpoint == "responses" else _odd_choices(answer))
+
+
+ODDITIES: Final[Mapping[EndpointName, Mapping[str, Reply]]] = {name: _of(answer) for name, answer in ANSWERS.items()}
+"""By the endpoint that sends them."""

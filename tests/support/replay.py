@@ -90,6 +90,15 @@ def describe(*paths: str) -> Reply:
     return json_reply(200, {"openapi": "3.1.0", "paths": {path: {} for path in paths}})
 
 
+PROMPT_IDS: Final = (4088, 3541, 198, 448, 314, 274, 477, 339, 791, 30, 4089, 198, 4088, 420, 563, 901, 198)
+RENDERING: Final = {
+    "/tokenize": json_reply(
+        200, {"count": len(PROMPT_IDS), "max_model_len": 4096, "tokens": PROMPT_IDS, "token_strs": None}
+    ),
+    "/detokenize": json_reply(200, {"prompt": "<|im_start|>assistant\n"}),
+}
+"""A prompt of tiny-qwen3, and the text of its end."""
+
 BACKLOG = 2048
 """The backlog of uvicorn: a thousand clients may connect at once."""
 
@@ -98,7 +107,8 @@ class ReplayServer:
     """Answers a POST to an endpoint from a queue, then with `always`; GET /v1/models with a card; else by `paths`.
 
     Without `always`, an extra request gets a 400 with that message: it fails the test, and is not retried. Other paths
-    answer with `elsewhere`. An empty object is refused, as vLLM refuses it.
+    answer with `elsewhere`; if that is not given, every prompt is rendered to the same ids. An empty object is refused,
+    as vLLM refuses it.
     """
 
     base_url: str
@@ -118,7 +128,7 @@ class ReplayServer:
         self.always = NO_REPLY_LEFT if always is None else next(_as_replies([always]))
         self.models = next(_as_replies([card]))
         self.elsewhere = NOT_FOUND if elsewhere is None else elsewhere
-        described = {"/openapi.json": describe(*ENDPOINTS, "/tokenize", "/detokenize")} if elsewhere is None else {}
+        described = {"/openapi.json": describe(*ENDPOINTS, *RENDERING), **RENDERING} if elsewhere is None else {}
         sources = described | dict(paths or {})
         self.paths = dict(zip(sources, _as_replies(sources.values()), strict=True))
         self.requests: list[Request] = []

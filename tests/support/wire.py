@@ -1,14 +1,13 @@
-"""A reply in vLLM's wire format, event by event, so that tests can break it anywhere."""
+"""A Speech in the format of /v1/responses, and the answer about cities in it, event by event."""
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
+from amplifier_module_provider_vllm._config import EndpointName
 from tests.support.replay import Reply, json_reply
-
-REASONING_DELTAS = ("They ", "want ", "cities.")
-ANSWER_DELTAS = ("Zürich, ", "東京, ", "and ", "Paris 🗼.")
-REASONING_TEXT, ANSWER_TEXT = "".join(REASONING_DELTAS), "".join(ANSWER_DELTAS)
+from tests.support.speech import ANSWER_TEXT, CITIES_ANSWER, REASONING_TEXT, Part, PartEvents, Speech, Stream
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
 JSON = {"content-type": "application/json"}
@@ -21,7 +20,7 @@ def event(kind: str, **fields: Any) -> bytes:
 
 
 def text_delta(delta: str, output_index: int = 1) -> bytes:
-    return event("response.output_text.delta", delta=delta, output_index=output_index, content_index=0)
+    return _delta("output_text", delta, output_index)
 
 
 def item_added(item: dict[str, Any], output_index: int) -> bytes:
@@ -48,29 +47,70 @@ def response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {**named, "status": "completed", "output": list(output), "usage": usage, **fields}
 
 
-OPENING = [event("response.created", response={"id": "resp_1"}), event("response.in_progress", response={})]
-REASONING = [
-    item_added(reasoning_item(""), 0),
-    *(
-        event("response.reasoning_text.delta", delta=piece, output_index=0, content_index=0)
-        for piece in REASONING_DELTAS
-    ),
-    item_done(reasoning_item(), 0),
-]
-MESSAGE = [
-    item_added(message_item(""), 1),
-    *(text_delta(piece) for piece in ANSWER_DELTAS),
-    item_done(message_item(), 1),
-]
-COMPLETED = event("response.completed", response=response(reasoning_item(), message_item()))
+class ResponsesSpeaker:
+    endpoint: EndpointName = "responses"
 
-EVENTS: Sequence[bytes] = [*OPENING, *REASONING, *MESSAGE, COMPLETED]
+    def stream(self, speech: Speech) -> Stream:
+        opening = [event("response.created", response={"id": "resp_1"}), event("response.in_progress", response={})]
+        parts = [_part_events(part, index) for index, part in enumerate(speech.parts)]
+        return Stream(opening, parts, [event("response.completed", response=self.body(speech))])
+
+    def body(self, speech: Speech) -> dict[str, Any]:
+        fields: dict[str, Any] = {"usage": _usage(speech)}
+        if speech.ending == "length":
+            fields |= {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        return response(*map(_item, speech.parts), **fields)
+
+    def error(self, error: object, **beside: object) -> list[bytes]:
+        return [event("error", error=error, **beside)]
+
+    def last_event(self, data: bytes) -> bytes:
+        return b"event: response.completed\ndata: %b\n\n" % data
+
+
+def _part_events(part: Part, index: int) -> PartEvents:
+    deltas = [_delta(_DELTAS[part.kind], piece, index) for piece in part.pieces]
+    return PartEvents([item_added(_item(replace(part, pieces=())), index)], deltas, [item_done(_item(part), index)])
+
+
+_DELTAS: Final = {"reasoning": "reasoning_text", "text": "output_text", "call": "function_call_arguments"}
+
+
+def _delta(kind: str, delta: str, output_index: int) -> bytes:
+    place = {} if kind == _DELTAS["call"] else {"content_index": 0}
+    return event(f"response.{kind}.delta", delta=delta, output_index=output_index, **place)
+
+
+def _item(part: Part) -> dict[str, Any]:
+    match part.kind:
+        case "reasoning":
+            return reasoning_item(part.text)
+        case "text":
+            return message_item(part.text)
+        case "call":
+            named = {"call_id": part.call_id, "name": part.name, "arguments": part.text}
+            return {"type": "function_call", "id": "fc_1", "status": "completed", **named}
+
+
+def _usage(speech: Speech) -> dict[str, Any]:
+    counts = {"input_tokens": speech.input_tokens, "output_tokens": speech.output_tokens}
+    usage: dict[str, Any] = counts | {"total_tokens": sum(counts.values())}
+    if speech.cached_tokens is not None:
+        usage["input_tokens_details"] = {"cached_tokens": speech.cached_tokens}
+    if speech.reasoning_tokens is not None:
+        usage["output_tokens_details"] = {"reasoning_tokens": speech.reasoning_tokens}
+    return usage
+
+
+_CITIES: Final = ResponsesSpeaker().stream(CITIES_ANSWER)
+OPENING = _CITIES.opening
+REASONING, MESSAGE = (part.events for part in _CITIES.parts)
+(COMPLETED,) = _CITIES.ending
+
+EVENTS: Sequence[bytes] = _CITIES.events
 """The whole stream; each entry is one event with its blank line."""
 
-LAST_DELTA_OFFSET = sum(map(len, EVENTS[:-3]))
-"""The byte offset of the stream's last text delta."""
-
-REPLY_BODY = json.dumps(response(reasoning_item(), message_item()), ensure_ascii=False).encode()
+REPLY_BODY = json.dumps(ResponsesSpeaker().body(CITIES_ANSWER), ensure_ascii=False).encode()
 
 
 def sse_reply(*events: bytes, **shape: Any) -> Reply:
