@@ -265,7 +265,7 @@ QUOTED: Final = json.dumps(
 
 def _faults(answer: Answer) -> dict[str, Fault]:
     own = failed_responses if answer.endpoint == "responses" else unfinished_choices
-    return silences(answer) | cuts(answer) | bad_replies(answer) | own(answer) | STATUSES
+    return silences(answer) | cuts(answer) | bad_replies(answer) | own(answer) | dict(STATUSES)
 
 
 FAULTS: Final[Mapping[EndpointName, Mapping[str, Fault]]] = {name: _faults(answer) for name, answer in ANSWERS.items()}
