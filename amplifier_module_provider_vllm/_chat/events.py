@@ -65,7 +65,7 @@ def decode_event(frame: Frame) -> Event | None:
         wire = _chunk.decode(data)
     except msgspec.DecodeError as error:
         return _decode_split(fields_with_surrogates(data, error))
-    if wire.choices is None and wire.usage is None and wire.error is None:
+    if wire.error or (wire.choices is None and wire.usage is None):
         return _decode_other(msgspec.json.decode(data, type=dict[str, Any]))
     return _to_event(wire)
 
@@ -76,7 +76,7 @@ def decode_reply(body: bytes) -> Event:
         wire = _chunk.decode(body)
     except msgspec.DecodeError as error:
         wire = msgspec.convert(wire_value(fields_with_surrogates(body, error)), WireChunk)
-    if wire.choices is None and wire.error is None:
+    if wire.error or wire.choices is None:
         found = _decode_other(msgspec.json.decode(body, type=dict[str, Any]))
         if found is not None:
             return found
@@ -112,8 +112,8 @@ def _decode_other(fields: dict[str, Json]) -> ErrorEvent | None:
 def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
     choices = wire.choices
     choice = choices[0] if choices and choices[0].index == 0 else _first(choices or ())
-    if error := wire.error or choice.error:
-        return ErrorEvent(read_failure({"error": error}))
+    if choice.error:
+        return ErrorEvent(read_failure({"error": choice.error}))
     message = choice.message if whole else choice.delta
     return Chunk(
         () if message is None else _numbered(message) if whole else to_deltas(message),

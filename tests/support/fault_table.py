@@ -57,6 +57,7 @@ def silences(answer: Answer) -> dict[str, Fault]:
 def cuts(answer: Answer) -> dict[str, Fault]:
     """What ends before the reply does."""
     in_an_event = answer.stall_offset + 12
+    half_an_event = ENDED if answer.endpoint == "responses" else INVALID  # there its data has begun
     in_a_character = answer.sse().body.index("🗼".encode()) + 2
     all_but_a_byte = len(answer.body) - 1
     unended = answer.stream.unended
@@ -69,7 +70,7 @@ def cuts(answer: Answer) -> dict[str, Fault]:
         "cut in an event": _disconnect(answer, in_an_event, TEXT_SO_FAR, ending="cut"),
         "cut in a character": _disconnect(answer, in_a_character, TEXT_SO_FAR, ending="cut"),
         "ended in the middle": _clean_end(answer, answer.stall_offset, TEXT_SO_FAR),
-        "ended in an event": _clean_end(answer, in_an_event, TEXT_SO_FAR),
+        "ended in an event": _clean_end(answer, in_an_event, TEXT_SO_FAR, half_an_event),
         "ended in a character": _clean_end(answer, in_a_character, TEXT_SO_FAR, INVALID),
         "cut before the terminal event": Fault(
             sse_reply(*unended, ending="cut"), answer.whole(cut_at=all_but_a_byte, ending="cut"), StreamError, BROKE,
@@ -190,12 +191,11 @@ def unfinished_choices(answer: Answer) -> dict[str, Fault]:
         ),
         "done without a finish reason": Fault(
             sse_reply(*answer.stream.unended, answer.stream.ending[-1]),
-            whole_reply(answer.body.replace(b'"finish_reason": "stop"', b'"finish_reason": null')),
-            StreamError, ENDED, text=FULL_TEXT,
+            answer.whole(cut_at=len(answer.body) // 2), StreamError, ENDED, text=FULL_TEXT, whole_message=INVALID,
         ),
         "aborted by the engine": Fault(
             sse_reply(*answer.speaker.stream(aborted).events), whole_reply(body_of(answer.speaker, aborted)),
-            StreamError, "abort", text=FULL_TEXT,
+            ProviderUnavailableError, "the server aborted the reply", text=FULL_TEXT,
         ),
     }  # fmt: skip
 
