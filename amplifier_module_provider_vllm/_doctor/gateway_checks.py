@@ -1,37 +1,58 @@
 """Check what a gateway in front of vLLM may refuse or drop: truncated replies, parameters, stored conversations."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
+from amplifier_core.llm_errors import ConfigurationError, InvalidRequestError, LLMError, NotFoundError
 from amplifier_core.message_models import Message, ThinkingBlock, ToolCallBlock, ToolSpec
 
 from .._ask import StoredReply
 from .._config import Config
+from .._endings import next_ask
 from .._endpoints import encode
 from .._server import Server
 from .._stored_replies import keeps_calls
 from .._turn import Text
 from .findings import WITHOUT_GATEWAY, Finding, fail, note, ok
-from .question import ask, question
+from .question import ask, question, send
 
 FEW_TOKENS: Final = 16
 """Enough for a reply whose text does not matter."""
+
+COUNT: Final = "Count from 1 to 20."
 
 INVALID: Final[list[list[str]]] = [[]]
 """A value that vLLM accepts in no field: a server that answers it nonetheless has not read the field."""
 USUAL_PARAMETERS: Final = ("stop", "seed", "top_k")
 
 ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
+NO_IDS = f"raise `max_tokens`, so that fewer are truncated; update vLLM, 0.10.2 was the first; or {WITHOUT_GATEWAY}"
 DROPPED = (
     f"a gateway drops them, or vLLM does not have them: check their spelling, leave them out, or {WITHOUT_GATEWAY}"
 )
 
 
+async def check_exact_continuation(server: Server) -> Finding:
+    """A session sends the token ids of the prompt and of a truncated reply to `/v1/completions`."""
+    first = replace(await question(server, COUNT, max_tokens=FEW_TOKENS), wants_tokens=True)
+    turn = (await send(server, first)).turn
+    if turn.tokens is None:
+        return note("continuation", "the server gives no token ids: a truncated reply may be asked for again", NO_IDS)
+    following = next_ask(first, turn, None, exactly=True)
+    try:
+        if following is not None:
+            await send(server, following)
+    except (InvalidRequestError, NotFoundError, ConfigurationError) as error:
+        message = f"the server does not go on from token ids: {error}; a truncated reply may be asked for again"
+        return note("continuation", message, NO_IDS)
+    return ok("continuation", "the server continues a truncated reply by its token ids")
+
+
 async def check_continuation(server: Server, *, store: bool) -> Finding:
     """A session sends the beginning of a truncated reply back, for the server to continue."""
     try:
-        await ask(server, "Count from 1 to 20.", reply=(Text("1, 2, 3"),), store=store, max_tokens=FEW_TOKENS)
+        await ask(server, COUNT, reply=(Text("1, 2, 3"),), store=store, max_tokens=FEW_TOKENS)
     except InvalidRequestError as error:
         message = f"the server refuses to continue a truncated reply: {error}"
         return fail("continuation", message, f"raise `max_tokens`, so that fewer are truncated, or {WITHOUT_GATEWAY}")

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from amplifier_core.llm_errors import LLMError, NotFoundError
@@ -17,7 +18,13 @@ from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
 from .endpoint_checks import check_endpoints
 from .findings import CHOOSE_MODEL, LONGER_WINDOW, WITHOUT_GATEWAY, Finding, Outcome, fail, note, ok, remedy_for
-from .gateway_checks import check_continuation, check_parameters, check_store, check_stored_turns
+from .gateway_checks import (
+    check_continuation,
+    check_exact_continuation,
+    check_parameters,
+    check_store,
+    check_stored_turns,
+)
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
 from .question import MAX_TOKENS, Answer, ask
 
@@ -43,6 +50,7 @@ THINKING_TAGS = re.compile(r"</?think(?:ing)?>|\[/?THINK\]|</?seed:think>|◁/?t
 SCHEMA_REMEDY = "correct the findings above first; small models may fail under a schema: try another model"
 CHOOSE_WINDOW = "set `context_window` (VLLM_CONTEXT_WINDOW) to the model's window"
 
+WITHOUT_EFFECT = "leave it out, or set `endpoint: responses`"
 WITHOUT_STATE = f"a gateway drops the others: leave `enable_state` out, or {WITHOUT_GATEWAY}"
 
 COMPACTION_RESERVE, COMPACTION_NOTICE = 4_096, 800
@@ -69,7 +77,7 @@ async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
         return
     if server.cards and model not in [card.id for card in server.cards]:
         yield note("model", f"{model} answers, but is not listed: its limits are unknown", CHOOSE_WINDOW)
-    parsers = parsers_of(model, server.cards)
+    parsers = replace(parsers_of(model, server.cards), unused=answer.endpoint.name == "completions")
     yield _round_trip(answer)
     yield _reasoning(answer, parsers)
     yield await _run_check("tool call", _tool_call(server, parsers), fail)
@@ -78,16 +86,28 @@ async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
     yield _usage(answer)
     yield _history(server.limits(model), config)
     yield await _run_check("prefix cache", _prefix_cache(server), note)
-    if config.max_continuations and server.family(model).continues_text:
+    async for finding in _check_state(server, config, answer):
+        yield finding
+
+
+async def _check_state(server: Server, config: Config, answer: Answer) -> AsyncIterator[Finding]:
+    """What else a session relies on: continuation, its parameters, stored replies, and the vocabulary of gpt-oss."""
+    by_items = answer.endpoint.name == "responses"
+    if config.max_continuations and not by_items:
+        yield await _run_check("continuation", check_exact_continuation(server), note)
+    elif config.max_continuations and answer.family.continues_text:
         yield await _run_check("continuation", check_continuation(server, store=config.enable_state), note)
     yield await _run_check("parameters", check_parameters(server, config), note)
-    if config.enable_state:
+    if config.enable_state and not answer.endpoint.keeps_replies:
+        yield note("store", "`enable_state` has no effect: only /v1/responses keeps replies", WITHOUT_EFFECT)
+    elif config.enable_state:
         store = await _run_check("store", check_store(server), fail)
         yield store
         if store.outcome is Outcome.OK:
             yield await check_stored_turns(server, WEATHER)
-    if server.family(model).rendering == "harmony":
-        yield await check_vocabulary(server.vocabulary)
+    if answer.family.rendering == "harmony":
+        needed = "replies that come without token counts" if by_items else "replies that are read from token ids"
+        yield await check_vocabulary(server.vocabulary, needed)
 
 
 def _no_reply(server: Server, error: LLMError) -> Finding:
@@ -215,11 +235,11 @@ async def _prefix_cache(server: Server) -> Finding:
     return note("prefix cache", "no tokens cached on the second call", remedy)
 
 
-async def check_vocabulary(vocabulary: Vocabulary) -> Finding:
-    """Only looks where a session would look: a session downloads it when it needs it."""
+async def check_vocabulary(vocabulary: Vocabulary, needed: str) -> Finding:
+    """Only looks where a session would look: a session downloads it when it needs it. `needed`: what for."""
     if await asyncio.to_thread(vocabulary.load) is not None:
-        return ok("vocabulary", "found, for replies that come without token counts")
-    message = "not found; downloaded when a reply comes without token counts"
+        return ok("vocabulary", f"found, for {needed}")
+    message = f"not found; downloaded for {needed}"
     files = " and ".join(CHECKSUMS)
     return note("vocabulary", message, f"without internet: put {files} into a folder, and name it in {FOLDER_VARIABLE}")
 

@@ -12,6 +12,8 @@ class Parsers:
 
     tool_call: str | None = None
     reasoning: str | None = None
+    unused: bool = False
+    """Whether vLLM leaves the replies unread, as at `/v1/completions`."""
 
 
 FAMILIES: tuple[tuple[str, Parsers], ...] = (
@@ -67,11 +69,17 @@ def parsers_of(model: str, cards: list[ModelCard]) -> Parsers:
 
 
 def tool_flags(parsers: Parsers) -> str:
-    return f"start vLLM with `--enable-auto-tool-choice --tool-call-parser {_named('tool-call', parsers.tool_call)}"
+    return _start_with(
+        parsers, f"--enable-auto-tool-choice --tool-call-parser {_named('tool-call', parsers.tool_call)}"
+    )
 
 
 def reasoning_flag(parsers: Parsers) -> str:
-    return f"start vLLM with `--reasoning-parser {_named('reasoning', parsers.reasoning)}"
+    return _start_with(parsers, f"--reasoning-parser {_named('reasoning', parsers.reasoning)}")
+
+
+def _start_with(parsers: Parsers, flags: str) -> str:
+    return f"{'set `endpoint: chat`, and ' if parsers.unused else ''}start vLLM with `{flags}"
 
 
 def _named(kind: str, parser: str | None) -> str:

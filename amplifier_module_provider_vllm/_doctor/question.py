@@ -10,7 +10,8 @@ from amplifier_core.message_models import ChatRequest, Message
 
 from .._ask import Ask, StoredReply, to_ask
 from .._config import Config
-from .._endpoints import encode
+from .._endpoint import Endpoint
+from .._endpoints import encode, endpoint_of, fitted
 from .._family import Family
 from .._observability import ObservedCall, event_labels
 from .._options import decide_options
@@ -47,6 +48,7 @@ class _Stopwatch:
 class Answer:
     turn: Turn
     family: Family
+    endpoint: Endpoint[Any]
     seconds: float
     seconds_to_first: float | None
     """None if nothing was streamed."""
@@ -65,7 +67,7 @@ class Answer:
 
 async def ask(server: Server, text: str, **fields: Any) -> Answer:
     """The reply to one question; `fields` are those of `question()`."""
-    return await _send(server, await question(server, text, **fields))
+    return await send(server, await question(server, text, **fields))
 
 
 async def question(
@@ -102,14 +104,15 @@ async def question(
         largest_reply=None,
         has_responses=server.has_responses,
     )
-    return replace(to_ask(request.messages, request, replace(options, store=store)), stored=stored, reply=reply)
+    asked = to_ask(request.messages, request, replace(options, store=store))
+    return fitted(replace(asked, stored=stored, reply=reply))
 
 
-async def _send(server: Server, asked: Ask) -> Answer:
+async def send(server: Server, asked: Ask) -> Answer:
     stopwatch = _Stopwatch()
     labels = event_labels("doctor", server.transport.url)
     async with ObservedCall(stopwatch, server.config, labels, server.transport.secrets) as call:
         await call.emit_request(asked, len(asked.items), lambda: encode(asked))
         turn = await Rounds(server, call, Retries(server.transport, server.config, call)).reply(asked)
     first = None if stopwatch.first is None else stopwatch.first - stopwatch.started
-    return Answer(turn, asked.options.family, time.monotonic() - stopwatch.started, first)
+    return Answer(turn, asked.options.family, endpoint_of(asked), time.monotonic() - stopwatch.started, first)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from amplifier_module_provider_vllm._doctor.findings import Finding, fail, ok
+from amplifier_module_provider_vllm._doctor.findings import Finding, fail, note, ok
 from tests.support.doctor import doctor_replies, failures, run_doctor
+from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ENDPOINTS, NOT_FOUND, ReplayServer, Reply, describe, json_reply
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -58,11 +59,6 @@ async def test_a_description_saves_the_requests() -> None:
             "set `endpoint: responses`"), id="chat",
         ),
         pytest.param(
-            {"raw_prompt": True}, undescribed(COMPLETIONS),
-            fail("endpoints", f"a session asks {COMPLETIONS}, which the server lacks; it has {RESPONSES} and {CHAT}",
-            "leave `echo` and `raw_prompt` out"), id="completions",
-        ),
-        pytest.param(
             {}, undescribed(*ENDPOINTS, missing=json_reply(405, {"detail": "Method Not Allowed"})),
             fail("endpoints", f"the server has none of {RESPONSES}, {CHAT} and {COMPLETIONS}",
             "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"),
@@ -105,3 +101,76 @@ async def test_a_gateway_may_call_v1_something_else() -> None:
         found = await run_doctor(server.base_url.replace("/v1", "/api/v3"))
 
     assert found["endpoints"] == ALL
+
+
+def chat_replies(*last: Recording | Reply) -> list[Recording | Reply]:
+    """The replies of a server that is asked at /v1/chat/completions, and then these."""
+    names = ["chat_answer", "chat_tool", "chat_parallel", "chat_fmt_json_schema", "chat_answer", "chat_answer"]
+    return [*(load_recording("chat/tiny-qwen3", f"{name}_stream") for name in names), *last]
+
+
+ANSWER = load_recording("chat/tiny-qwen3", "chat_answer_stream")
+
+
+async def test_a_server_that_has_only_chat_passes_every_check() -> None:
+    async with ReplayServer(*chat_replies(ANSWER, *[REFUSED] * 3), paths=described(CHAT)) as server:
+        found = await run_doctor(server.base_url)
+
+    assert failures(found) == {}
+    assert found["endpoints"] == note("endpoints", f"a session asks {CHAT}: the server has no {RESPONSES}", CHAT_FIRST)
+    assert found["tool call"] == ok("tool call", 'get_weather({"city": "Paris"})')
+    assert found["parallel calls"] == ok("parallel calls", "2 calls in one turn")
+    assert found["json schema"] == ok("json schema", "the reply matches the schema")
+    assert found["parameters"] == ok("parameters", "the server reads `stop`, `seed`, `top_k`")
+    assert {request.path for request in server.requests if request.method == "POST"} == {CHAT}
+
+
+CHAT_FIRST = "set `endpoint: chat`: without it, every session asks /v1/responses first"
+
+
+async def test_a_server_that_gives_no_token_ids_cannot_continue_every_reply() -> None:
+    async with ReplayServer(*chat_replies(chat_reply("1, 2, 3"), *[REFUSED] * 3)) as server:
+        found = await run_doctor(server.base_url, endpoint="chat")
+
+    assert found["continuation"].outcome == "note"
+    assert found["continuation"].message.startswith("the server gives no token ids")
+    assert [body["return_token_ids"] for body in server.request_bodies if "return_token_ids" in body] == [True]
+
+
+async def test_the_store_is_not_checked_at_an_endpoint_without_one() -> None:
+    async with ReplayServer(*chat_replies(ANSWER, *[REFUSED] * 3)) as server:
+        found = await run_doctor(server.base_url, endpoint="chat", enable_state=True)
+
+    assert found["store"] == note(
+        "store",
+        "`enable_state` has no effect: only /v1/responses keeps replies",
+        "leave it out, or set `endpoint: responses`",
+    )
+    assert len(server.request_bodies) == 10
+
+
+@pytest.mark.parametrize("group", ["tiny-qwen3", "tiny-qwen3-flags"])
+async def test_a_server_that_counts_tokens_at_chat_is_recognised(group: str) -> None:
+    case = "chat_stream_usage_tool_stream" if group == "tiny-qwen3" else "flags_answer_stream"
+    async with ReplayServer(load_recording(f"chat/{group}", case), always=ANSWER) as server:
+        found = await run_doctor(server.base_url, endpoint="chat")
+
+    assert found["usage"].outcome == "ok"
+
+
+async def test_missing_flags_are_named_at_chat_too() -> None:
+    thinking = "<think>\nParis.\n</think>\n\nThe capital of France is Paris."
+    markup = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+    replies = [chat_reply(thinking), chat_reply(markup)]
+    async with ReplayServer(*replies, always=ANSWER) as server:
+        found = await run_doctor(server.base_url, endpoint="chat")
+
+    assert failures(found) == {
+        "reasoning": "start vLLM with `--reasoning-parser qwen3`",
+        "tool call": "start vLLM with `--enable-auto-tool-choice --tool-call-parser hermes`",
+    }
+
+
+def chat_reply(text: str) -> Reply:
+    message = {"role": "assistant", "content": text}
+    return json_reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})

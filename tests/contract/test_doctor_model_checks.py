@@ -290,7 +290,7 @@ async def test_a_model_that_answers_without_being_listed_is_a_note() -> None:
 
 
 async def test_vocabulary_files_are_found() -> None:
-    found = await check_vocabulary(Vocabulary(vocabulary_folder()))
+    found = await check_vocabulary(Vocabulary(vocabulary_folder()), "counts")
 
     assert found.outcome == "ok"
 
@@ -300,7 +300,7 @@ async def test_missing_vocabulary_files_are_reported_with_their_folder_and_not_d
 ) -> None:
     monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE", raising=False)
 
-    found = await check_vocabulary(Vocabulary(tmp_path))
+    found = await check_vocabulary(Vocabulary(tmp_path), "counts")
 
     assert found.outcome == "note"
     files = "o200k_base.tiktoken and cl100k_base.tiktoken"
