@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from amplifier_core.llm_errors import ConfigurationError, InvalidRequestError, LLMError, NotFoundError
+from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
 from amplifier_core.message_models import Message, ThinkingBlock, ToolCallBlock, ToolSpec
 
 from .._ask import StoredReply
 from .._config import Config
-from .._endings import next_ask
 from .._endpoints import encode
 from .._server import Server
 from .._stored_replies import keeps_calls
@@ -27,7 +26,10 @@ INVALID: Final[list[list[str]]] = [[]]
 USUAL_PARAMETERS: Final = ("stop", "seed", "top_k")
 
 ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
-NO_IDS = f"raise `max_tokens`, so that fewer are truncated; update vLLM, 0.10.2 was the first; or {WITHOUT_GATEWAY}"
+WITHOUT_IDS = (
+    "some replies are asked for again instead: raise `max_tokens`, so that fewer are truncated, and update vLLM (0.10.2"
+    f" was the first that can), or {WITHOUT_GATEWAY}"
+)
 DROPPED = (
     f"a gateway drops them, or vLLM does not have them: check their spelling, leave them out, or {WITHOUT_GATEWAY}"
 )
@@ -35,18 +37,13 @@ DROPPED = (
 
 async def check_exact_continuation(server: Server) -> Finding:
     """A session sends the token ids of the prompt and of a truncated reply to `/v1/completions`."""
-    first = replace(await question(server, COUNT, max_tokens=FEW_TOKENS), wants_tokens=True)
-    turn = (await send(server, first)).turn
-    if turn.tokens is None:
-        return note("continuation", "the server gives no token ids: a truncated reply may be asked for again", NO_IDS)
-    following = next_ask(first, turn, None, exactly=True)
-    try:
-        if following is not None:
-            await send(server, following)
-    except (InvalidRequestError, NotFoundError, ConfigurationError) as error:
-        message = f"the server does not go on from token ids: {error}; a truncated reply may be asked for again"
-        return note("continuation", message, NO_IDS)
-    return ok("continuation", "the server continues a truncated reply by its token ids")
+    continuing = replace(server, config=server.config.model_copy(update={"max_continuations": 1}))
+    asked = await question(server, COUNT, max_tokens=FEW_TOKENS)
+    asked = replace(asked, options=replace(asked.options, capped_by_caller=False))
+    turn = (await send(continuing, asked)).turn
+    if turn.tokens is not None and (len(turn.tokens.sampled) > FEW_TOKENS or not turn.truncated):
+        return ok("continuation", "the server continues a truncated reply by its token ids")
+    return note("continuation", "the server does not continue a truncated reply by its token ids", WITHOUT_IDS)
 
 
 async def check_continuation(server: Server, *, store: bool) -> Finding:

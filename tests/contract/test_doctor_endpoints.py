@@ -129,12 +129,15 @@ CHAT_FIRST = "set `endpoint: chat`: without it, every session asks /v1/responses
 
 
 async def test_a_server_that_gives_no_token_ids_cannot_continue_every_reply() -> None:
-    async with ReplayServer(*chat_replies(chat_reply("1, 2, 3"), *[REFUSED] * 3)) as server:
+    async with ReplayServer(
+        *chat_replies(chat_reply("1, 2, 3", "length"), chat_reply(", 4", "stop"), *[REFUSED] * 3)
+    ) as server:
         found = await run_doctor(server.base_url, endpoint="chat")
 
     assert found["continuation"].outcome == "note"
-    assert found["continuation"].message.startswith("the server gives no token ids")
-    assert [body["return_token_ids"] for body in server.request_bodies if "return_token_ids" in body] == [True]
+    assert found["continuation"].message == "the server does not continue a truncated reply by its token ids"
+    cut, continued = [body for body in server.request_bodies if "return_token_ids" in body]
+    assert continued["messages"] == [*cut["messages"], {"role": "assistant", "content": "1, 2, 3"}]
 
 
 async def test_the_store_is_not_checked_at_an_endpoint_without_one() -> None:
@@ -171,6 +174,6 @@ async def test_missing_flags_are_named_at_chat_too() -> None:
     }
 
 
-def chat_reply(text: str) -> Reply:
+def chat_reply(text: str, finish_reason: str = "stop") -> Reply:
     message = {"role": "assistant", "content": text}
-    return json_reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    return json_reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]})
