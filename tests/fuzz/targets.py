@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import h11
 import openai
@@ -12,7 +12,10 @@ from amplifier_core.llm_errors import ConfigurationError, LLMError
 from amplifier_core.message_models import ToolSpec
 
 from amplifier_module_provider_vllm._blocks import Blocks
+from amplifier_module_provider_vllm._chat import events as chat_events
+from amplifier_module_provider_vllm._chat.fold import ChatFold
 from amplifier_module_provider_vllm._config import Config
+from amplifier_module_provider_vllm._endpoint import Fold
 from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, failures_as_llm_errors
 from amplifier_module_provider_vllm._family import FAMILIES, family_of
 from amplifier_module_provider_vllm._limits import limits_of, model_names, pick_model, read_cards, window_in_refusal
@@ -26,15 +29,23 @@ from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockS
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from amplifier_module_provider_vllm._wire.sse import Frame
+from tests.fuzz.chat_stories import chunks_of
 from tests.fuzz.growth import growth
 from tests.fuzz.stories import events_of
+from tests.support.requests import ask_of
 from tests.support.rounds import to_frames
 from tests.support.routes import wire
 
 URL: Final = "http://vllm.test/v1"
 CITY: Final = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "array"}}}
 TOOLS: Final = [ToolSpec(name="get_weather", parameters=CITY)]
+ASKS: Final = [
+    ask_of(request={"tools": TOOLS}, overrides={"max_output_tokens": 20}, harmony=harmony) for harmony in (False, True)
+]
+FILTERS: Final = (None, lambda: VisibleText(("Paris", "]")))
 LONGEST_MESSAGE: Final = 2_500
+
+E = TypeVar("E")
 
 
 def stream(data: bytes) -> None:
@@ -42,16 +53,31 @@ def stream(data: bytes) -> None:
     size, body = 1 + data[0] % 64 if data else 1, data[1:]
     frames = to_frames([body])
     assert to_frames(body[start : start + size] for start in range(0, len(body), size)) == frames
-    _decode(frames)
+    _check_responses(decode_all(frames, decode_event))
     try:
-        _check_updates([decode_reply(body)])
+        _check_responses([decode_reply(body)])
     except UNREADABLE:
         return
 
 
 def story(data: bytes) -> None:
     """Every three bytes are an event: its kind, its item and its text. So most inputs decode."""
-    _decode([Frame(name, data) for name, data in events_of(data)])
+    _check_responses(decode_all([Frame(name, data) for name, data in events_of(data)], decode_event))
+
+
+def chat_stream(data: bytes) -> None:
+    """The same bytes as a stream, and as a whole reply, of /v1/chat/completions."""
+    body = data[1:]
+    _check_chat(decode_all(to_frames([body]), chat_events.decode_event))
+    try:
+        _check_chat([chat_events.decode_reply(body)])
+    except UNREADABLE:
+        return
+
+
+def chat_story(data: bytes) -> None:
+    """Every three bytes are a chunk: its kind, its place and its text."""
+    _check_chat(decode_all([Frame(b"", chunk) for chunk in chunks_of(data)], chat_events.decode_event))
 
 
 def chunks(data: bytes) -> None:
@@ -112,7 +138,7 @@ def _raised(error: LLMError) -> LLMError:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (stream, story, chunks, cards, refusal, growth)
+    target.__name__: target for target in (stream, story, chat_stream, chat_story, chunks, cards, refusal, growth)
 }
 
 HEADS: Final = [
@@ -124,31 +150,35 @@ HEADS: Final = [
 ]
 
 
-def _decode(events: Sequence[Frame]) -> None:
+def decode_all(frames: Sequence[Frame], decode: Callable[[Frame], E | None]) -> list[E]:
     """Decode as the transport does: an invalid event ends the round and keeps the events before it."""
-    decoded: list[Event] = []
-    for frame in events:
+    decoded: list[E] = []
+    for frame in frames:
         try:
-            event = decode_event(frame)
+            event = decode(frame)
         except UNREADABLE:
             break
         decoded += [] if event is None else [event]
-    _check_updates(decoded)
+    return decoded
 
 
-def _check_updates(events: Sequence[Event]) -> None:
-    for visible_text in (None, lambda: VisibleText(("Paris", "]"))):
-        _check_fold(events, Blocks(visible_text=visible_text))
+def _check_responses(events: Sequence[Event]) -> None:
+    for visible_text in FILTERS:
+        blocks = Blocks(visible_text=visible_text)
+        _check_fold(events, ResponsesFold(blocks), blocks)
 
 
-def _check_fold(events: Sequence[Event], block_space: Blocks) -> None:
-    fold = ResponsesFold(block_space)
+def _check_chat(events: Sequence[chat_events.Event]) -> None:
+    for ask, visible_text in product(ASKS, FILTERS):
+        blocks = Blocks(visible_text=visible_text)
+        _check_fold(events, ChatFold(blocks, ask), blocks)
+
+
+def _check_fold(events: Sequence[E], fold: Fold[E], block_space: Blocks) -> None:
     blocks: dict[int, list[str] | None] = {}
-    for event in events:
-        for update in fold.push(event):
+    for updates in (*(fold.push_all([event]) for event in events), fold.end(), block_space.close()):
+        for update in updates:
             _show(update, blocks)
-    for update in block_space.close():
-        _show(update, blocks)
     if fold.failure is not None:
         _check_readable(_raised(failed_stream(fold.failure, "m")))
     elif fold.turn is not None:
