@@ -97,7 +97,10 @@ def is_last(event: Event) -> bool:
 
 def _decode_split(fields: dict[str, Json]) -> Event | None:
     event = _to_event(msgspec.convert(wire_value(fields), WireChunk))
-    split = _to_event(msgspec.convert(fields, WireChunk))
+    try:
+        split = _to_event(msgspec.convert(fields, WireChunk))
+    except UnicodeEncodeError:  # a key has half a character too
+        return event
     if isinstance(event, Chunk) and isinstance(split, Chunk):
         return msgspec.structs.replace(event, deltas=split.deltas, is_split=True)
     return event
