@@ -1,11 +1,19 @@
-"""Values of a reply as servers spell them: counts, ids, arguments of calls and log probabilities."""
+"""Values of a reply as servers spell them: counts, ids, arguments, log probabilities, and how it ended."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
+from ._failure import Failure
 from ._strict_json import Json, wire_value
-from ._turn import TokenLogprob
+from ._turn import TokenLogprob, TokenUsage
+
+FINISH_FAILURES: Final[Mapping[str, Failure]] = {
+    "abort": Failure("the server aborted the reply", kind="abort"),
+    "error": Failure("the server ended the reply with an error that it does not name", kind="error"),
+}
+"""Those of the finish reasons that are errors: vLLM's engine aborts, OpenRouter has an error behind it."""
 
 
 def count(counts: Json, key: str) -> int | None:
@@ -41,3 +49,18 @@ def read_logprobs(value: Json) -> list[TokenLogprob]:
         return msgspec.convert(value, list[TokenLogprob])
     except msgspec.ValidationError:
         return []
+
+
+def chat_usage(usage: Json) -> TokenUsage | None:
+    """The usage of a chat or text completion; None without the two counts that every server has."""
+    input_tokens, output_tokens = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    if not isinstance(usage, Mapping) or input_tokens is None or output_tokens is None:
+        return None
+    input_details, output_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    return TokenUsage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        reasoning_tokens=count(output_details, "reasoning_tokens"),
+        cached_tokens=count(input_details, "cached_tokens"),
+        cache_write_tokens=count(input_details, "created_cache_tokens"),
+    )

@@ -9,13 +9,14 @@ import msgspec
 from .._ask import Ask
 from .._blocks import Blocks
 from .._failure import Failure
+from .._reply_values import FINISH_FAILURES
 from .._strict_json import is_json_object, wire_text
 from .._surrogates import Halves
 from .._turn import FunctionCall, Reasoning, Text, Turn
 from .._updates import Update
 from .calls import Calls, GrowingCall
 from .events import Chunk, Done, ErrorEvent, Event, WholeReply
-from .turn import CUT, FAILURES, Ending, unescaped
+from .turn import CUT, Ending, unescaped
 from .wire import CallDelta, Delta, Kind, TextDelta
 
 TOKEN_SIZE: Final = 64
@@ -62,8 +63,8 @@ class ChatFold:
         reason = self._ending.finish_reason
         if self.turn is not None or self.failure is not None or reason is None:
             return
-        if reason in FAILURES:
-            self.failure = FAILURES[reason]
+        if reason in FINISH_FAILURES:
+            self.failure = FINISH_FAILURES[reason]
             return
         yield from self._close()
         for call in self._calls.incomplete:

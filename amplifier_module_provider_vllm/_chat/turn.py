@@ -1,24 +1,18 @@
 """The Turn of a chat completion: how it ended, its usage and token ids, and a reply in place of a stream's chunks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from .._failure import Failure
-from .._reply_values import count, text_id
+from .._reply_values import chat_usage, count, text_id
 from .._strict_json import Json, wire_text
-from .._turn import FunctionCall, Item, Reasoning, ReplyTokens, Status, Text, TokenLogprob, TokenUsage, Turn
+from .._turn import FunctionCall, Item, Reasoning, ReplyTokens, Status, Text, TokenLogprob, Turn
 from .events import Chunk
 
 CUT: Final = "length"
-FAILURES: Final[Mapping[str, Failure]] = {
-    "abort": Failure("the server aborted the reply", kind="abort"),
-    "error": Failure("the server ended the reply with an error that it does not name", kind="error"),
-}
-"""Those of the finish reasons that are errors: vLLM's engine aborts, OpenRouter has an error behind it."""
 
 
 @dataclass(slots=True)
@@ -62,7 +56,7 @@ class Ending:
             status=Status.COMPLETED if reason is None else Status.INCOMPLETE,
             response_id=text_id(self.response_id),
             model=self.model,
-            usage=to_usage(self.usage),
+            usage=chat_usage(self.usage),
             incomplete_reason=reason,
             tokens=ReplyTokens(tuple(self.prompt), tuple(self.sampled)) if self.prompt and self.sampled else None,
             logprobs=tuple(self.logprobs) or None,
@@ -85,21 +79,6 @@ class Ending:
         return msgspec.json.encode(
             {"id": self.response_id, "model": self.model, "choices": [choice], "usage": self.usage}
         )
-
-
-def to_usage(usage: Json) -> TokenUsage | None:
-    """The usage; None without the two counts that every server has."""
-    input_tokens, output_tokens = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
-    if not isinstance(usage, Mapping) or input_tokens is None or output_tokens is None:
-        return None
-    input_details, output_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    return TokenUsage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        reasoning_tokens=count(output_details, "reasoning_tokens"),
-        cached_tokens=count(input_details, "cached_tokens"),
-        cache_write_tokens=count(input_details, "created_cache_tokens"),
-    )
 
 
 def unescaped(arguments: str) -> str:
