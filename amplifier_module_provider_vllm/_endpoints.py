@@ -5,11 +5,14 @@ from typing import Any, Final
 
 from ._ask import Ask
 from ._chat.endpoint import CHAT
+from ._completions.endpoint import COMPLETIONS
 from ._config import EndpointName
 from ._endpoint import Body, Endpoint
 from ._responses.endpoint import RESPONSES
 
-ENDPOINTS: Final[Mapping[EndpointName, Endpoint[Any]]] = {endpoint.name: endpoint for endpoint in (RESPONSES, CHAT)}
+ENDPOINTS: Final[Mapping[EndpointName, Endpoint[Any]]] = {
+    endpoint.name: endpoint for endpoint in (RESPONSES, CHAT, COMPLETIONS)
+}
 
 
 def endpoint_of(ask: Ask) -> Endpoint[Any]:

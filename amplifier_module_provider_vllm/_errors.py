@@ -43,6 +43,7 @@ CONTEXT_PHRASES = (
     "prompt is too long",
     "too many tokens",
     "reduce the length",
+    "max_tokens must be at least 1",  # of /v1/completions: no room is left behind the prompt
 )
 """Phrases for a prompt that does not fit, from vLLM, its older versions and gateways."""
 

@@ -27,6 +27,9 @@ FAILURE_MEMORY = 60.0
 BRIEF_PROBE_TIMEOUT = 0.2
 """Seconds that a call waits for a probe soon after one that failed: one that hangs must not delay every call."""
 
+PromptEnd = tuple[str, tuple[int, ...]]
+"""A model, and the last token ids of a prompt."""
+
 
 @dataclass(slots=True)
 class Server:
@@ -45,6 +48,8 @@ class Server:
     """False as soon as the server is known to have no `/v1/responses`."""
     gives_tokens: bool = True
     """False as soon as the server has refused to give token ids."""
+    open_thoughts: dict[PromptEnd, bool] = field(default_factory=dict[PromptEnd, bool])
+    """Whether a prompt with this end is inside a thought that the template has opened."""
     outdated: bool = False
     """Whether the server refused a model that it had listed."""
     _announced: set[str] = field(default_factory=set[str])
@@ -160,5 +165,9 @@ class Server:
         """Remember the window in a refusal; behind a gateway that may be the only source."""
         window = window_in_refusal(str(refusal))
         if window is not None:
-            self._learned_windows[model] = window
-            self._log_limits(model)
+            self.learn_window(model, window)
+
+    def learn_window(self, model: str, window: int) -> None:
+        """Remember a window, in tokens, that the server's list of models did not have."""
+        self._learned_windows[model] = window
+        self._log_limits(model)

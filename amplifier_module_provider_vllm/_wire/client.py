@@ -10,6 +10,7 @@ from contextlib import (
     asynccontextmanager,
     suppress,
 )
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ from .url import auth_header, bare_url, display_url, is_local
 
 DRAIN_TIMEOUT = 1.0
 """Seconds; vLLM ends the body right after the terminal event."""
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 SDK_HEADERS: Final = re.compile("(accept|content|user-agent|x-stainless)", re.IGNORECASE)
 
@@ -152,14 +155,23 @@ class Transport:
             async with asyncio.timeout(max_wait):
                 return await self.client.get(path, cast_to=str)
 
-    async def post(self, path: str, body: Mapping[str, object], max_wait: float) -> object:
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, object],
+        max_wait: float,
+        *,
+        model: str | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> object:
         """The JSON answer to a body posted to a path of vLLM, such as `/tokenize` or `/v1/messages/count_tokens`.
 
-        Raises `LLMError`.
+        `model` and `headers` are those of the call that it is for, if it is for one. Raises `LLMError`.
         """
-        with self.failures():
+        with self.failures(model, headers):
             async with asyncio.timeout(max_wait):
-                return msgspec.json.decode(await self.client.post(self._url_of(path), cast_to=str, body=body))
+                client = self._client_with(headers)
+                return msgspec.json.decode(await client.post(self._url_of(path), cast_to=str, body=body))
 
     def _url_of(self, path: str) -> str:
         """The URL of a path of vLLM. `base_url` stands for its `/v1`, whatever a gateway calls that."""

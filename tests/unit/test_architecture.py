@@ -14,6 +14,7 @@ MODULES = {
 MAY_IMPORT_OPENAI = {
     "_endpoint",
     "_chat.endpoint",
+    "_completions.endpoint",
     "_wire.http",
     "_wire.pool",
     "_wire.client",
@@ -23,7 +24,7 @@ MAY_IMPORT_OPENAI = {
     "_provider",
 }
 MAY_USE_GETATTR = {"_turn"}
-ENDPOINT_FOLDERS = ("_chat.", "_responses.")
+ENDPOINT_FOLDERS = ("_chat.", "_completions.", "_responses.")
 SPELLS_OTHER_FORMATS = {"_chat_messages", "_tokenize", "_message_shapes"}
 """The messages of a chat, the counting endpoints, and what other providers store in a session."""
 WIRE_KEYS = {

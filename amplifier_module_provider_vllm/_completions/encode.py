@@ -1,0 +1,62 @@
+"""Encode an Ask as the JSON body of /v1/completions: the rendered prompt in token ids, or a raw text.
+
+Seen on vLLM 0.32: without `max_tokens` a reply has 16 tokens; the text lacks control tokens unless they are asked for;
+an echoed prompt is left out if token ids are asked for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from amplifier_core.llm_errors import InvalidRequestError
+
+from .._ask import Ask
+from .._constants import PROVIDER
+from .._prompt import Format, Prompt, User, join_text
+from .._strict_json import Json, wire_text, wire_value
+
+Body = dict[str, Any]
+
+
+def encode(ask: Ask) -> Body:
+    """The JSON body. Raises `InvalidRequestError` for a raw prompt without a user message."""
+    options = ask.options
+    rest: Mapping[str, Json] = {
+        "max_tokens": options.max_output_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "stop": options.stop,
+        "logprobs": options.logprobs,
+        "response_format": _response_format(ask.prompt.format),
+        "stream_options": {"include_usage": True} if options.stream else None,
+        **({"echo": True} if options.echo else {"return_token_ids": True}),
+        # A raw prompt's reply is shown as it comes; the markup of any other is parsed.
+        "skip_special_tokens": None if options.raw_prompt else False,
+    }
+    stated = {key: wire_value(value) for key, value in rest.items() if value is not None}
+    fixed: Body = {"model": wire_text(options.model), "prompt": _prompt(ask), "stream": options.stream}
+    return {**wire_value(dict(options.extra_body)), **fixed, **stated}
+
+
+def raw_text(prompt: Prompt) -> str:
+    """The text of the last user message. Raises `InvalidRequestError` if there is none."""
+    for item in reversed(prompt.items):
+        if isinstance(item, User):
+            return join_text(item.parts, str)
+    raise InvalidRequestError("`raw_prompt` sends the last user message, and there is none", provider=PROVIDER)
+
+
+def _prompt(ask: Ask) -> str | list[int]:
+    if ask.tokens is None:
+        return wire_text(raw_text(ask.prompt))
+    return [*ask.tokens.ids, *ask.tokens.reply]
+
+
+def _response_format(format_: Format | None) -> Body | None:
+    match format_:
+        case None:
+            return None
+        case Format(schema=None):
+            return {"type": "json_object"}
+        case Format(name=name, schema=schema, strict=strict):
+            spec = {"name": name, "schema": schema} | ({} if strict is None else {"strict": strict})
+            return {"type": "json_schema", "json_schema": spec}
