@@ -18,6 +18,7 @@ from ._keywords import read_keywords, unknown_keywords, with_keywords
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
 from ._refusals import is_about_format, most_images, refuses_an_image
+from ._rendering import without_template
 from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
@@ -163,6 +164,8 @@ class Completion:
         """The request without the part that the server refuses; None if that part is not optional."""
         if isinstance(error, NotFoundError):
             return None
+        if degraded := without_template(ask, error):
+            return degraded
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
         most = most_images(error)
