@@ -12,8 +12,11 @@ from ._visible_text import VisibleText
 
 def may_continue_exactly(ask: Ask) -> bool:
     """Whether another round may go on with the reply by its token ids; a schema's grammar cannot be resumed."""
-    by_ids = ask.options.endpoint != "responses" and ask.options.max_output_tokens is not None
-    return by_ids and ask.prompt.format is None and not has_images(ask) and not ask.options.echo
+    options = ask.options
+    # A request to /v1/completions gets a cap when it is rendered.
+    is_capped = options.endpoint == "completions" or options.max_output_tokens is not None
+    has_ids = options.endpoint != "responses" and not options.echo and not has_images(ask)
+    return is_capped and has_ids and ask.prompt.format is None
 
 
 def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask | None:

@@ -41,6 +41,10 @@ class Fold(Protocol[E_contra]):
         """The updates of a stream that has ended, for an endpoint without a terminal event."""
         ...
 
+    def settle(self) -> Iterator[Update]:
+        """What is held back of a truncated reply that no round continues; the turn has it afterwards."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[E]):

@@ -118,7 +118,7 @@ class Rounds:
         """One attempt: its turn, and the Ask that continues it. Raises `LLMError` if the attempt fails."""
         model = ask.options.model
         async with self._call.stream as stream, learning_from_refusals(self._server, ask):
-            ask = await self._rendered(ask)
+            ask = await self._rendered(replace(ask, wants_tokens=ask.wants_tokens and may_continue))
             blocks, fold = await self._opened(ask, may_continue)
             try:
                 await self._with_stored_state(fold, ask)
@@ -128,6 +128,8 @@ class Rounds:
                     error.retryable = False  # another attempt would run the MCP server's tools again
                 raise
             following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
+            if following is None and turn.truncated:
+                turn = await self._settled(fold, turn)
             if following is None and not turn.items:
                 self._empty_replies += 1
                 raise empty_reply(turn, model, retryable=self._empty_replies == 1)
@@ -141,6 +143,11 @@ class Rounds:
             if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, following
+
+    async def _settled(self, fold: Fold[Any], turn: Turn) -> Turn:
+        """The truncated turn with what was held back for a round that would continue it."""
+        await self._call.stream.show(fold.settle())
+        return turn if fold.turn is None else replace(turn, items=fold.turn.items)
 
     async def _rendered(self, ask: Ask) -> Ask:
         """The request with the token ids that `/v1/completions` is prompted with."""

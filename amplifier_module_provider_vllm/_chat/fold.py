@@ -75,6 +75,10 @@ class ChatFold:
         yield from self._blocks.end(truncated=truncated)
         self.turn = self._ending.to_turn(self._blocks.items, truncated=truncated, raw=self._raw)
 
+    def settle(self) -> Iterator[Update]:
+        """Nothing: the server holds nothing back."""
+        return iter(())
+
     def _deltas(self, events: Iterable[Event]) -> Iterator[Delta]:
         """The deltas up to the terminal event; the rest of the events is kept here."""
         for event in events:

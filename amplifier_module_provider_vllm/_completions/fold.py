@@ -1,14 +1,15 @@
 """Fold the chunks of one /v1/completions round into updates for the hooks and a final Turn."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from .._ask import Ask
 from .._blocks import Blocks
+from .._errors import other_prompt
 from .._failure import Failure
 from .._reply_parser import Piece, ReplyParser, reply_parser
-from .._reply_values import FINISH_FAILURES
+from .._reply_values import FINISH_FAILURES, chat_usage
 from .._surrogates import Halves
 from .._turn import FunctionCall, Text, Turn
 from .._updates import Update
@@ -44,6 +45,8 @@ class CompletionsFold:
         self._calls: dict[int, _Call] = {}
         self._earlier_calls = [item.call_id for item in ask.reply if isinstance(item, FunctionCall)]
         self._parser = _parser(ask, encoding)
+        self._sent = () if ask.tokens is None else (*ask.tokens.ids, *ask.tokens.reply)
+        self._continued = ask.tokens is not None and bool(ask.tokens.reply)
         if ask.tokens is not None and ask.tokens.reply:
             for _ in self._show(self._parser.push(ask.tokens.reply_text or "", ask.tokens.reply)):
                 pass  # hooks have seen it
@@ -75,6 +78,12 @@ class CompletionsFold:
         if self.turn is None and self.failure is None and self._ending.finish_reason is not None:
             yield from self._finish(None)
 
+    def settle(self) -> Iterator[Update]:
+        yield from self._show(self._parser.end())
+        yield from self._blocks.close()
+        if self.turn is not None:
+            self.turn = replace(self.turn, items=self._blocks.items)
+
     def _add(self, chunk: Chunk) -> None:
         self._ending.add_head(chunk)
         choice = chunk.choice
@@ -83,6 +92,8 @@ class CompletionsFold:
         if choice.text:
             text = self._halves.join("text", choice.text) if chunk.is_split else choice.text
             self._ending.texts.append(text)
+        if choice.prompt_token_ids is not None:
+            self._check_prompt(choice.prompt_token_ids)
         if added := self._ending.add_choice(choice, self._ask.options.logprobs):
             self._blocks.add_size(TOKEN_SIZE * added)
 
@@ -129,6 +140,8 @@ class CompletionsFold:
             self.failure = NO_IDS
         if self.failure is not None:
             return
+        if ending.prompt is None:
+            self._check_prompt_length()
         truncated = ending.finish_reason == "length"
         if not (truncated and self._ask.wants_tokens):  # else the next round reads what is held back
             yield from self._show(self._parser.end())
@@ -138,6 +151,17 @@ class CompletionsFold:
         yield from self._blocks.end(truncated=truncated)
         reasoning_tokens = self._parser.reasoning_tokens - self._earlier_reasoning
         self.turn = ending.to_turn(self._blocks.items, self._ask, reasoning_tokens, raw)
+
+    def _check_prompt(self, told: Sequence[int]) -> None:
+        """Raise `InvalidRequestError` if a reply goes on after other tokens than it has."""
+        if self._continued and tuple(told) != self._sent:
+            raise other_prompt(self._ask.options.model)
+
+    def _check_prompt_length(self) -> None:
+        """Raise `InvalidRequestError` if a reply goes on after another number of tokens than it has."""
+        usage = chat_usage(self._ending.usage)
+        if self._continued and (usage is None or usage.input_tokens != len(self._sent)):
+            raise other_prompt(self._ask.options.model)
 
 
 def join_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:

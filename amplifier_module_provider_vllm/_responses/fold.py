@@ -82,6 +82,10 @@ class ResponsesFold:
         """Nothing: a stream without its terminal event is not complete."""
         return iter(())
 
+    def settle(self) -> Iterator[Update]:
+        """Nothing: the server holds nothing back."""
+        return iter(())
+
     def _announce(self, output_index: int, wire: WireItem) -> Iterator[Update]:
         self._indexes.add(output_index, wire)
         for part, item in self._items(wire):
