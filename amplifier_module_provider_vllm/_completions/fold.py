@@ -40,8 +40,8 @@ class CompletionsFold:
         self._ask = ask
         self._ending = Ending()
         self._halves = Halves()
-        self._read_texts = self._read_ids = 0
-        """How much of the reply the parser has been given."""
+        self._raw: bytes | None = None
+        self._ended = False
         self._calls: dict[int, _Call] = {}
         self._earlier_calls = [item.call_id for item in ask.reply if isinstance(item, FunctionCall)]
         self._parser = _parser(ask, encoding)
@@ -53,30 +53,16 @@ class CompletionsFold:
         self._earlier_reasoning = self._parser.reasoning_tokens
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
-        """The updates of all the events of one read, which the parser gets as one part of the reply."""
-        for event in events:
-            if self.turn is not None or self.failure is not None:
-                return
-            match event:
-                case Chunk():
-                    self._add(event)
-                case Done():
-                    yield from self.end()
-                case WholeReply(chunk, raw):
-                    self._add(chunk)
-                    # An unstreamed reply is complete by its form.
-                    self._ending.finish_reason = self._ending.finish_reason or "stop"
-                    yield from self._finish(raw)
-                case ErrorEvent(failure):
-                    self.failure = failure
-                case _:
-                    assert_never(event)
-        yield from self._read()
+        """The updates of all the events of one read, with consecutive pieces of a block joined."""
+        if self.turn is None:
+            yield from self._show(self._pieces(events))
+        if self._ended:
+            yield from self.end()
 
     def end(self) -> Iterator[Update]:
         """Finish a reply whose finish reason has arrived: not every server ends its streams with `[DONE]`."""
         if self.turn is None and self.failure is None and self._ending.finish_reason is not None:
-            yield from self._finish(None)
+            yield from self._finish()
 
     def settle(self) -> Iterator[Update]:
         yield from self._show(self._parser.end())
@@ -84,24 +70,41 @@ class CompletionsFold:
         if self.turn is not None:
             self.turn = replace(self.turn, items=self._blocks.items)
 
-    def _add(self, chunk: Chunk) -> None:
+    def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
+        """What is read up to the terminal event; the rest of the events is kept here."""
+        for event in events:
+            if self._ended or self.failure is not None:
+                return
+            match event:
+                case Chunk():
+                    yield from self._read(event)
+                case Done():
+                    self._ended = True
+                case WholeReply(chunk, raw):
+                    self._raw, self._ended = raw, True
+                    yield from self._read(chunk)
+                    # An unstreamed reply is complete by its form.
+                    self._ending.finish_reason = self._ending.finish_reason or "stop"
+                case ErrorEvent(failure):
+                    self.failure = failure
+                case _:
+                    assert_never(event)
+
+    def _read(self, chunk: Chunk) -> Iterator[Piece]:
         self._ending.add_head(chunk)
         choice = chunk.choice
         if choice is None:
             return
-        if choice.text:
-            text = self._halves.join("text", choice.text) if chunk.is_split else choice.text
-            self._ending.texts.append(text)
         if choice.prompt_token_ids is not None:
             self._check_prompt(choice.prompt_token_ids)
         if added := self._ending.add_choice(choice, self._ask.options.logprobs):
             self._blocks.add_size(TOKEN_SIZE * added)
-
-    def _read(self) -> Iterator[Update]:
-        texts, ids = self._ending.texts[self._read_texts :], self._ending.sampled[self._read_ids :]
-        if texts or ids:
-            self._read_texts, self._read_ids = len(self._ending.texts), len(self._ending.sampled)
-            yield from self._show(self._parser.push("".join(texts), ids))
+        text = choice.text or ""
+        if chunk.is_split:
+            text = self._halves.join("text", text)
+        if text or choice.token_ids:
+            self._ending.texts.append(text)
+            yield from self._parser.push(text, choice.token_ids or ())
 
     def _show(self, pieces: Iterable[Piece]) -> Iterator[Update]:
         for piece in join_pieces(pieces):
@@ -132,8 +135,7 @@ class CompletionsFold:
             return self._earlier_calls[number]
         return f"call_{len(self._ask.prompt.items) if response_id is None else response_id}_{number}"
 
-    def _finish(self, raw: bytes | None) -> Iterator[Update]:
-        yield from self._read()
+    def _finish(self) -> Iterator[Update]:
         ending, options = self._ending, self._ask.options
         self.failure = FINISH_FAILURES.get(ending.finish_reason or "")
         if ending.texts and not ending.sampled and options.family.rendering == "harmony" and not options.raw_prompt:
@@ -150,7 +152,7 @@ class CompletionsFold:
                 yield from self._blocks.complete(key, call.item)
         yield from self._blocks.end(truncated=truncated)
         reasoning_tokens = self._parser.reasoning_tokens - self._earlier_reasoning
-        self.turn = ending.to_turn(self._blocks.items, self._ask, reasoning_tokens, raw)
+        self.turn = ending.to_turn(self._blocks.items, self._ask, reasoning_tokens, self._raw)
 
     def _check_prompt(self, told: Sequence[int]) -> None:
         """Raise `InvalidRequestError` if a reply goes on after other tokens than it has."""
