@@ -88,19 +88,21 @@ class TextParser:
         if self._call is not None:
             return self._read_call(self._call, text)
         if self._end_tag is not None:
-            return self._read_reasoning(self._end_tag, text)
+            read = self._read_reasoning if self._blank is None else self._read_reasoning_start
+            return read(self._end_tag, text)
         return self._read_line_start(text) if self._line_start else self._read_line(text)
 
+    def _read_reasoning_start(self, end_tag: str, text: str) -> Reading:
+        """White space, and the tag that a model may repeat after its template has written it."""
+        body = text.lstrip()
+        yield from self._grow(text[: len(text) - len(body)])
+        tag = next((tag for tag in self._think if body.startswith(tag)), "")
+        if not tag and any(tag.startswith(body) for tag in self._think):
+            self._held = body
+            return ""
+        return body[len(tag) :] if tag else (yield from self._read_reasoning(end_tag, body))
+
     def _read_reasoning(self, end_tag: str, text: str) -> Reading:
-        if self._blank is not None:  # a model may repeat the tag that its template has written
-            body = text.lstrip()
-            yield from self._grow(text[: len(text) - len(body)])
-            text = body
-            for tag in self._think:
-                text = text.removeprefix(tag)
-                if tag.startswith(text):
-                    self._held = text
-                    return ""
         end = text.find(end_tag)
         if end < 0:
             kept = start_of(end_tag, text)

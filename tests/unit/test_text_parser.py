@@ -224,6 +224,7 @@ THOUGHTS: dict[str, tuple[Family, bool, str, list[Item]]] = {
     "tags": (QWEN, False, "<think>\na\n</think>\n\nb", [Reasoning("\na\n"), Text("\n\nb")]),
     "opened by the template": (QWEN, True, "a\n</think>\n\nb", [Reasoning("a\n"), Text("\n\nb")]),
     "opened twice": (QWEN, True, "\n<think>\na</think>b", [Reasoning("\n\na"), Text("b")]),
+    "opened three times": (QWEN, True, "<think><think>a</think>b", [Reasoning("a"), Text("b")]),
     "empty": (QWEN, False, "<think>\n\n</think>\n\nb", [Text("\n\nb")]),
     "never closed": (QWEN, False, "<think>a </thin", [Reasoning("a </thin")]),
     "closed twice": (QWEN, False, "<think>a</think>\n</think>\n\nb", [Reasoning("a"), Text("\n\n\nb")]),
