@@ -12,7 +12,6 @@ from amplifier_module_provider_vllm._family import FAMILIES, GPT_OSS, HERMES, LL
 from amplifier_module_provider_vllm._pieces import ReplyParser
 from amplifier_module_provider_vllm._reply_parser import reply_parser
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
-from tests.fuzz.growth import WORDS
 from tests.support.parsed import Part, chunks, parse, to_blocks
 from tests.support.recordings import cases, load_recording
 
@@ -277,9 +276,15 @@ def test_a_call_starts_with_its_name_and_its_arguments_follow_as_they_arrive() -
     ]
 
 
-TEXTS = st.lists(st.sampled_from([*WORDS, HERMES_CALL, CODER_CALL, KIMI_CALL, "[THINK]", "[/THINK]"]), max_size=12).map(
-    "".join
-)
+WORDS = [
+    "a", " ", "\n", "\n\n", "   ", '"', "\\", "`", "{", "}", "[", "]", ":", ",", "<", ">", "é", "\n```", "\n~~~~",
+    "\n- ```", "<think>", "</think>", "[THINK]", "[/THINK]", "<tool_call>", "\n<tool_call>", "</tool_call>",
+    '{"name": "f", ', '"arguments": {', "\n<function=f>", "</function>", "<parameter=a>", "</parameter>",
+    "\n[TOOL_CALLS]", "f[ARGS]{", "\n<|tool_call_begin|>functions.f:0", "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>", HERMES_CALL, CODER_CALL, KIMI_CALL, "<|tool_calls_section_begin|>",
+    "<|tool_calls_section_end|>", '[{"name": "f", "arguments": {}}]',
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=14).map("".join)
 
 
 @given(
