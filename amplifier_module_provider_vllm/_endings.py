@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ._ask import Ask, TokenPrompt, continued, has_images, with_more_room
 from ._options import CallOptions
-from ._tool_markup import ends_in_call, holds_opener
+from ._tool_markup import ends_in_call, holds_markup
 from ._turn import FunctionCall, Item, ReplyTokens, Text, Turn
 from ._visible_text import VisibleText
 
@@ -27,7 +27,7 @@ def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask 
     if not turn.truncated:
         return None
     if exactly and ask.wants_tokens and turn.tokens is not None and turn.tokens.sampled:
-        return None if fills(turn, window) else _continued_exactly(ask, turn, turn.tokens)
+        return None if fills(turn, window) else by_tokens(ask, turn, turn.tokens)
     last = turn.items[-1] if turn.items else None
     family = ask.options.family
     continues = family.continues_text and ask.prompt.format is None and ask.options.endpoint != "completions"
@@ -36,6 +36,15 @@ def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask 
         return None if fills(turn, window) else continued(ask, turn)
     # Asked again, the server would run its calls again.
     return None if turn.hosted_calls else with_more_room(ask, turn, window)
+
+
+def was_cut(ask: Ask) -> bool:
+    """Whether a reply that ended with a call at its cap was cut there: no end token follows its last call.
+
+    `ask`: the round that would continue it.
+    """
+    text = "" if ask.tokens is None else ask.tokens.reply_text or ""
+    return ask.options.family.rendering == "harmony" or ends_in_call(Text(text), ask.options.family)
 
 
 def is_exact(ask: Ask) -> bool:
@@ -78,20 +87,23 @@ def reads_the_same(ours: Sequence[Item], theirs: Sequence[Item], ask: Ask) -> bo
     vLLM gives a truncated call as text with its markup, or as a call without its last arguments, or not at all.
     """
     same = 0
-    while same < min(len(ours), len(theirs)) - 1 and _is_same(ours[same], theirs[same]):
+    while same < min(len(ours), len(theirs)) and _is_same(ours[same], theirs[same]):
         same += 1
     match ours[same:], theirs[same:]:
         case _, []:
             return True
+        case _, [Text(text)] if holds_markup(text, ask.options.family):
+            return True
+        case [], [FunctionCall()]:
+            return True
         case [first, *_], [last]:
-            return _begins_alike(first, last) or (
-                isinstance(last, Text) and holds_opener(last.text, ask.options.family)
-            )
+            return _begins_alike(first, last)
         case _:
             return False
 
 
-def _continued_exactly(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
+def by_tokens(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
+    """The round that goes on after the tokens of the reply so far."""
     before = ask.tokens or TokenPrompt(new.prompt)
     reply = (*before.reply, *new.sampled)
     text = None if new.text is None or before.reply_text is None else before.reply_text + new.text

@@ -18,7 +18,17 @@ from amplifier_core.llm_errors import (
 
 from ._ask import Ask, unstreamed
 from ._blocks import Blocks, to_updates
-from ._endings import fills, is_exact, joined, may_continue_exactly, next_ask, reads_the_same, visible_text
+from ._endings import (
+    by_tokens,
+    fills,
+    is_exact,
+    joined,
+    may_continue_exactly,
+    next_ask,
+    reads_the_same,
+    visible_text,
+    was_cut,
+)
 from ._endpoint import Fold
 from ._endpoints import endpoint_of
 from ._errors import (
@@ -127,6 +137,7 @@ class Rounds:
                 if any(isinstance(item, HostedCall) and item.server for item in blocks.items[len(ask.reply) :]):
                     error.retryable = False  # another attempt would run the MCP server's tools again
                 raise
+            turn = await self._with_hidden_cut(turn, ask)
             following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
             if following is None and turn.truncated:
                 turn = await self._settled(fold, turn)
@@ -143,6 +154,14 @@ class Rounds:
             if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, following
+
+    async def _with_hidden_cut(self, turn: Turn, ask: Ask) -> Turn:
+        """The turn as truncated, if the server hides that it is."""
+        if not (turn.at_cap and ask.wants_tokens and turn.tokens is not None):
+            return turn
+        if not was_cut(await with_reply_text(self._server, by_tokens(ask, turn, turn.tokens))):
+            return turn
+        return replace(turn, status=Status.INCOMPLETE, incomplete_reason="length")
 
     async def _settled(self, fold: Fold[Any], turn: Turn) -> Turn:
         """The truncated turn with what was held back for a round that would continue it."""

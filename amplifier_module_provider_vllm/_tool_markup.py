@@ -56,9 +56,10 @@ def ends_in_call(last: Text, family: Family) -> bool:
     return bool(_last_calls(last.text, starts, family)[1]) or is_begun(last.text[starts[-1] :], family.call_formats)
 
 
-def holds_opener(text: str, family: Family) -> bool:
-    """Whether a text holds the start of a call."""
-    return bool(_starts(text, family.call_formats))
+def holds_markup(text: str, family: Family) -> bool:
+    """Whether a text holds the start of a call, or is the start of its markup."""
+    openers = (opener for each in family.call_formats for opener in OPENERS[each])
+    return bool(_starts(text, family.call_formats)) or any(opener.startswith(text.strip()) for opener in openers)
 
 
 def _split(before: str, calls: Sequence[WrittenCall], turn: Turn) -> Iterator[Item]:

@@ -140,6 +140,8 @@ class Turn:
     """The server's reason for a failed reply."""
     unavailable: tuple[tuple[str, str], ...] = ()
     """The MCP servers whose tools the model could not be offered, each with the reason."""
+    at_cap: bool = False
+    """Whether a reply that ended with a call has as many tokens as it may have: vLLM then hides that it was cut off."""
     tokens: ReplyTokens | None = None
     """The ids of the round, if they were asked for and the server gave them."""
     logprobs: tuple[TokenLogprob, ...] | None = None

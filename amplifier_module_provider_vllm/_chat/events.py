@@ -21,6 +21,7 @@ class Chunk(Wire, frozen=True):
 
     deltas: Sequence[Delta] = ()
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
     sampled: Sequence[int] | None = None
     """The token ids of this chunk."""
     logprobs: Sequence[TokenLogprob] | None = None
@@ -121,6 +122,7 @@ def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
     return Chunk(
         () if message is None else _numbered(message) if whole else to_deltas(message),
         choice.finish_reason,
+        choice.stop_reason,
         choice.token_ids,
         None if choice.logprobs is None else choice.logprobs.content,
         wire.usage,

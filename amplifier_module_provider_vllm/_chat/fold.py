@@ -69,11 +69,12 @@ class ChatFold:
         yield from self._close()
         for call in self._calls.incomplete:
             yield from self._complete(call)
-        truncated = reason == CUT or self._is_masked_cap
+        truncated = reason == CUT or (self._is_at_cap and self._ends_in_broken_call)
         if truncated:
             yield from self._cut_last_call()
-        yield from self._blocks.end(truncated=truncated)
-        self.turn = self._ending.to_turn(self._blocks.items, truncated=truncated, raw=self._raw)
+        at_cap = self._is_at_cap and not truncated
+        yield from self._blocks.end(truncated=truncated or at_cap)
+        self.turn = self._ending.to_turn(self._blocks.items, truncated=truncated, at_cap=at_cap, raw=self._raw)
 
     def settle(self) -> Iterator[Update]:
         """Nothing: the server holds nothing back."""
@@ -162,12 +163,15 @@ class ChatFold:
         return FunctionCall(wire_text(call_id), wire_text(call.name), arguments, unrecognised=True)
 
     @property
-    def _is_masked_cap(self) -> bool:
-        """Whether the output cap cut the last call: vLLM 0.32 reports `tool_calls` for gpt-oss all the same."""
-        cap, last = self._ask.options.max_output_tokens, self._calls.last
-        if cap is None or last is None or self._ending.output_tokens() < cap:
-            return False
-        return not is_json_object(last.arguments)
+    def _is_at_cap(self) -> bool:
+        """Whether a reply with calls may have been cut: vLLM 0.32 then reports `tool_calls` all the same."""
+        cap, ending = self._ask.options.max_output_tokens, self._ending
+        has_calls = self._calls.last is not None and ending.stop_reason is None
+        return has_calls and cap is not None and ending.output_tokens() >= cap
+
+    @property
+    def _ends_in_broken_call(self) -> bool:
+        return self._calls.last is not None and not is_json_object(self._calls.last.arguments)
 
     def _cut_last_call(self) -> Iterator[Update]:
         """Mark a call at the end of a truncated reply: cut before its arguments, it has `{}` and looks whole."""

@@ -20,6 +20,7 @@ class Ending:
     """What the chunks of one reply tell of the whole of it."""
 
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
     usage: Json = None
     response_id: str | int | None = None
     model: str | None = None
@@ -32,7 +33,7 @@ class Ending:
         self.response_id = chunk.response_id or self.response_id
         self.model = chunk.model or self.model
         if chunk.finish_reason is not None:
-            self.finish_reason = chunk.finish_reason
+            self.finish_reason, self.stop_reason = chunk.finish_reason, chunk.stop_reason
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.prompt is not None:
@@ -49,7 +50,7 @@ class Ending:
     def output_tokens(self) -> int:
         return count(self.usage, "completion_tokens") or len(self.sampled)
 
-    def to_turn(self, items: tuple[Item, ...], *, truncated: bool, raw: bytes | None) -> Turn:
+    def to_turn(self, items: tuple[Item, ...], *, truncated: bool, at_cap: bool, raw: bytes | None) -> Turn:
         reason = "max_output_tokens" if truncated else "content_filter" if self.is_filtered else None
         return Turn(
             items=items,
@@ -58,6 +59,7 @@ class Ending:
             model=self.model,
             usage=chat_usage(self.usage),
             incomplete_reason=reason,
+            at_cap=at_cap,
             tokens=ReplyTokens(tuple(self.prompt), tuple(self.sampled)) if self.prompt and self.sampled else None,
             logprobs=tuple(self.logprobs) or None,
             raw=self._raw(items) if raw is None else raw,

@@ -64,6 +64,8 @@ class WireChoice(Wire, frozen=True):
     message: WireMessage | None = None
     index: int = 0
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    """What the reply was stopped by: a stop string, or a token that is not the end token of the vocabulary."""
     logprobs: WireLogprobs | None = None
     token_ids: list[int] | None = None
     error: Any = None
