@@ -15,6 +15,7 @@ from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
 from ._endpoints import encode, fitted
 from ._keywords import read_keywords, unknown_keywords, with_keywords
+from ._markup.recovery import recover_calls
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
 from ._refusals import is_about_format, most_images, refuses_an_image
@@ -23,7 +24,6 @@ from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
 from ._server import Server
-from ._tool_markup import recover_calls
 from ._tool_repair import RepairedHistory, repair_tool_sequence
 from ._turn import Turn
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ._ask import Ask, TokenPrompt, continued, has_images, with_more_room
+from ._markup.recovery import ends_in_call, holds_markup
 from ._options import CallOptions
-from ._tool_markup import ends_in_call, holds_markup
 from ._turn import FunctionCall, Item, ReplyTokens, Text, Turn
 from ._visible_text import VisibleText
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from ._control_tokens import escape_control_tokens
 
 CallFormat = Literal["hermes", "qwen-coder", "llama", "mistral", "kimi", "harmony"]
-"""How a model writes a call in its text; `_call_formats` reads them."""
+"""How a model writes a call in its text; `_markup.formats` reads them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from .._ask import Ask
 from .._blocks import Blocks
 from .._errors import other_prompt
 from .._failure import Failure
-from .._reply_parser import Piece, ReplyParser, reply_parser
+from .._markup.reply_parser import Piece, ReplyParser, reply_parser
 from .._reply_values import FINISH_FAILURES, chat_usage
 from .._surrogates import Halves
 from .._turn import FunctionCall, Text, Turn

@@ -12,9 +12,9 @@ from amplifier_core.message_models import Message, ResponseFormatJsonSchema, Too
 from .._config import Config
 from .._harmony.vocabulary import CHECKSUMS, FOLDER_VARIABLE, Vocabulary
 from .._limits import Limits
+from .._markup.recovery import Recovery, recover_calls
 from .._server import Server
 from .._strict_json import read_json
-from .._tool_markup import Recovery, recover_calls
 from .._turn import FunctionCall, Reasoning
 from .endpoint_checks import check_endpoints
 from .findings import CHOOSE_MODEL, LONGER_WINDOW, WITHOUT_GATEWAY, Finding, Outcome, fail, note, ok, remedy_for

@@ -6,7 +6,7 @@ A message that breaks the format becomes text: nothing is lost, and no control t
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
-from .._pieces import Piece
+from .._markup.pieces import Piece
 from .._turn import FunctionCall, Reasoning, Text
 from .._visible_text import VisibleText
 

@@ -12,10 +12,10 @@ from amplifier_module_provider_vllm._control_tokens import escape_control_tokens
 from amplifier_module_provider_vllm._errors import to_llm_error
 from amplifier_module_provider_vllm._family import FAMILIES, Family, family_of
 from amplifier_module_provider_vllm._limits import window_in_refusal
+from amplifier_module_provider_vllm._markup.recovery import ends_in_call, recover_calls
+from amplifier_module_provider_vllm._markup.text_parser import TextParser
 from amplifier_module_provider_vllm._response_handling import parse_arguments
 from amplifier_module_provider_vllm._server_text import page_title, sanitize
-from amplifier_module_provider_vllm._text_parser import TextParser
-from amplifier_module_provider_vllm._tool_markup import ends_in_call, recover_calls
 from amplifier_module_provider_vllm._turn import FunctionCall, Status, Text, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner

@@ -19,11 +19,11 @@ from amplifier_module_provider_vllm._endpoint import Fold
 from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, failures_as_llm_errors
 from amplifier_module_provider_vllm._family import FAMILIES, family_of
 from amplifier_module_provider_vllm._limits import limits_of, model_names, pick_model, read_cards, window_in_refusal
+from amplifier_module_provider_vllm._markup.recovery import recover_calls
 from amplifier_module_provider_vllm._response_handling import BadCall, to_response
 from amplifier_module_provider_vllm._responses.events import Event, decode_event, decode_reply
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
 from amplifier_module_provider_vllm._secrets import Secrets, hidden_secrets
-from amplifier_module_provider_vllm._tool_markup import recover_calls
 from amplifier_module_provider_vllm._turn import Status, Turn
 from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockStart, Update
 from amplifier_module_provider_vllm._visible_text import VisibleText

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 
-from amplifier_module_provider_vllm._pieces import Piece, ReplyParser
+from amplifier_module_provider_vllm._markup.pieces import Piece, ReplyParser
 from amplifier_module_provider_vllm._turn import FunctionCall, Item
 
 Part = tuple[str, Sequence[int]]

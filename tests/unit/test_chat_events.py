@@ -124,7 +124,7 @@ def test_a_chunk_has_what_it_tells_of_the_reply() -> None:
             {"object": "error", "message": "no", "type": "BadRequestError", "code": 400},
             ErrorEvent(Failure("no", 400, "BadRequestError")),
         ),
-        (chunk({"content": "a"}) | {"error": None}, Chunk([TextDelta("text", "a")], None, None, None, None, None,
+        (chunk({"content": "a"}) | {"error": None}, Chunk([TextDelta("text", "a")], None, None, None, None, None, None,
                                                           "chatcmpl-1", "tiny")),
     ],
     ids=str,

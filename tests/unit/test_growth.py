@@ -7,10 +7,10 @@ import pytest
 
 from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED, Family
+from amplifier_module_provider_vllm._markup.recovery import ends_in_call, recover_calls
+from amplifier_module_provider_vllm._markup.text_parser import TextParser
 from amplifier_module_provider_vllm._responses.events import decode_event
 from amplifier_module_provider_vllm._responses.fold import ResponsesFold
-from amplifier_module_provider_vllm._text_parser import TextParser
-from amplifier_module_provider_vllm._tool_markup import ends_in_call, recover_calls
 from amplifier_module_provider_vllm._turn import Status, Text, Turn
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._family import GPT_OSS
 from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
-from amplifier_module_provider_vllm._pieces import ReplyParser
-from amplifier_module_provider_vllm._reply_parser import reply_parser
+from amplifier_module_provider_vllm._markup.pieces import ReplyParser
+from amplifier_module_provider_vllm._markup.reply_parser import reply_parser
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
 from tests.support.growth import assert_linear, repeat
 from tests.support.parsed import Part, parse, to_blocks

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm._family import FAMILIES, GPT_OSS, HERMES, LLAMA, MISTRAL, QWEN, TEMPLATED, Family
-from amplifier_module_provider_vllm._pieces import ReplyParser
-from amplifier_module_provider_vllm._reply_parser import reply_parser
+from amplifier_module_provider_vllm._markup.pieces import ReplyParser
+from amplifier_module_provider_vllm._markup.reply_parser import reply_parser
 from amplifier_module_provider_vllm._turn import FunctionCall, Item, Reasoning, Text
 from tests.support.parsed import Part, chunks, parse, to_blocks
 from tests.support.recordings import cases, load_recording

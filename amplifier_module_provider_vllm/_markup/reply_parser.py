@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from ._family import Family
-from ._harmony.parser import HarmonyParser
-from ._pieces import Piece, ReplyParser
-from ._text_parser import TextParser
+from .._family import Family
+from .._harmony.parser import HarmonyParser
+from .pieces import Piece, ReplyParser
+from .text_parser import TextParser
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding

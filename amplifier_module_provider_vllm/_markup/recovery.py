@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from ._call_formats import OPENERS, WrittenCall, is_begun, read_calls
-from ._code_fences import FENCE, next_fence
-from ._family import CallFormat, Family
-from ._turn import FunctionCall, Item, Text, Turn
-from ._visible_text import VisibleText
+from .._family import CallFormat, Family
+from .._turn import FunctionCall, Item, Text, Turn
+from .._visible_text import VisibleText
+from .code_fences import FENCE, next_fence
+from .formats import OPENERS, WrittenCall, is_begun, read_calls
 
 TOOL_FLAGS = "start the server with --enable-auto-tool-choice and the --tool-call-parser of its model"
 NO_FLAGS = "the model's output violates its own format, and no server flag fixes that"

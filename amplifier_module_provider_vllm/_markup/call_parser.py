@@ -1,15 +1,15 @@
 """Read the markup of a call as it arrives: its name first, then its arguments as the model writes them.
 
-What cannot be read in parts is held back until it is complete, and read by `_call_formats`. Nothing is scanned twice.
+What cannot be read in parts is held back until it is complete, and read by `formats`. Nothing is scanned twice.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from ._call_formats import read_calls
-from ._call_headers import HEADERS, Header, prefix_pattern
-from ._family import CallFormat
-from ._json_scanner import JsonScanner
+from .._family import CallFormat
+from .formats import read_calls
+from .headers import HEADERS, Header, prefix_pattern
+from .json_scanner import JsonScanner
 
 PARAMETER = prefix_pattern("<parameter=", r"([\w.-]{1,128})", ">")
 PARAMETER_END = "</parameter>"

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ._family import CallFormat
-from ._strict_json import Json, json_end, read_json
+from .._family import CallFormat
+from .._strict_json import Json, json_end, read_json
 
 SPACE: Final = re.compile(r"\s*")
 LLAMA_CALL: Final = re.compile(r"\s*<function=([\w.-]+)>")

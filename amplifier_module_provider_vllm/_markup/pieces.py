@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from ._turn import FunctionCall, Reasoning, Text
+from .._turn import FunctionCall, Reasoning, Text
 
 
 class Piece(msgspec.Struct, frozen=True):

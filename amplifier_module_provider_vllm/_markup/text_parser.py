@@ -1,18 +1,18 @@
 """Parse the text of a model with a chat template: reasoning between tags, calls in the family's format, and text.
 
-A call counts where `_tool_markup` looks for one: at the start of a line, outside code and reasoning. Text is held back
+A call counts where `recovery` looks for one: at the start of a line, outside code and reasoning. Text is held back
 only while it may be the start of a tag.
 """
 
 from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
-from ._call_formats import OPENERS
-from ._call_parser import CallParser, CallPiece, start_of
-from ._code_fences import FENCE, next_fence
-from ._family import Family
-from ._pieces import Piece
-from ._turn import FunctionCall, Reasoning, Text
+from .._family import Family
+from .._turn import FunctionCall, Reasoning, Text
+from .call_parser import CallParser, CallPiece, start_of
+from .code_fences import FENCE, next_fence
+from .formats import OPENERS
+from .pieces import Piece
 
 THINK: Final = {"<think>": "</think>"}
 MISTRAL_THINK: Final = {**THINK, "[THINK]": "[/THINK]"}

@@ -3,7 +3,7 @@
 import re
 from typing import Final, Literal, NamedTuple
 
-from ._family import CallFormat
+from .._family import CallFormat
 
 
 class Header(NamedTuple):

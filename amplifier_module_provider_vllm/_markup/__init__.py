@@ -1,0 +1,1 @@
+"""What models write: reasoning, calls and text, read from raw output."""
