@@ -5,7 +5,7 @@ import logging
 import uuid
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amplifier_core.llm_errors import (
     AbortError,
@@ -17,17 +17,13 @@ from amplifier_core.llm_errors import (
 )
 
 from ._ask import Ask, unstreamed
-from ._blocks import Blocks, to_updates
+from ._blocks import to_updates
 from ._endings import (
-    by_tokens,
     fills,
     is_exact,
     joined,
     may_continue_exactly,
     next_ask,
-    reads_the_same,
-    visible_text,
-    was_cut,
 )
 from ._endpoint import Fold
 from ._endpoints import endpoint_of
@@ -35,24 +31,18 @@ from ._errors import (
     empty_reply,
     failed_reply,
     failed_stream,
-    no_vocabulary,
     truncated_stream,
-    unreadable_tokens,
 )
 from ._harmony.count import count_usage
-from ._harmony.vocabulary import NO_READER
 from ._learning import learning_from_refusals
 from ._observability import ObservedCall
+from ._openings import opened, with_hidden_cut
 from ._refusals import is_empty_not_found
-from ._rendering import rendered, with_reply_text
 from ._retries import Retries
 from ._secrets import Secrets, shorten
 from ._server import Server
 from ._server_text import sanitize
 from ._turn import HostedCall, Status, TokenUsage, Turn, is_counted, total_usage
-
-if TYPE_CHECKING:
-    from openai_harmony import HarmonyEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +118,7 @@ class Rounds:
         """One attempt: its turn, and the Ask that continues it. Raises `LLMError` if the attempt fails."""
         model = ask.options.model
         async with self._call.stream as stream, learning_from_refusals(self._server, ask):
-            ask = await self._rendered(replace(ask, wants_tokens=ask.wants_tokens and may_continue))
-            blocks, fold = await self._opened(ask, may_continue)
+            ask, blocks, fold = await opened(self._server, stream, ask, may_continue=may_continue)
             try:
                 await self._with_stored_state(fold, ask)
                 turn = await self._counted(self._without_secrets(_turn_of(fold, model), ask), ask)
@@ -137,7 +126,7 @@ class Rounds:
                 if any(isinstance(item, HostedCall) and item.server for item in blocks.items[len(ask.reply) :]):
                     error.retryable = False  # another attempt would run the MCP server's tools again
                 raise
-            turn = await self._with_hidden_cut(turn, ask)
+            turn = await with_hidden_cut(self._server, turn, ask)
             following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
             if following is None and turn.truncated:
                 turn = await self._settled(fold, turn)
@@ -155,54 +144,10 @@ class Rounds:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, following
 
-    async def _with_hidden_cut(self, turn: Turn, ask: Ask) -> Turn:
-        """The turn as truncated, if the server hides that it is."""
-        if not (turn.at_cap and ask.wants_tokens and turn.tokens is not None):
-            return turn
-        if not was_cut(await with_reply_text(self._server, by_tokens(ask, turn, turn.tokens))):
-            return turn
-        return replace(turn, status=Status.INCOMPLETE, incomplete_reason="length")
-
     async def _settled(self, fold: Fold[Any], turn: Turn) -> Turn:
         """The truncated turn with what was held back for a round that would continue it."""
         await self._call.stream.show(fold.settle())
         return turn if fold.turn is None else replace(turn, items=fold.turn.items)
-
-    async def _rendered(self, ask: Ask) -> Ask:
-        """The request with the token ids that `/v1/completions` is prompted with."""
-        if ask.options.endpoint != "completions":
-            return ask
-        return await with_reply_text(self._server, ask) if is_exact(ask) else await rendered(self._server, ask)
-
-    async def _opened(self, ask: Ask, may_continue: bool) -> tuple[Blocks, Fold[Any]]:
-        """The blocks of a round and its fold. Hooks are shown what they have not seen of the reply so far."""
-        stream, exact = self._call.stream, is_exact(ask)
-        blocks = Blocks(
-            () if exact else ask.reply,
-            may_continue=may_continue,
-            by_tokens=ask.wants_tokens,
-            visible_text=visible_text(ask.options),
-        )
-        fold = endpoint_of(ask).fold(blocks, ask, await self._encoding(ask))
-        if exact and not reads_the_same(blocks.items, ask.reply, ask):
-            raise unreadable_tokens(ask.options.model)
-        missing = blocks.catch_up(ask.reply) if exact and stream.visible else []
-        if missing is None:
-            await stream.abort(StreamError("the reply so far is streamed again, as it was read from its token ids"))
-        if not stream.visible and (ask.reply or exact):
-            missing = [*blocks.replay()]
-        await stream.show(missing or ())
-        return blocks, fold
-
-    async def _encoding(self, ask: Ask) -> "HarmonyEncoding | None":
-        """What a reply of gpt-oss is read with, where the server does not. Raises `ConfigurationError` without it."""
-        options = ask.options
-        if options.endpoint != "completions" or options.raw_prompt or options.family.rendering != "harmony":
-            return None
-        encoding = await self._server.vocabulary.encoding(NO_READER)
-        if encoding is None:
-            raise no_vocabulary(options.model)
-        return encoding
 
     async def _with_stored_state(self, fold: Fold[Any], ask: Ask) -> None:
         """Stream a round from a stored reply if there is one; if the server lost it, send the full history."""

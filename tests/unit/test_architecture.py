@@ -19,6 +19,7 @@ MAY_IMPORT_OPENAI = {
     "_wire.pool",
     "_wire.client",
     "_errors",
+    "_refusals",
     "_server_text",
     "_secrets",
     "_provider",

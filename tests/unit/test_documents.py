@@ -120,12 +120,16 @@ def test_every_path_and_module_that_is_named_exists(file: Path) -> None:
 
 
 def test_the_table_of_modules_names_every_module_once() -> None:
-    table = text(HOW_IT_WORKS).partition("## The modules")[2].partition("\n## ")[0]
-    rooms = (PACKAGE, PACKAGE / "_responses", PACKAGE / "_chat", PACKAGE / "_wire")
+    modules, _, folders = (
+        text(HOW_IT_WORKS).partition("## The modules")[2].partition("\n## ")[0].partition("| folder |")
+    )
+    rooms = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", folders, re.MULTILINE))
 
-    entries = [entry for room in rooms for entry in room.iterdir() if not entry.name.startswith(("__", "py."))]
-    named = re.findall(r"`(\w+(?:\.py|/))`", table)
-    assert sorted(named) == sorted(entry.name + "/" * entry.is_dir() for entry in entries)
+    named = re.findall(r"`(\w+(?:\.py|/))`", modules)
+    assert sorted(named) == names_in(PACKAGE)
+    assert sorted(f"{room}/" for room in rooms) == [name for name in names_in(PACKAGE) if name.endswith("/")]
+    for room, listed in rooms.items():
+        assert sorted(re.findall(r"`(\w+\.py)`", listed)) == names_in(PACKAGE / room)
 
 
 @every_guide
@@ -310,3 +314,9 @@ def _shell(script: str, home: Path) -> str:
         ["/bin/sh", "-ec", script], cwd=home, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def names_in(folder: Path) -> list[str]:
+    """The modules and folders in a folder of the package."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(("__", "py."))]
+    return sorted(entry.name + "/" * entry.is_dir() for entry in entries)
