@@ -54,7 +54,7 @@ def is_exact(ask: Ask) -> bool:
 
 def joined(before: Turn, turn: Turn, ask: Ask) -> Turn:
     """The turn of a round that continued another one, with what both have sampled; each token is counted once."""
-    if not ask.reply:  # asked again
+    if not ask.reply and not is_exact(ask):  # asked again; a cut header is no item yet
         return turn
     logprobs = None if before.logprobs is turn.logprobs is None else (*(before.logprobs or ()), *(turn.logprobs or ()))
     if ask.tokens is None or before.tokens is None or turn.tokens is None:
