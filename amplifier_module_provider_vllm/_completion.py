@@ -15,11 +15,12 @@ from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
 from ._endpoints import encode, fitted
 from ._keywords import read_keywords, unknown_keywords, with_keywords
+from ._learning import learning_from_refusals
 from ._markup.recovery import recover_calls
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
-from ._refusals import is_about_format, most_images, refuses_an_image
-from ._rendering import without_template
+from ._refusals import is_about_format, most_images, refuses_an_image, refuses_token_ids
+from ._rendering import rendered, without_template
 from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
@@ -94,6 +95,7 @@ class Completion:
 
     async def _response(self) -> ChatResponse:
         ask, history = await self._prepare()
+        ask = await self._rendered(ask)
         await self._call.emit_request(ask, len(self._request.messages), lambda: encode(ask))
         await self._report(ask, history)
         answer = await self._answer(ask)
@@ -106,6 +108,19 @@ class Completion:
         await self._watch.check()
         self._call.set_response(response, answer.turn.raw)
         return response
+
+    async def _rendered(self, ask: Ask) -> Ask:
+        """The request with the prompt that `/v1/completions` gets, for the event that shows it."""
+        if ask.options.endpoint != "completions":
+            return ask
+        try:
+            async with learning_from_refusals(self._server, ask):
+                return await self._retries.run(lambda: rendered(self._server, ask))
+        except InvalidRequestError as error:
+            other = without_template(ask, error)
+            if other is None:
+                raise
+            return await self._rendered(other)
 
     async def _report(self, ask: Ask, history: RepairedHistory) -> None:
         """Announce once what of the history is repaired or not sent: it comes again with every request."""
@@ -164,8 +179,9 @@ class Completion:
         """The request without the part that the server refuses; None if that part is not optional."""
         if isinstance(error, NotFoundError):
             return None
-        if degraded := without_template(ask, error):
-            return degraded
+        if refuses_token_ids(error) and self._server.gives_tokens:
+            self._server.gives_tokens = False
+            return ask
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
         most = most_images(error)

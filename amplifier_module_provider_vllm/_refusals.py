@@ -43,6 +43,11 @@ def most_images(error: InvalidRequestError) -> int | None:
     return 0 if NO_IMAGES.search(text) else None
 
 
+def refuses_token_ids(error: InvalidRequestError) -> bool:
+    """Whether a server, or a gateway before it, takes no request for token ids."""
+    return error.status_code in (400, 422) and "return_token_ids" in str(error)
+
+
 def refuses_an_image(error: InvalidRequestError) -> bool:
     """Whether the server cannot read an image of the request."""
     return BAD_IMAGE.search(str(error).lower()) is not None

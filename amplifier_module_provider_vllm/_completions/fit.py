@@ -1,18 +1,18 @@
 """Remove from an Ask what /v1/completions cannot express, and report each part as a degradation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from amplifier_core.message_models import Degradation, ToolSpec
 
 from .._ask import Ask, with_newest_images
+from .._only_responses import without_only_responses
 from .._options import CallOptions, NamedTool
-from .._prompt import Prompt, User, is_function
+from .._prompt import Prompt, User
 
-NO_FIELD: Final = "/v1/completions has no field for it"
-ONLY_FUNCTIONS: Final = "on /v1/completions the model can call only the session's own tools"
-NO_GRAMMAR: Final = "/v1/completions has no grammar for calls"
+PATH: Final = "/v1/completions"
+NO_GRAMMAR: Final = f"{PATH} has no grammar for calls"
 TEMPLATE_ECHO: Final = "the prompt as the server renders it has control tokens; a `raw_prompt` can be echoed"
 TEXT_ALONE: Final = "with `raw_prompt` the last user message is the whole prompt"
 
@@ -20,34 +20,12 @@ TEXT_ALONE: Final = "with `raw_prompt` the last user message is the whole prompt
 def fit(ask: Ask) -> Ask:
     """The request that the endpoint can express; the same one if it can express all of it."""
     raw = ask.options.raw_prompt
-    by_kind = _lost_to_raw_prompt(ask) if raw else _lost_grammar(ask)
-    losses = [*_lost_tools(ask), *_lost_options(ask.options), *by_kind]
+    losses = tuple(_lost_to_raw_prompt(ask) if raw else _lost_grammar(ask))
+    ask = without_only_responses(ask, PATH)
     if losses:
         prompt, options = (_raw_prompt if raw else _free_prompt)(ask.prompt), _kept_options(ask.options)
         ask = replace(ask, prompt=prompt, options=options, tokens=None, degradations=(*ask.degradations, *losses))
-    return with_newest_images(ask, 0, "/v1/completions takes no images") or ask
-
-
-def _lost_tools(ask: Ask) -> Iterator[Degradation]:
-    """The tools that the server would run."""
-    named = [tool.name for tool in ask.prompt.tools if not is_function(tool)] if ask.may_call_tools else []
-    for label in (*named, *map(_label, ask.options.hosted_tools)):
-        yield Degradation(requested=f"tool {label}", actual=f"no tool {label}", reason=ONLY_FUNCTIONS)
-
-
-def _label(tool: Mapping[str, Any]) -> str:
-    return str(tool.get("server_label") or tool.get("name") or tool.get("type"))
-
-
-def _lost_options(options: CallOptions) -> Iterator[Degradation]:
-    lost = {
-        "truncation auto": options.truncation == "auto",
-        f"reasoning summary {options.reasoning_summary}": options.reasoning_summary is not None,
-        "stored replies": options.store,
-    }
-    actual = {"truncation auto": "truncation disabled", "stored replies": "the whole history with every request"}
-    for requested in (requested for requested, is_lost in lost.items() if is_lost):
-        yield Degradation(requested=requested, actual=actual.get(requested, f"no {requested}"), reason=NO_FIELD)
+    return with_newest_images(ask, 0, f"{PATH} takes no images") or ask
 
 
 def _lost_grammar(ask: Ask) -> Iterator[Degradation]:
@@ -83,8 +61,7 @@ def _raw_prompt(prompt: Prompt) -> Prompt:
 
 
 def _free_prompt(prompt: Prompt) -> Prompt:
-    tools = tuple(_freed(tool) if _is_strict(tool) else tool for tool in prompt.tools if is_function(tool))
-    return replace(prompt, tools=tools)
+    return replace(prompt, tools=tuple(_freed(tool) if _is_strict(tool) else tool for tool in prompt.tools))
 
 
 def _kept_options(options: CallOptions) -> CallOptions:
@@ -95,10 +72,6 @@ def _kept_options(options: CallOptions) -> CallOptions:
         parallel_tool_calls=options.parallel_tool_calls or None,
         reasoning_effort=None if raw else options.reasoning_effort,
         echo=raw and options.echo,
-        hosted_tools=(),
-        truncation=None,
-        reasoning_summary=None,
-        store=False,
     )
 
 

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 
 from amplifier_module_provider_vllm._ask import to_ask
 from amplifier_module_provider_vllm._chat.encode import encode
-from amplifier_module_provider_vllm._chat.fit import NO_FIELD, ONLY_FUNCTIONS, fit
+from amplifier_module_provider_vllm._chat.fit import fit
 from amplifier_module_provider_vllm._tool_repair import repair_tool_sequence
 from amplifier_module_provider_vllm._turn import Reasoning, Text
 from tests.support.request_strategies import chat_requests, valid_requests
 from tests.support.requests import HELLO, ask_of, options
+
+NO_FIELD = "/v1/chat/completions has no field for it"
+ONLY_FUNCTIONS = "/v1/chat/completions takes only functions"
 
 WEATHER = ToolSpec(name="get_weather", description="The weather.", parameters={"type": "object", "properties": {}})
 SEARCH = ToolSpec.model_validate({"name": "web", "parameters": {}, "type": "web_search"})
