@@ -62,13 +62,14 @@ def without_template(ask: Ask, error: InvalidRequestError) -> Ask | None:
 
 async def _prompt_ids(server: Server, ask: Ask) -> Sequence[int]:
     ask = replace(ask, reply=())
-    if ask.options.family.rendering == "template":
+    if ask.options.family.rendering == "template" and server.tokenizes:
         path, body = count_bodies(ask)[0]
         try:
             ids = _ids(await _post(server, ask, path, body), "tokens")
         except (NotFoundError, InvalidRequestError) as error:
             if is_empty_not_found(error) or NO_TEMPLATE.search(str(error)):
                 raise
+            server.tokenizes = not is_missing_path(error)
             ids = None
         if ids is not None:
             return ids

@@ -46,6 +46,8 @@ class Server:
     """Whether the server has been asked for its models, with or without an answer."""
     has_responses: bool = True
     """False as soon as the server is known to have no `/v1/responses`."""
+    tokenizes: bool = True
+    """False as soon as the server is known to have no `/tokenize`."""
     gives_tokens: bool = True
     """False as soon as the server has refused to give token ids."""
     open_thoughts: dict[PromptEnd, bool] = field(default_factory=dict[PromptEnd, bool])
