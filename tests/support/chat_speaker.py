@@ -35,8 +35,8 @@ class ChatSpeaker:
 
     def body(self, speech: Speech) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": _content(speech), **UNUSED}
-        if whole_calls := [_whole_call(part) for part in speech.calls if not speech.is_cut(part)]:
-            message["tool_calls"] = whole_calls
+        if speech.calls and not speech.ends_in_cut_call:
+            message["tool_calls"] = [_whole_call(part) for part in speech.calls]
         message["reasoning"] = speech.texts("reasoning") or None
         told = {"logprobs": None, "finish_reason": _finish_reason(speech), "stop_reason": None, "token_ids": None}
         choice = {"index": 0, "message": message, **told, "routed_experts": None}
@@ -60,11 +60,6 @@ def compact_json(value: object) -> str:
 
 def delta_chunk(**delta: Any) -> bytes:
     return _chunk([_choice(delta, token_ids=None)])
-
-
-def call_markup(part: Part) -> str:
-    """A call as Qwen3 writes it, up to where it was cut."""
-    return f'<tool_call>\n{{"name": "{part.name}", "arguments": {part.text}'
 
 
 def streamed_usage(speech: Speech, **created: int) -> dict[str, Any]:
@@ -107,9 +102,15 @@ def _deltas(part: Part, speech: Speech) -> list[dict[str, Any]]:
 
 
 def _content(speech: Speech) -> str | None:
-    """The text; a call that was cut stands in it as its markup."""
-    cut = [call_markup(part) for part in speech.calls if speech.is_cut(part)]
-    return speech.texts("text") + "".join(cut) or None
+    """The text; where a call was cut, all calls stand in it as their markup."""
+    calls = speech.calls if speech.ends_in_cut_call else ()
+    markup = [_call_markup(part) + ("" if speech.is_cut(part) else "}\n</tool_call>") for part in calls]
+    return speech.texts("text") + "\n".join(markup) or None
+
+
+def _call_markup(part: Part) -> str:
+    """A call as Qwen3 writes it, up to where it was cut."""
+    return f'<tool_call>\n{{"name": "{part.name}", "arguments": {part.text}'
 
 
 def _whole_call(part: Part) -> dict[str, Any]:

@@ -37,6 +37,10 @@ class Speech:
     def calls(self) -> tuple[Part, ...]:
         return tuple(part for part in self.parts if part.kind == "call")
 
+    @property
+    def ends_in_cut_call(self) -> bool:
+        return any(map(self.is_cut, self.calls))
+
     def is_cut(self, part: Part) -> bool:
         """Whether the cap cut this part."""
         return self.ending == "length" and part is self.parts[-1]

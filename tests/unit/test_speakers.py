@@ -40,6 +40,19 @@ COUNT_CUT = Speech(
     cached_tokens=0,
     reasoning_tokens=5,
 )
+CALLS_CUT = Speech(
+    (
+        reasoning_part("\nI need the weather in Paris and London.\n"),
+        text_part("\n\n"),
+        call_part("get_weather", '{"city": "Paris"}'),
+        call_part("get_weather", '{"city": "'),
+    ),
+    "length",
+    input_tokens=197,
+    output_tokens=50,
+    cached_tokens=128,
+    reasoning_tokens=10,
+)
 CALL_CUT = replace(TOOL, parts=(*TOOL.parts[:2], call_part("get_weather", '{"')), ending="length", output_tokens=26)
 COMPLETION = Speech(
     (text_part(" Paris", "0", "9", " is", " Paris", "."),), input_tokens=5, output_tokens=7, cached_tokens=0
@@ -63,9 +76,10 @@ def test_a_spoken_stream_equals_a_recorded_one(endpoint: EndpointName, case: str
         ("chat", "chat_tc_auto", replace(TOOL_WHOLE, input_tokens=252)),
         ("chat", "chat_cut_in_text", COUNT_CUT),
         ("chat", "chat_cut_in_tool_26", CALL_CUT),
+        ("chat", "chat_cut_in_second_call_50", CALLS_CUT),
         ("completions", "via_completions_tool", replace(TOOL, reasoning_tokens=None)),
     ],
-    ids=["chat", "chat, cut in the text", "chat, cut in the call", "completions"],
+    ids=["chat", "chat, cut in the text", "chat, cut in the call", "chat, cut in the second call", "completions"],
 )
 def test_a_spoken_unstreamed_reply_equals_a_recorded_one(endpoint: EndpointName, case: str, speech: Speech) -> None:
     recorded = load_recording(QWEN, case)
