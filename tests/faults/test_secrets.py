@@ -163,7 +163,8 @@ async def test_no_secret_leaks_on_any_path(
         monkeypatch.setenv("VLLM_API_KEY", KEY)
     stream = place != "url"
     answer = PATHS[endpoint][path][0 if stream else 1]
-    answer = _echoing(answer, f"{ECHO[place]}, MCP server: Bearer {TOOL} {TOOL_URL}")
+    of_the_tool = f", MCP server: Bearer {TOOL} {TOOL_URL}" if endpoint == "responses" else ""
+    answer = _echoing(answer, ECHO[place] + of_the_tool)
     texts: list[str] = []
 
     async with ReplayServer(always=answer) as server:
