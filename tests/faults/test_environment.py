@@ -11,7 +11,7 @@ from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.doctor import run_doctor
 from tests.support.exchange import CAPITAL
 from tests.support.provider_session import CITIES, provider_session
-from tests.support.replay import ReplayServer
+from tests.support.replay import NOT_FOUND, ReplayServer
 from tests.support.wire import HEALTHY, refusal
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -107,6 +107,7 @@ async def test_a_proxy_is_asked_with_the_query_and_only_our_headers(monkeypatch:
     assert {request.path for request in proxy.requests} == {
         "http://vllm.test:8000/v1/models?api-version=1",
         "http://vllm.test:8000/v1/responses?api-version=1",
+        "http://vllm.test:8000/v1/chat/completions?api-version=1",
     }
     assert [request for request in proxy.requests if {"x-other", "authorization"} & request.headers.keys()] == []
 
@@ -115,7 +116,7 @@ QUERY: Final = "api-version=2026-11-21&api-key=canary-key-1f&flag&empty=&name=a%
 
 
 async def test_the_query_of_a_url_is_sent_with_every_request() -> None:
-    async with ReplayServer(always=HEALTHY[True]) as server:
+    async with ReplayServer(always=HEALTHY[True], paths={"/tokenize": NOT_FOUND}) as server:
         bare = server.base_url
         server.base_url = f"{bare}/?{QUERY}"
         async with provider_session(server) as (_, provider):
@@ -125,7 +126,7 @@ async def test_the_query_of_a_url_is_sent_with_every_request() -> None:
         await run_doctor(server.base_url)
 
     asked = {tuple(request.path.split("?", 1)) for request in server.requests}
-    paths = ["/v1/models", "/v1/responses", "/tokenize", "/v1/messages/count_tokens", "/version"]
+    paths = ["/v1/models", "/v1/responses", "/tokenize", "/v1/messages/count_tokens", "/version", "/openapi.json"]
     assert asked == {(path, QUERY) for path in paths}
     assert provider.url == bare
 

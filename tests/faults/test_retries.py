@@ -67,7 +67,7 @@ async def test_permanent_errors_are_not_retried(name: str, stream: bool) -> None
 
     async with (
         ReplayServer(fault.reply(stream), always=HEALTHY[stream]) as server,
-        provider_session(server, use_streaming=stream, startup_timeout=60) as (session, provider),
+        provider_session(server, endpoint="responses", use_streaming=stream, startup_timeout=60) as (session, provider),
     ):
         with pytest.raises(fault.error):
             await provider.complete(CITIES)
