@@ -14,6 +14,8 @@ from amplifier_core.message_models import ToolSpec
 from amplifier_module_provider_vllm._blocks import Blocks
 from amplifier_module_provider_vllm._chat import events as chat_events
 from amplifier_module_provider_vllm._chat.fold import ChatFold
+from amplifier_module_provider_vllm._completions import events as completion_events
+from amplifier_module_provider_vllm._completions.fold import CompletionsFold
 from amplifier_module_provider_vllm._config import Config
 from amplifier_module_provider_vllm._endpoint import Fold
 from amplifier_module_provider_vllm._errors import UNREADABLE, failed_reply, failed_stream, failures_as_llm_errors
@@ -29,6 +31,7 @@ from amplifier_module_provider_vllm._updates import BlockDelta, BlockEnd, BlockS
 from amplifier_module_provider_vllm._visible_text import VisibleText
 from amplifier_module_provider_vllm._wire.chunks import ChunkJoiner
 from amplifier_module_provider_vllm._wire.sse import Frame
+from tests.fuzz import completions_stories
 from tests.fuzz.chat_stories import chunks_of
 from tests.fuzz.growth import growth
 from tests.fuzz.stories import events_of
@@ -42,6 +45,9 @@ TOOLS: Final = [ToolSpec(name="get_weather", parameters=CITY)]
 ASKS: Final = [
     ask_of(request={"tools": TOOLS}, overrides={"max_output_tokens": 20}, harmony=harmony) for harmony in (False, True)
 ]
+MODELS: Final = ("qwen3", "llama", "mistral", "kimi", "other")
+"""One of each family whose replies are read from their text."""
+COMPLETIONS: Final = [ask_of(request={"tools": TOOLS}, model=model) for model in MODELS]
 FILTERS: Final = (None, lambda: VisibleText(("Paris", "]")))
 LONGEST_MESSAGE: Final = 2_500
 
@@ -78,6 +84,22 @@ def chat_stream(data: bytes) -> None:
 def chat_story(data: bytes) -> None:
     """Every three bytes are a chunk: its kind, its place and its text."""
     _check_chat(decode_all([Frame(b"", chunk) for chunk in chunks_of(data)], chat_events.decode_event))
+
+
+def completions_stream(data: bytes) -> None:
+    """The same bytes as a stream, and as a whole reply, of /v1/completions."""
+    body = data[1:]
+    _check_completions(decode_all(to_frames([body]), completion_events.decode_event))
+    try:
+        _check_completions([completion_events.decode_reply(body)])
+    except UNREADABLE:
+        return
+
+
+def completions_story(data: bytes) -> None:
+    """Every three bytes are a chunk: its kind, its place and its text."""
+    frames = [Frame(b"", chunk) for chunk in completions_stories.chunks_of(data)]
+    _check_completions(decode_all(frames, completion_events.decode_event))
 
 
 def chunks(data: bytes) -> None:
@@ -138,7 +160,19 @@ def _raised(error: LLMError) -> LLMError:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (stream, story, chat_stream, chat_story, chunks, cards, refusal, growth)
+    target.__name__: target
+    for target in (
+        stream,
+        story,
+        chat_stream,
+        chat_story,
+        completions_stream,
+        completions_story,
+        chunks,
+        cards,
+        refusal,
+        growth,
+    )
 }
 
 HEADS: Final = [
@@ -172,6 +206,12 @@ def _check_chat(events: Sequence[chat_events.Event]) -> None:
     for ask, visible_text in product(ASKS, FILTERS):
         blocks = Blocks(visible_text=visible_text)
         _check_fold(events, ChatFold(blocks, ask), blocks)
+
+
+def _check_completions(events: Sequence[completion_events.Event]) -> None:
+    for ask in COMPLETIONS:
+        blocks = Blocks()
+        _check_fold(events, CompletionsFold(blocks, ask, None), blocks)
 
 
 def _check_fold(events: Sequence[E], fold: Fold[E], block_space: Blocks) -> None:
