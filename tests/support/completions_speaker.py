@@ -20,7 +20,7 @@ class CompletionsSpeaker:
     endpoint: EndpointName = "completions"
 
     def stream(self, speech: Speech) -> Stream:
-        parts = [_markup(part, speech.is_cut(part)) for part in speech.parts]
+        parts = list(_markups(speech))
         # What a cap cut has its last piece in the chunk that says so.
         rest = parts[-1].deltas.pop() if speech.ending == "length" and parts else ""
         told = iter([PROMPT_IDS])  # in the first chunk only
@@ -29,7 +29,7 @@ class CompletionsSpeaker:
         return Stream([], events, [end, _event([], usage=streamed_usage(speech), **SERVER), DONE])
 
     def body(self, speech: Speech) -> dict[str, Any]:
-        pieces = [piece for part in speech.parts for each in _markup(part, speech.is_cut(part)) for piece in each]
+        pieces = [piece for part in _markups(speech) for each in part for piece in each]
         ids = [*map(token_id, pieces), *([END_OF_TURN] if speech.ending == "complete" else [])]
         choice = {"index": 0, "text": "".join(pieces), "logprobs": None, "finish_reason": _finish_reason(speech)}
         told = {"stop_reason": None, "token_ids": ids, "prompt_logprobs": None, "prompt_token_ids": PROMPT_IDS}
@@ -55,6 +55,14 @@ class _Markup(NamedTuple):
     before: list[str]
     deltas: list[str]
     after: list[str]
+
+
+def _markups(speech: Speech) -> Iterator[_Markup]:
+    """Each part as it is written; calls have a line break between them."""
+    for place, part in enumerate(speech.parts):
+        markup = _markup(part, speech.is_cut(part))
+        follows_call = place > 0 and part.kind == speech.parts[place - 1].kind == "call"
+        yield markup._replace(before=["\n", *markup.before]) if follows_call else markup
 
 
 def _markup(part: Part, is_cut: bool) -> _Markup:
