@@ -21,7 +21,7 @@ PATHS: Final = (*ENDPOINT_PATHS.values(), TOKENIZE, DETOKENIZE)
 
 GATEWAY: Final = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"
 CHOOSE_CHAT: Final = "set `endpoint: chat`: without it, every session asks /v1/responses first"
-WITHOUT_RENDERING: Final = "set `endpoint: chat`, or let the gateway pass this on; a base model needs only `raw_prompt`"
+HAND_ON: Final = "let the gateway pass it on, or set `endpoint: chat`; a base model needs only `raw_prompt`"
 
 
 async def check_endpoints(server: Server) -> AsyncIterator[Finding]:
@@ -30,11 +30,8 @@ async def check_endpoints(server: Server) -> AsyncIterator[Finding]:
     server.has_responses = ENDPOINT_PATHS["responses"] in paths
     options = (await question(server, "Hello.")).options
     yield _endpoints(paths, options, server.config)
-    if options.endpoint == "completions" and not options.raw_prompt:
-        missing = [path for path in _rendering(options) if path not in paths]
-        if missing:
-            message = f"a conversation becomes a prompt by {_listed(missing)}, which the server lacks"
-            yield fail("rendering", message, WITHOUT_RENDERING)
+    if options.endpoint == "completions" and ENDPOINT_PATHS["completions"] in paths and not options.raw_prompt:
+        yield _rendering(paths, options)
 
 
 def _endpoints(paths: Set[str], options: CallOptions, config: Config) -> Finding:
@@ -59,9 +56,22 @@ def _missing(asked: str, others: Sequence[str], config: Config) -> Finding:
     return fail("endpoints", f"a session asks {asked}, which the server lacks; it has {_listed(others)}", remedy)
 
 
-def _rendering(options: CallOptions) -> Sequence[str]:
-    """The paths that turn a conversation into the token ids of a prompt."""
-    return (ENDPOINT_PATHS["chat"],) if options.family.rendering == "harmony" else (TOKENIZE, DETOKENIZE)
+def _rendering(paths: Set[str], options: CallOptions) -> Finding:
+    """How a conversation becomes the token ids of a prompt, and the ids of a truncated reply its text."""
+    by_chat = ENDPOINT_PATHS["chat"] in paths
+    templated = options.family.rendering == "template"
+    if not by_chat and not (templated and TOKENIZE in paths):
+        renderers = f"{TOKENIZE} or {ENDPOINT_PATHS['chat']}" if templated else ENDPOINT_PATHS["chat"]
+        return fail("rendering", f"a conversation becomes a prompt by {renderers}, which the server lacks", HAND_ON)
+    if not templated:
+        return ok("rendering", f"a conversation becomes a prompt by {ENDPOINT_PATHS['chat']}")
+    if TOKENIZE not in paths:
+        message = f"the server has no {TOKENIZE}: each prompt costs a call of {ENDPOINT_PATHS['chat']} with one token"
+        return note("rendering", message, HAND_ON)
+    if DETOKENIZE not in paths:
+        message = f"the server has no {DETOKENIZE}: a thought that the template opens is text, and truncated replies"
+        return note("rendering", f"{message} are asked for again", HAND_ON)
+    return ok("rendering", f"a conversation becomes a prompt by {TOKENIZE}")
 
 
 async def _served(transport: Transport) -> Set[str]:
