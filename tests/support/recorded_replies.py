@@ -1,4 +1,4 @@
-"""What a recorded reply of chat/completions says, read from its bytes without the provider, and what a session gets."""
+"""What recorded replies of chat/completions and completions say, read from their bytes without the provider."""
 
 import json
 import re
@@ -8,8 +8,19 @@ from itertools import groupby
 from typing import Any
 
 from amplifier_core.llm_errors import ContextLengthError, InvalidRequestError, NotFoundError, ProviderUnavailableError
+from amplifier_core.message_models import (
+    ChatRequest,
+    ChatResponse,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolSpec,
+)
 
-from tests.support.recordings import Recording
+from tests.support.recordings import Recording, cases, load_recording
+
+GROUPS = ("tiny-qwen3", "tiny-gpt-oss", "tiny-qwen3-flags", "tiny-gpt-oss-faults")
 
 Part = tuple[str, ...]
 """("thinking", text), ("text", text) or ("tool_call", name, arguments)."""
@@ -25,20 +36,33 @@ class RecordedReply:
     usage: dict[str, Any] | None
     cap: int | None
     """The output cap of the request."""
-
-    @property
-    def ends_in_cut_call(self) -> bool:
-        return self.is_cut and bool(self.parts) and self.parts[-1][0] == "tool_call"
+    logprobs: list[dict[str, Any]]
+    """One entry for each sampled token, if they were asked for."""
 
     @property
     def is_cut(self) -> bool:
         """Whether the cap cut it. For gpt-oss vLLM 0.32 says `tool_calls` of a cut call that is not streamed."""
         full = self.cap is not None and self.usage is not None and self.usage["completion_tokens"] >= self.cap
-        return self.finish_reason == "length" or (full and self._ends_in_broken_call)
+        return self.finish_reason == "length" or (full and self._ends_in_call and not _is_object(self.parts[-1][2]))
 
     @property
-    def _ends_in_broken_call(self) -> bool:
-        return bool(self.parts) and self.parts[-1][0] == "tool_call" and not _is_object(self.parts[-1][2])
+    def ends_in_cut_call(self) -> bool:
+        return self.is_cut and self._ends_in_call
+
+    @property
+    def _ends_in_call(self) -> bool:
+        return bool(self.parts) and self.parts[-1][0] == "tool_call"
+
+
+def exchanges(path: str) -> list[tuple[str, Recording]]:
+    """Every recorded exchange with an endpoint, and its name."""
+    named = [(group, case) for group in GROUPS for case in cases(f"chat/{group}")]
+    recordings = [(f"{group}/{case}", load_recording(f"chat/{group}", case)) for group, case in named]
+    return [(name, recording) for name, recording in recordings if recording.path == path]
+
+
+def is_harmony(name: str) -> bool:
+    return name.startswith("tiny-gpt-oss")
 
 
 def recorded_error(recording: Recording) -> dict[str, Any] | None:
@@ -48,7 +72,8 @@ def recorded_error(recording: Recording) -> dict[str, Any] | None:
 
 def error_class(error: dict[str, Any]) -> type[Exception]:
     match error["code"]:
-        case 400 if "maximum context length" in error["message"]:
+        # A prompt that fills the window leaves the server no token to sample; we never send a cap below 1.
+        case 400 if "maximum context length" in error["message"] or "must be at least 1, got" in error["message"]:
             return ContextLengthError
         case 400:
             return InvalidRequestError
@@ -67,6 +92,21 @@ def recorded_reply(recording: Recording) -> RecordedReply:
         finish_reason=next(choice["finish_reason"] for choice in reversed(choices) if choice["finish_reason"]),
         usage=next((body["usage"] for body in reversed(bodies) if body.get("usage")), None),
         cap=asked.get("max_completion_tokens") or asked.get("max_tokens"),
+        logprobs=[entry for choice in choices for entry in (choice.get("logprobs") or {}).get("content") or []],
+    )
+
+
+def request_of(body: dict[str, Any]) -> ChatRequest:
+    """What of a recorded request decides how its reply is read: the tools, the cap, the stop strings."""
+    functions = [tool["function"] for tool in body.get("tools") or []]
+    tools = [ToolSpec(name=one["name"], parameters=one.get("parameters") or {}) for one in functions]
+    stop = body.get("stop") or None
+    return ChatRequest(
+        messages=[Message(role="user", content="Hello")],
+        tools=tools or None,
+        tool_choice="none" if body.get("tool_choice") == "none" else None,
+        max_output_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or None,
+        stop=[stop] if isinstance(stop, str) else stop,
     )
 
 
@@ -78,6 +118,33 @@ def session_parts(reply: RecordedReply, stop: list[str], *, harmony: bool) -> li
     if harmony:
         parts = [part if part[0] == "tool_call" else (part[0], _visible(part[1], stop)) for part in parts]
     return [part for part in parts if part[0] == "tool_call" or part[1].strip()]
+
+
+def is_refused(parts: list[Part], request: ChatRequest) -> bool:
+    """Whether a call is of no tool of the request, or its arguments are no JSON object."""
+    names = {tool.name for tool in request.tools or []}
+    return any(part[0] == "tool_call" and (part[1] not in names or not _is_object(part[2])) for part in parts)
+
+
+def parts_of(response: ChatResponse) -> list[Part]:
+    return [_part(block) for block in response.content]
+
+
+def in_one_spelling(parts: list[Part]) -> list[Part]:
+    """The parts with the arguments of calls as Python writes JSON."""
+    return [(*part[:2], json.dumps(json.loads(part[2]))) if part[0] == "tool_call" else part for part in parts]
+
+
+def _part(block: object) -> Part:
+    match block:
+        case ThinkingBlock(thinking=text):
+            return "thinking", text
+        case TextBlock(text=text):
+            return "text", text
+        case ToolCallBlock(name=name, input=arguments):
+            return "tool_call", name, json.dumps(arguments)
+        case _:
+            raise AssertionError(f"a reply has no such block: {block!r}")
 
 
 def _visible(text: str, stop: list[str]) -> str:
@@ -98,7 +165,7 @@ def _bodies(recording: Recording) -> Iterator[dict[str, Any]]:
 
 def _pieces(choice: dict[str, Any]) -> Iterator[tuple[object, Part]]:
     """Each piece with a key: neighbours with the same key belong together."""
-    message = choice["message"] if "message" in choice else choice["delta"]
+    message = choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
     if message.get("reasoning"):
         yield "thinking", ("thinking", message["reasoning"])
     if message.get("content"):

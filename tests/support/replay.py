@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,6 +79,9 @@ def json_reply(status: int, body: object, headers: dict[str, str] | None = None,
 NO_REPLY_LEFT = json_reply(400, {"error": {"message": "The replay has no further reply.", "code": 400}})
 
 
+Answer = Reply | Recording | Callable[[Request], Reply]
+"""What a path answers: the same each time, or what a function makes of the request."""
+
 NOT_FOUND = json_reply(404, {"detail": "Not Found"})
 """FastAPI's answer for a path that the server does not have."""
 
@@ -119,7 +122,7 @@ class ReplayServer:
         always: Reply | Recording | BrokenStream | None = None,
         models: Reply | Recording | None = None,
         elsewhere: Reply | None = None,
-        paths: Mapping[str, Reply | Recording] | None = None,
+        paths: Mapping[str, Answer] | None = None,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -130,7 +133,7 @@ class ReplayServer:
         self.elsewhere = NOT_FOUND if elsewhere is None else elsewhere
         described = {"/openapi.json": describe(*ENDPOINTS, *RENDERING), **RENDERING} if elsewhere is None else {}
         sources = described | dict(paths or {})
-        self.paths = dict(zip(sources, _as_replies(sources.values()), strict=True))
+        self.paths = {path: reply(one) if isinstance(one, Recording) else one for path, one in sources.items()}
         self.requests: list[Request] = []
         self._port = port
         self._tls = tls
@@ -195,7 +198,8 @@ class ReplayServer:
         path = request.path.partition("?")[0]
         match request.method:
             case _ if path in self.paths:
-                return self.paths[path]
+                found = self.paths[path]
+                return found if isinstance(found, Reply) else found(request)
             case "GET" if path == "/v1/models":
                 return self.models
             case "POST" if path in ENDPOINTS and request.body == b"{}":
