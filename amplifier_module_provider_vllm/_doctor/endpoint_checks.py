@@ -39,7 +39,7 @@ def _endpoints(paths: Set[str], options: CallOptions, config: Config) -> Finding
     others = [path for path in ENDPOINT_PATHS.values() if path in paths and path != asked]
     if asked not in paths:
         return _missing(asked, others, config)
-    if config.stated_endpoint is None and ENDPOINT_PATHS["responses"] not in paths:
+    if config.stated_endpoint is None and options.endpoint == "chat" and ENDPOINT_PATHS["responses"] not in paths:
         return note(
             "endpoints", f"a session asks {asked}: the server has no {ENDPOINT_PATHS['responses']}", CHOOSE_CHAT
         )

@@ -59,6 +59,11 @@ async def test_a_description_saves_the_requests() -> None:
             "set `endpoint: responses`"), id="chat",
         ),
         pytest.param(
+            {"raw_prompt": True}, undescribed(COMPLETIONS),
+            fail("endpoints", f"a session asks {COMPLETIONS}, which the server lacks; it has {RESPONSES} and {CHAT}",
+            "leave `echo` and `raw_prompt` out"), id="completions",
+        ),
+        pytest.param(
             {}, undescribed(*ENDPOINTS, missing=json_reply(405, {"detail": "Method Not Allowed"})),
             fail("endpoints", f"the server has none of {RESPONSES}, {CHAT} and {COMPLETIONS}",
             "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"),
@@ -178,3 +183,53 @@ async def test_missing_flags_are_named_at_chat_too() -> None:
 def chat_reply(text: str, finish_reason: str = "stop") -> Reply:
     message = {"role": "assistant", "content": text}
     return json_reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]})
+
+
+HAND_ON = "let the gateway pass it on, or set `endpoint: chat`; a base model needs only `raw_prompt`"
+
+
+@pytest.mark.parametrize(
+    ("paths", "finding"),
+    [
+        pytest.param(
+            [CHAT, COMPLETIONS, *RENDERING],
+            ok("rendering", "a conversation becomes a prompt by /tokenize"), id="tokenize",
+        ),
+        pytest.param(
+            [CHAT, COMPLETIONS, "/detokenize"],
+            note("rendering", f"the server has no /tokenize: each prompt costs a call of {CHAT} with one token",
+            HAND_ON), id="chat",
+        ),
+        pytest.param(
+            [CHAT, COMPLETIONS, "/tokenize"],
+            note("rendering", "the server has no /detokenize: a thought that the template opens is text, and truncated"
+            " replies are asked for again", HAND_ON), id="no text",
+        ),
+        pytest.param(
+            [COMPLETIONS],
+            fail("rendering", f"a conversation becomes a prompt by /tokenize or {CHAT}, which the server lacks",
+            HAND_ON), id="nothing",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_completions_needs_beside_it_is_checked(paths: list[str], finding: Finding) -> None:
+    async with ReplayServer(paths=described(*paths)) as server:
+        found = await run_doctor(server.base_url, use_completions=True)
+
+    assert found["rendering"] == finding
+
+
+async def test_a_raw_prompt_needs_nothing_beside_completions() -> None:
+    async with ReplayServer(paths=described(COMPLETIONS)) as server:
+        found = await run_doctor(server.base_url, raw_prompt=True)
+
+    assert "rendering" not in found
+    assert found["endpoints"] == ok("endpoints", f"a session asks {COMPLETIONS}; the server has no other")
+
+
+async def test_gpt_oss_is_rendered_by_chat() -> None:
+    cards = json_reply(200, {"object": "list", "data": [{"id": "gpt-oss-20b", "max_model_len": 4096}]})
+    async with ReplayServer(models=cards, paths=described(COMPLETIONS, *RENDERING)) as server:
+        found = await run_doctor(server.base_url, endpoint="completions")
+
+    assert found["rendering"].message == f"a conversation becomes a prompt by {CHAT}, which the server lacks"
