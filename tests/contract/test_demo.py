@@ -63,6 +63,15 @@ async def test_the_model_and_the_question_can_be_chosen() -> None:
     assert [body["model"] for body in server.request_bodies] == ["tiny-gpt-oss"]
 
 
+async def test_the_endpoint_can_be_chosen() -> None:
+    async with ReplayServer(load_recording("chat/tiny-qwen3", "chat_answer_stream")) as server:
+        status, written = await demo(server.base_url, "--endpoint", "chat", "What is the capital of France?")
+
+    assert status == 0
+    assert "answer     The capital of France is Paris." in written
+    assert "/v1/chat/completions" in [request.path for request in server.requests]
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [(("tiny-qwen3", "unknown_model"), "tiny-qwen3"), (("tiny-qwen3-auth", "auth_wrong"), "Unauthorized")],

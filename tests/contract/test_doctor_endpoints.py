@@ -1,10 +1,17 @@
 """The doctor with servers that lack endpoints: which one a session would ask, and what to do if there is none."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amplifier_module_provider_vllm._config import read_config
 from amplifier_module_provider_vllm._doctor.findings import Finding, fail, note, ok
+from amplifier_module_provider_vllm._doctor.gateway_checks import check_exact_continuation
+from amplifier_module_provider_vllm._doctor.question import without_retries
+from amplifier_module_provider_vllm._doctor.reachability import transport_to
+from amplifier_module_provider_vllm._harmony.vocabulary import Vocabulary
+from amplifier_module_provider_vllm._server import Server
 from tests.support.doctor import doctor_replies, failures, run_doctor
 from tests.support.recordings import Recording, load_recording
 from tests.support.replay import ENDPOINTS, NOT_FOUND, ReplayServer, Reply, describe, json_reply
@@ -25,6 +32,8 @@ def described(*paths: str) -> dict[str, Reply]:
     lacking = [path for path in ENDPOINTS if path not in paths]
     return {"/openapi.json": describe(*paths), **dict.fromkeys(lacking, NOT_FOUND)}
 
+
+NOWHERE = "http://127.0.0.1:1/encodings"
 
 ALL = ok("endpoints", f"a session asks {RESPONSES}; the server also has {CHAT} and {COMPLETIONS}")
 
@@ -233,3 +242,19 @@ async def test_gpt_oss_is_rendered_by_chat() -> None:
         found = await run_doctor(server.base_url, endpoint="completions")
 
     assert found["rendering"].message == f"a conversation becomes a prompt by {CHAT}, which the server lacks"
+
+
+async def test_a_missing_vocabulary_is_the_reason_why_gpt_oss_is_not_continued_by_token_ids(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE", raising=False)
+    cut = load_recording("chat/tiny-gpt-oss", "chat_cut_in_tool_12_stream")
+
+    async with ReplayServer(always=cut, models=load_recording("tiny-gpt-oss", "get_v1_models")) as replay:
+        config = without_retries(read_config({"base_url": replay.base_url, "endpoint": "chat"}, {}))
+        server = Server(transport_to(config), config, vocabulary=Vocabulary(tmp_path, NOWHERE))
+        found = await check_exact_continuation(server)
+        await server.close()
+
+    message = "not by token ids: they are read with the vocabulary, which is missing"
+    assert found == note("continuation", message, "some replies are asked for again instead; see `vocabulary`")
