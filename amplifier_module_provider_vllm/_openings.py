@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from amplifier_core.llm_errors import StreamError
+from amplifier_core.llm_errors import AbortError, LLMError, StreamError
 
 from ._ask import Ask
 from ._blocks import Blocks
@@ -44,12 +44,16 @@ async def opened(
 
 
 async def with_hidden_cut(server: Server, turn: Turn, ask: Ask) -> Turn:
-    """The turn as truncated, if the server hides that it is."""
+    """The turn as truncated, if the server hides that it is; as it is, if the server cannot tell its text."""
     if not (turn.at_cap and ask.wants_tokens and turn.tokens is not None):
         return turn
-    if not was_cut(await with_reply_text(server, by_tokens(ask, turn, turn.tokens))):
+    try:
+        following = await with_reply_text(server, by_tokens(ask, turn, turn.tokens))
+    except AbortError:
+        raise
+    except LLMError:
         return turn
-    return replace(turn, status=Status.INCOMPLETE, incomplete_reason="length")
+    return replace(turn, status=Status.INCOMPLETE, incomplete_reason="length") if was_cut(following) else turn
 
 
 async def _rendered(server: Server, ask: Ask) -> Ask:
