@@ -32,8 +32,9 @@ class Moment:
 
 def moments(answer: Answer) -> dict[str, Moment]:
     stalled = answer.sse(cut_at=answer.stall_offset, ending="stall")
-    truncated = spoken(answer.speaker, Speech((text_part("Zürich, "),), "length"))
-    continued = answer.speaker.stream(Speech((text_part("東京, ", "Paris"),)))
+    cut = Speech((text_part("Zürich, "),), "length")
+    truncated = spoken(answer.speaker, cut)
+    continued = answer.speaker.stream(Speech((text_part("東京, ", "Paris"),), follows=cut))
     return {
         "before the headers": Moment([sse_reply(delay_before_headers=NEVER)]),
         "between headers and events": Moment([sse_reply(ending="stall")]),

@@ -23,16 +23,16 @@ class CompletionsSpeaker:
         parts = list(_markups(speech))
         # What a cap cut has its last piece in the chunk that says so.
         rest = parts[-1].deltas.pop() if speech.ending == "length" and parts else ""
-        told = iter([PROMPT_IDS])  # in the first chunk only
+        told = iter([prompt_ids(speech)])  # in the first chunk only
         events = [PartEvents(*([_chunk(piece, told) for piece in each] for each in part)) for part in parts]
         end = _chunk(rest, told, finish_reason=_finish_reason(speech))
         return Stream([], events, [end, _event([], usage=streamed_usage(speech), **SERVER), DONE])
 
     def body(self, speech: Speech) -> dict[str, Any]:
-        pieces = [piece for part in _markups(speech) for each in part for piece in each]
+        pieces = _pieces(speech)
         ids = [*map(token_id, pieces), *([END_OF_TURN] if speech.ending == "complete" else [])]
         choice = {"index": 0, "text": "".join(pieces), "logprobs": None, "finish_reason": _finish_reason(speech)}
-        told = {"stop_reason": None, "token_ids": ids, "prompt_logprobs": None, "prompt_token_ids": PROMPT_IDS}
+        told = {"stop_reason": None, "token_ids": ids, "prompt_logprobs": None, "prompt_token_ids": prompt_ids(speech)}
         usage = {"usage": whole_usage(speech, created_cache_tokens=None)}
         choices = [{**choice, **told, "routed_experts": None}]
         return {**HEAD, **MODEL, "choices": choices, "service_tier": None, **SERVER, **usage, **TRANSFERS}
@@ -49,12 +49,22 @@ def token_id(piece: str) -> int:
     return MARKUP_IDS.get(piece, crc32(piece.encode("utf-8", "surrogatepass")) % TEXT_IDS)
 
 
+def prompt_ids(speech: Speech) -> tuple[int, ...]:
+    """The ids of the prompt, and of the reply that this one goes on from."""
+    earlier = () if speech.follows is None else map(token_id, _pieces(speech.follows))
+    return (*PROMPT_IDS, *earlier)
+
+
 class _Markup(NamedTuple):
     """The text of a part, in pieces."""
 
     before: list[str]
     deltas: list[str]
     after: list[str]
+
+
+def _pieces(speech: Speech) -> list[str]:
+    return [piece for part in _markups(speech) for each in part for piece in each]
 
 
 def _markups(speech: Speech) -> Iterator[_Markup]:

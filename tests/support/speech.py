@@ -28,6 +28,8 @@ class Speech:
     output_tokens: int = 8
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    follows: "Speech | None" = None
+    """The reply that a cap cut, if this one goes on from it."""
 
     def texts(self, kind: Literal["reasoning", "text"]) -> str:
         """All the text of this kind."""

@@ -23,7 +23,8 @@ ASK = ask_of(request={"tools": [GET_WEATHER]}, model="qwen3")
 
 # Words of a text, not of a markup: what a template puts around thoughts and calls is the subject of the parser's tests.
 words = st.text(st.characters(codec="utf-8", exclude_characters="<>[]{}`|"), min_size=1, max_size=6)
-pieces = st.lists(words, min_size=1, max_size=5)
+# A block of nothing but blanks is dropped.
+pieces = st.lists(words, min_size=1, max_size=5).filter(lambda some: not "".join(some).isspace())
 arguments = st.dictionaries(st.sampled_from(["city", "day"]), st.text('aü🗼 "\\{}', max_size=5), max_size=2)
 
 
