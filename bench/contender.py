@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from bench.conversation import Step
 
 MODEL: Final = "tiny-qwen3"
+GPT_OSS: Final = "tiny-gpt-oss"
 KEY: Final = "EMPTY"
 ANSWER: Final = "response.output_text.delta"
 
@@ -29,10 +30,15 @@ class Open(Protocol):
     ) -> AbstractAsyncContextManager[Ask]: ...
 
 
+Wire = Literal["responses", "chat", "chat with ids", "completions", "completions of gpt-oss"]
+"""What the server sends: its endpoint, with or without token ids, and its model where that makes a difference."""
+
+
 @dataclass(frozen=True)
 class Contender:
     name: str
     open: Open
+    wire: Wire = "responses"
     package: str | None = None
     """The packages that it needs, besides this package's own."""
     environment: Path | None = None

@@ -6,17 +6,16 @@
 import asyncio
 import gc
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from bench.contender import Ask, Contender
+from bench.contender import Ask
 from bench.contenders import HISTORY, OURS, SDK, find_contender
 from bench.conversation import conversation, response_items
-from bench.isolated import BrokenRunError, run_isolated
+from bench.isolated import BrokenRunError, run_in_its_environment, run_isolated
 from bench.recorded_stream import scale_recording
 from bench.replay_server import received_bytes, start_replay_server
 
@@ -54,7 +53,9 @@ class Blocking:
 def measure_history(lengths: Lengths) -> list[CallCost]:
     """Every contender that is installed, one after the other, on the same histories."""
     with start_replay_server(1) as base_url:
-        return [cost for one in HISTORY if one.installed for cost in _in_its_environment(one, base_url, lengths)]
+        asked = base_url, json.dumps(asdict(lengths))
+        runs = [run_in_its_environment(one, "bench.history", *asked) for one in HISTORY if one.installed]
+        return [CallCost(**cost) for costs in runs for cost in costs]
 
 
 def measure_blocking(lengths: Lengths) -> list[Blocking]:
@@ -64,14 +65,6 @@ def measure_blocking(lengths: Lengths) -> list[Blocking]:
             for one in (OURS, SDK)
             for messages, characters in lengths.blocking
         ]
-
-
-def _in_its_environment(one: Contender, base_url: str, lengths: Lengths) -> list[CallCost]:
-    command = [one.python, "-m", "bench.history", one.name, base_url, json.dumps(asdict(lengths))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise BrokenRunError(f"{one.name}: {done.stderr}")
-    return [CallCost(**cost) for cost in json.loads(done.stdout.splitlines()[-1])]
 
 
 async def _call_costs(name: str, base_url: str, lengths: Lengths) -> list[CallCost]:
@@ -132,7 +125,7 @@ async def _longest_gap(ask: Ask) -> float:
 async def _check_call(name: str, ask: Ask, pieces: Sequence[str]) -> None:
     """A warm-up call that opens connections and loads modules, and checks that the token arrives."""
     await ask()
-    if "".join(pieces).strip() != scale_recording(1).answer:
+    if "".join(pieces).strip().removeprefix("<think></think>") != scale_recording(1).answer:
         raise BrokenRunError(f"{name}: {''.join(pieces)!r} came instead of {scale_recording(1).answer!r}")
 
 

@@ -17,13 +17,24 @@ async def langchain(base_url: str, on_text: Heard, steps: Sequence[Step] = QUEST
     from langchain_openai import ChatOpenAI
 
     model = ChatOpenAI(model=MODEL, base_url=base_url, api_key=KEY, use_responses_api=True)
-    messages = [_langchain_message(step, n) for n, step in enumerate(steps)]
+    yield _langchain(model, on_text, [_langchain_message(step, n) for n, step in enumerate(steps)])
 
+
+@asynccontextmanager
+async def langchain_chat(base_url: str, on_text: Heard, steps: Sequence[Step] = QUESTION, /) -> AsyncIterator[Ask]:
+    from langchain_core.messages import convert_to_messages
+    from langchain_openai import ChatOpenAI
+
+    model = ChatOpenAI(model=MODEL, base_url=base_url, api_key=KEY)
+    yield _langchain(model, on_text, convert_to_messages(chat_messages(steps)))
+
+
+def _langchain(model: Any, on_text: Heard, messages: Sequence[Any]) -> Ask:
     async def ask() -> None:
         async for chunk in model.astream(messages):
             on_text(chunk.text)
 
-    yield ask
+    return ask
 
 
 def _langchain_message(step: Step, n: int) -> Any:

@@ -10,7 +10,6 @@ from tests.support.recordings import load_recording
 
 RECORDING = "tiny-qwen3", "r5_long_whole_stream"
 WITHOUT_REASONING = "tiny-qwen3", "thinking_off_kwargs_stream"
-CHAT = "tiny-qwen3-chat", "thinking_off_stream"
 
 STAMP = "0000000000.000000 "
 """The text of every delta of a stamped stream; the server replaces it with the time of sending."""
@@ -27,6 +26,8 @@ class RecordedStream:
     """The number of deltas: vLLM sends one for each token."""
     answer: str
     """The text of the message, without the reasoning before it."""
+    raw: str = ""
+    """What a client that reads no markup takes for the answer, at an endpoint that sends it."""
 
 
 @cache
@@ -51,13 +52,6 @@ def scale_recording(tokens: int, *, stamped: bool = False) -> RecordedStream:
         events += longer
     rendered = (_render(_with_text(event | {"sequence_number": n}, texts)) for n, event in enumerate(events))
     return RecordedStream(tuple(rendered), count, answer)
-
-
-def chat_token() -> RecordedStream:
-    """The same token from /v1/chat/completions: the chunk with the role, the token, the finish reason, the end."""
-    role, token, *_, finish, done = (block + b"\n\n" for block in load_recording(*CHAT).body.split(b"\n\n") if block)
-    answer = json.loads(token.removeprefix(b"data: "))["choices"][0]["delta"]["content"]
-    return RecordedStream((role, token, finish, done), 1, answer)
 
 
 def _parse(block: bytes) -> Json:

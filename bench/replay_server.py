@@ -1,21 +1,24 @@
 """A server in a process of its own that sends one recorded reply to every request, as vLLM frames it.
 
-Requests to /v1/chat/completions get a single token. `python -m bench.replay_server TOKENS [PACE]` prints its port and
-serves until its standard input ends. With a pace, in tokens per second, every token is sent at its scheduled time,
-and its text is the second of sending on the monotonic clock.
+`python -m bench.replay_server TOKENS [PACE]` prints its port and serves until its standard input ends. With a pace, in
+tokens per second, every token of /v1/responses is sent at its scheduled time, and its text is the second of sending on
+the monotonic clock.
 """
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from http import HTTPStatus
 
-from bench.recorded_stream import STAMP, RecordedStream, chat_token, scale_recording
+from bench.recorded_chunks import DONE, QWEN, scale_chat, scale_completions, usage_event, with_prompt
+from bench.recorded_stream import STAMP, scale_recording
 from tests.support.recordings import load_recording
 
 WRITE = 256 * 1024
@@ -23,6 +26,15 @@ WRITE = 256 * 1024
 
 HEAD = "HTTP/1.1 200 {phrase}\r\nserver: uvicorn\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+
+WINDOW = 1_048_576
+BYTES_PER_TOKEN = 4
+"""Of a conversation as JSON."""
+
+MODEL_OF = re.compile(rb'"model": ?"([^"]*)"')
+ASKS_FOR_IDS = re.compile(rb'"return_token_ids": ?true')
+ASKS_FOR_USAGE = re.compile(rb'"include_usage": ?true')
+UNSTREAMED = re.compile(rb'"stream": ?false')
 
 
 @contextmanager
@@ -46,43 +58,61 @@ def received_bytes(base_url: str) -> int:
 
 
 class Replay:
-    """The reply of every question; the card of a model to every other request."""
+    """The reply of every question; token ids for a conversation; the card of a model to every other request."""
 
-    def __init__(self, stream: RecordedStream, pace: float | None) -> None:
-        self._stream = stream
+    def __init__(self, tokens: int, pace: float | None) -> None:
+        self._tokens = tokens
         self._pace = pace
-        self._whole = b"".join(map(_chunk, stream.events))
-        self._chat = b"".join(map(_chunk, chat_token().events))
+        stream = scale_recording(tokens, stamped=pace is not None)
+        self._whole = _body(stream.events)
         self._received = 0
         self._chunks = [(_chunk(event), b".delta\ndata: " in event) for event in stream.events]
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                path, length = await _read_request(reader)
-                if path.endswith(("/responses", "/chat/completions")):
-                    self._received = length
-                    await self._stream_to(writer, is_chat=path.endswith("/chat/completions"))
+                path, body = await _read_request(reader)
+                if path.endswith(("/responses", "/completions")):
+                    self._received = len(body)
+                if path.endswith("/responses"):
+                    await self._stream_to(writer, self._whole if self._pace is None else None)
+                elif path.endswith("/completions") and not UNSTREAMED.search(body):
+                    await self._stream_to(writer, self._chunked(path, body))
                 else:
-                    body = b"%d" % self._received if path.endswith("/received") else _card()
-                    writer.write(_head("application/json") + _chunk(body) + LAST_CHUNK)
+                    writer.write(_head("application/json") + _chunk(self._answer(path, body)) + LAST_CHUNK)
         writer.close()
 
-    async def _stream_to(self, writer: asyncio.StreamWriter, *, is_chat: bool) -> None:
+    def _answer(self, path: str, body: bytes) -> bytes:
+        match path.rpartition("/")[2]:
+            case "received":
+                return b"%d" % self._received
+            case "tokenize":
+                return _ids(len(body) // BYTES_PER_TOKEN)
+            case "detokenize":
+                return b'{"prompt": "<|im_start|>assistant\\n"}'
+            case "completions":
+                reply = load_recording("chat/tiny-gpt-oss", "via_render_by_chat_1_token")
+                return with_prompt(reply.body, len(body) // BYTES_PER_TOKEN)
+            case _:
+                return _card()
+
+    def _chunked(self, path: str, body: bytes) -> bytes:
+        """The reply in chunks. The first says what the prompt was, if it is asked; so does the last with the usage."""
+        model = MODEL_OF.search(body)
+        name = QWEN if model is None else model[1].decode()
+        ids = ASKS_FOR_IDS.search(body) is not None
+        first, rest, usage = _parts(self._tokens, name, is_chat=path.endswith("/chat/completions"), ids=ids)
+        prompt = with_prompt(first, len(body) // BYTES_PER_TOKEN)
+        return _chunk(prompt) + rest + (usage if ASKS_FOR_USAGE.search(body) else b"") + _chunk(DONE)
+
+    async def _stream_to(self, writer: asyncio.StreamWriter, whole: bytes | None) -> None:
         writer.write(_head("text/event-stream; charset=utf-8"))
-        if is_chat:
-            writer.write(self._chat)
-        elif self._pace is None:
-            await self._send_all(writer)
-        else:
+        if whole is not None:
+            await _send_all(writer, whole)
+        elif self._pace is not None:
             await self._send_paced(writer, self._pace)
         writer.write(LAST_CHUNK)
         await writer.drain()
-
-    async def _send_all(self, writer: asyncio.StreamWriter) -> None:
-        for start in range(0, len(self._whole), WRITE):
-            writer.write(self._whole[start : start + WRITE])
-            await writer.drain()
 
     async def _send_paced(self, writer: asyncio.StreamWriter, pace: float) -> None:
         due = time.monotonic()
@@ -93,14 +123,19 @@ class Replay:
             writer.write(chunk.replace(STAMP.encode(), f"{time.monotonic():017.6f} ".encode()) if is_token else chunk)
 
 
-async def _read_request(reader: asyncio.StreamReader) -> tuple[str, int]:
-    """The path and body length of the next request, once it is complete."""
+async def _send_all(writer: asyncio.StreamWriter, body: bytes) -> None:
+    for start in range(0, len(body), WRITE):
+        writer.write(body[start : start + WRITE])
+        await writer.drain()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """The path and body of the next request, once it is complete."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     start, *lines = head.strip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    length = int(headers.get("content-length", 0))
-    await reader.readexactly(length)
-    return start.split(" ")[1], length
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return start.split(" ")[1], body
 
 
 def _head(kind: str) -> bytes:
@@ -112,19 +147,35 @@ def _chunk(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
+def _body(events: Iterable[bytes]) -> bytes:
+    return b"".join(map(_chunk, events))
+
+
 def _card() -> bytes:
     cards = load_recording("tiny-qwen3", "get_v1_models").json
-    cards["data"][0]["max_model_len"] = 131_072
+    cards["data"][0]["max_model_len"] = WINDOW
     return json.dumps(cards).encode()
 
 
-async def _serve(stream: RecordedStream, pace: float | None) -> None:
-    server = await asyncio.start_server(Replay(stream, pace).converse, "127.0.0.1", 0, backlog=1024)
+@cache
+def _parts(tokens: int, model: str, *, is_chat: bool, ids: bool) -> tuple[bytes, bytes, bytes]:
+    """The first chunk of a stream, the others in HTTP chunks, and the one with the usage."""
+    stream = scale_chat(tokens, model, ids=ids) if is_chat else scale_completions(tokens, model)
+    first, *rest, _done = stream.events
+    return first, _body(rest), _chunk(usage_event(stream))
+
+
+@cache
+def _ids(count: int) -> bytes:
+    return json.dumps({"count": count, "max_model_len": WINDOW, "tokens": [*range(100, 100 + count)]}).encode()
+
+
+async def _serve(tokens: int, pace: float | None) -> None:
+    server = await asyncio.start_server(Replay(tokens, pace).converse, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
     asked_tokens, *asked_pace = sys.argv[1:]
-    rate = float(asked_pace[0]) if asked_pace else None
-    asyncio.run(_serve(scale_recording(int(asked_tokens), stamped=rate is not None), rate))
+    asyncio.run(_serve(int(asked_tokens), float(asked_pace[0]) if asked_pace else None))
