@@ -43,7 +43,6 @@ CONTEXT_PHRASES = (
     "prompt is too long",
     "too many tokens",
     "reduce the length",
-    "max_tokens must be at least 1",  # of /v1/completions: no room is left behind the prompt
 )
 """Phrases for a prompt that does not fit, from vLLM, its older versions and gateways."""
 
@@ -153,6 +152,12 @@ def restarting(error: LLMError) -> ProviderUnavailableError:
     return ProviderUnavailableError(
         f"{error}; or its server restarts", provider=PROVIDER, model=error.model, status_code=error.status_code
     )
+
+
+def overflow(error: InvalidRequestError) -> ContextLengthError:
+    """The error for a prompt that leaves no room for a reply."""
+    message = f"the prompt fills the model's window: {error}"
+    return ContextLengthError(message, provider=PROVIDER, model=error.model, status_code=error.status_code)
 
 
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:

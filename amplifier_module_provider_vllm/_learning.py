@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from amplifier_core.llm_errors import ContextLengthError, InvalidRequestError, NotFoundError
 
 from ._ask import Ask
-from ._errors import restarting, to_llm_error, unknown_model
-from ._refusals import is_empty_not_found, is_missing_path
+from ._errors import overflow, restarting, to_llm_error, unknown_model
+from ._refusals import is_empty_not_found, is_missing_path, leaves_no_room
 from ._secrets import hidden_secrets
 from ._server import Server
 from ._sizes import RefusedBodyError
@@ -27,6 +27,8 @@ async def learning_from_refusals(server: Server, ask: Ask) -> AsyncGenerator[Non
             raise
         except InvalidRequestError as error:
             await _lacks_responses(server, ask, error)
+            if ask.options.endpoint == "completions" and leaves_no_room(error):
+                raise overflow(error) from error
             raise
         except NotFoundError as error:
             if await _lacks_responses(server, ask, error):

@@ -28,6 +28,11 @@ MISSING_PATH = re.compile(
 )
 """What servers say of a path that they do not have: FastAPI, llama.cpp, Go, Express, OpenAI."""
 
+NOT_BUILT = re.compile(
+    r"not (?:yet )?(?:built|implemented|supported|available)\.?\Z|unsupported method|without a body", re.IGNORECASE
+)
+"""What servers say with status 501 of a path that they know and do not have."""
+
 
 def is_about_format(error: InvalidRequestError) -> bool:
     """Whether a refusal is about `text.format`, such as a schema that the server's grammar does not support."""
@@ -41,6 +46,11 @@ def most_images(error: InvalidRequestError) -> int | None:
     if limit is not None:
         return int(limit.group(1))
     return 0 if NO_IMAGES.search(text) else None
+
+
+def leaves_no_room(error: InvalidRequestError) -> bool:
+    """Whether a refusal of /v1/completions means that its prompt fills the window: it names our cap as 0."""
+    return "max_tokens must be at least 1, got 0" in str(error)
 
 
 def refuses_token_ids(error: InvalidRequestError) -> bool:
@@ -63,6 +73,11 @@ def is_missing_path(error: LLMError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, openai.APIStatusError):
         return False
-    return cause.status_code in (405, 501) or (
-        cause.status_code == 404 and MISSING_PATH.fullmatch(server_failure(cause).message.strip()) is not None
-    )
+    message = server_failure(cause).message.strip()
+    match cause.status_code:
+        case 404:
+            return MISSING_PATH.fullmatch(message) is not None
+        case 501:  # vLLM 0.10 refuses a tool_choice with it too
+            return NOT_BUILT.search(message) is not None
+        case status:
+            return status == 405

@@ -224,7 +224,7 @@ def _metadata(turn: Turn, spent: TokenUsage | None, continuations: int) -> dict[
         "vllm:continuation_count": continuations or None,
         "vllm:hosted_calls": [msgspec.to_builtins(call) for call in turn.hosted_calls] or None,
         "vllm:billed_tokens": None if spent is None or spent == turn.usage else _billed(spent),
-        "vllm:logprobs": None if turn.logprobs is None else msgspec.to_builtins(turn.logprobs),
+        "vllm:logprobs": None if turn.logprobs is None else msgspec.json.decode(msgspec.json.encode(turn.logprobs)),
         "vllm:usage_estimated": True if turn.usage is not None and turn.usage.estimated else None,
     }
     return {key: value for key, value in values.items() if value is not None}

@@ -234,6 +234,8 @@ class Rounds:
         """The turn with the server's counts; for gpt-oss with ours if it gave none, as vLLM 0.10 does."""
         if is_counted(turn.usage):
             return turn
+        if turn.tokens is not None:
+            return replace(turn, usage=TokenUsage(len(turn.tokens.prompt), len(turn.tokens.sampled)))
         ours = ask.options.family.rendering == "harmony"
         encoding = await self._server.vocabulary.encoding() if ours else None
         if encoding is None:

@@ -93,7 +93,11 @@ RAW: Final[Mapping[Wire, tuple[str, Callable[[Sequence[Step]], Json], Callable[[
     "chat": ("chat/completions", _chat_body, _chat_text),
     "chat with ids": ("chat/completions", lambda steps: {**_chat_body(steps), "return_token_ids": True}, _chat_text),
     "completions": ("completions", _prompt_body, _completion_text),
-    "completions of gpt-oss": ("completions", lambda steps: {**_prompt_body(steps), "model": GPT_OSS}, _completion_text),
+    "completions of gpt-oss": (
+        "completions",
+        lambda steps: {**_prompt_body(steps), "model": GPT_OSS},
+        _completion_text,
+    ),
 }
 """The path, the body of a request, and the text of an event."""
 
@@ -206,9 +210,7 @@ STREAMING: Final = (
     Contender(
         "raw socket + json (completions of gpt-oss)", raw_socket("completions of gpt-oss"), "completions of gpt-oss"
     ),
-    Contender(
-        "this provider, with a hook (completions of gpt-oss)", gpt_oss_completions, "completions of gpt-oss"
-    ),
+    Contender("this provider, with a hook (completions of gpt-oss)", gpt_oss_completions, "completions of gpt-oss"),
 )
 HISTORY: Final = _WITH_HISTORY
 

@@ -31,9 +31,7 @@ def measure_streaming(tokens: int, repetitions: int) -> list[Cost]:
     """Every contender that is installed, one after the other, on the same stream."""
     with start_replay_server(tokens) as base_url:
         asked = base_url, str(tokens), str(repetitions)
-        return [
-            Cost(**run_in_its_environment(one, "bench.streaming", *asked)) for one in STREAMING if one.installed
-        ]
+        return [Cost(**run_in_its_environment(one, "bench.streaming", *asked)) for one in STREAMING if one.installed]
 
 
 async def _measure_one(name: str, base_url: str, tokens: int, repetitions: int) -> Cost:

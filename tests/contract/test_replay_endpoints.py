@@ -126,6 +126,6 @@ async def test_an_error_has_its_class_whatever_the_status_of_the_reply(
     with pytest.raises(LLMError) as raised:
         await ask(endpoint, name, recording, HELLO)
 
-    assert type(raised.value) is error_class(error)
+    assert type(raised.value) is error_class(error, recording.path)
     assert raised.value.status_code == error["code"]
     assert raised.value.provider == "vllm"

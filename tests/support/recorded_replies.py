@@ -70,10 +70,11 @@ def recorded_error(recording: Recording) -> dict[str, Any] | None:
     return next((body["error"] for body in _bodies(recording) if "error" in body), None)
 
 
-def error_class(error: dict[str, Any]) -> type[Exception]:
+def error_class(error: dict[str, Any], path: str) -> type[Exception]:
+    # At /v1/completions a prompt that fills the window leaves no token to sample; we never send a cap below 1.
+    is_full = path == "/v1/completions" and "must be at least 1, got 0" in error["message"]
     match error["code"]:
-        # A prompt that fills the window leaves the server no token to sample; we never send a cap below 1.
-        case 400 if "maximum context length" in error["message"] or "must be at least 1, got" in error["message"]:
+        case 400 if is_full or "maximum context length" in error["message"]:
             return ContextLengthError
         case 400:
             return InvalidRequestError
