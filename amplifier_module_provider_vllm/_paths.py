@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+from ._strict_json import Json
 
 ENDPOINT_PATHS: Final[Mapping[str, str]] = {
     "responses": "/v1/responses",
@@ -14,11 +16,11 @@ CATCH_ALL: Final = re.compile(r"(/v1)?/\{[^}]*\}")
 """A gateway's path for everything else: what it hands on is not in its list."""
 
 
-def paths_of(openapi: object) -> frozenset[str] | None:
+def paths_of(openapi: Json) -> frozenset[str] | None:
     """The paths that a description lists; None if it is no description, or leaves open which endpoints there are."""
     match openapi:
-        case {"openapi": str(), "paths": dict(listed)}:
-            paths: dict[str, Any] = listed
+        case {"openapi": str(), "paths": dict(paths)}:
+            pass
         case _:
             return None
     # A description without any endpoint is that of an application that is mounted beside them.

@@ -143,11 +143,11 @@ async def _with_cap(server: Server, ask: Ask) -> Ask:
     return replace(ask, options=replace(ask.options, max_output_tokens=cap))
 
 
-async def _post(server: Server, ask: Ask, path: str, body: Mapping[str, object]) -> object:
+async def _post(server: Server, ask: Ask, path: str, body: Mapping[str, object]) -> Json:
     options, wait = ask.options, server.config.stream_idle_timeout
     return await server.transport.post(path, body, wait, model=options.model, headers=options.extra_headers)
 
 
-def _ids(answer: object, key: str) -> list[int] | None:
-    ids: Json = answer.get(key) if isinstance(answer, Mapping) else None
+def _ids(answer: Json, key: str) -> list[int] | None:
+    ids = answer.get(key) if isinstance(answer, Mapping) else None
     return [number for number in ids if isinstance(number, int)] if isinstance(ids, list) and ids else None

@@ -44,7 +44,7 @@ class HarmonyParser:
         self.reasoning_tokens = 0
         self._encoding = encoding
         self._parser = StreamableParser(encoding, role=Role.ASSISTANT)
-        self._error = HarmonyError
+        self._error: type[Exception] = HarmonyError
         self._place: Literal["header", "content", "between"] = "header"
         self._header: list[int] = []
         self._item: Reasoning | Text | FunctionCall = Text("")

@@ -22,6 +22,7 @@ from .._endpoint import E, Endpoint
 from .._errors import UNREADABLE, failures_as_llm_errors, http_library_errors
 from .._limits import ModelCard, read_cards
 from .._secrets import Secrets, header_secrets, loggable_body, tool_secrets, url_secrets
+from .._strict_json import Json
 from .http import http_client, stated_headers
 from .sse import Frame, SSEFramer
 from .url import auth_header, bare_url, display_url, is_local
@@ -142,12 +143,13 @@ class Transport:
                 response = await self.client.models.with_raw_response.list(timeout=max_wait)
                 return read_cards(response.content)
 
-    async def get_root(self, path: str, max_wait: float) -> object:
+    async def get_root(self, path: str, max_wait: float) -> Json:
         """The JSON at a path beside the server's `/v1`, such as `/version`. Raises `LLMError`."""
         with self.failures():
             async with asyncio.timeout(max_wait):
                 answer = await self.client.get(self._url_of(path), cast_to=str)
-                return msgspec.json.decode(answer)
+                described: Json = msgspec.json.decode(answer)
+                return described
 
     async def get_text(self, path: str, max_wait: float) -> str:
         """The raw text at a path below the server's `/v1`. Raises `LLMError`."""
@@ -163,7 +165,7 @@ class Transport:
         *,
         model: str | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
-    ) -> object:
+    ) -> Json:
         """The JSON answer to a body posted to a path of vLLM, such as `/tokenize` or `/v1/messages/count_tokens`.
 
         `model` and `headers` are those of the call that it is for, if it is for one. Raises `LLMError`.
@@ -171,7 +173,8 @@ class Transport:
         with self.failures(model, headers):
             async with asyncio.timeout(max_wait):
                 client = self._client_with(headers)
-                return msgspec.json.decode(await client.post(self._url_of(path), cast_to=str, body=body))
+                answer: Json = msgspec.json.decode(await client.post(self._url_of(path), cast_to=str, body=body))
+                return answer
 
     def _url_of(self, path: str) -> str:
         """The URL of a path of vLLM. `base_url` stands for its `/v1`, whatever a gateway calls that."""
