@@ -11,13 +11,13 @@ from tests.support.call_events import EventCounts, assert_contract, event_counts
 from tests.support.exchange import GET_WEATHER, block_contents, user
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import NOT_FOUND, ReplayServer, Reply
-from tests.support.speaker import Answer, spoken
+from tests.support.speaker import ANSWERS, Answer, spoken
 from tests.support.speech import ANSWER_TEXT, REASONING_TEXT, Speech, call_part, reasoning_part, text_part
 
 REQUEST = user("What is the weather?", GET_WEATHER)
-CUT = Speech((reasoning_part("They want ", "cities."), text_part("Zürich, ", "東京")), "length", 100, 10)
-REST = Speech((text_part(", Paris", "."),), input_tokens=110, output_tokens=3, follows=CUT)
-BROKEN = Speech((call_part("get_weather", '{"city": "Par'),))
+CUT = Speech((reasoning_part("They want ", "cities."), text_part("Zürich, ", "東京")), "length", 100, 6)
+REST = Speech((text_part(", Paris", "."),), input_tokens=106, output_tokens=3, follows=CUT)
+BROKEN = Speech((call_part("get_weather", '{"city": ', "Paris}"),))
 GOOD = Speech((call_part("get_weather", '{"city": ', '"Paris"}'),))
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
@@ -34,7 +34,9 @@ async def test_a_text_that_our_own_cap_cut_goes_on_in_its_block(answer: Answer, 
     assert block_contents(response) == [("thinking", "They want cities."), ("text", "Zürich, 東京, Paris.")]
     assert response.finish_reason == "stop"
     assert response.usage is not None
-    assert (response.usage.input_tokens, response.usage.output_tokens) == (100, 13)
+    # By token ids, the reply so far is not a prompt; by messages, the last round's prompt is what counts.
+    prompt = 100 if answer.endpoint == "completions" else 106
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (prompt, 9)
     assert len(server.request_bodies) == 2
     assert event_counts(session) == EventCounts(1, ["ok"], retries=0, aborted=0)
     assert_contract(session, response)
@@ -69,7 +71,9 @@ async def test_a_call_that_stays_bad_is_an_error_with_the_models_output(answer: 
 
 
 @both_ways
+@pytest.mark.parametrize("answer", [ANSWERS["chat"], ANSWERS["completions"]], ids=["chat", "completions"])
 async def test_a_call_of_a_tool_that_was_not_offered_is_not_run(answer: Answer, stream: bool) -> None:
+    """On /v1/responses the server itself tells such a call from others."""
     stray = Speech((reasoning_part(REASONING_TEXT), call_part("get_wether", '{"city": "Paris"}')))
     replies = [spoken(answer.speaker, speech, stream=stream) for speech in (stray, GOOD)]
     config: dict[str, Any] = {"endpoint": answer.endpoint, "use_streaming": stream}
@@ -77,7 +81,7 @@ async def test_a_call_of_a_tool_that_was_not_offered_is_not_run(answer: Answer, 
     async with ReplayServer(*replies) as server, provider_session(server, **config) as (_, provider):
         response = await provider.complete(REQUEST)
 
-    assert [call.name for call in response.tool_calls or []] in ([], ["get_weather"])
+    assert [call.name for call in response.tool_calls or []] == ["get_weather"]
 
 
 async def test_a_stream_that_breaks_is_aborted_and_its_retry_streams_from_the_start(answer: Answer) -> None:
@@ -140,7 +144,9 @@ async def test_raw_events_have_the_request_and_the_reply(answer: Answer, stream:
         await provider.complete(CITIES)
 
     (asked,), (told,) = session.payloads("llm:request"), session.payloads("llm:response")
-    assert asked["raw"] == server.request_bodies[0]
+    # The first round asks for token ids of its own, for the case that the reply has to go on.
+    of_the_round = {"return_token_ids": True} if answer.endpoint == "chat" else {}
+    assert asked["raw"] | of_the_round == server.request_bodies[0]
     assert told["raw"]["model"] == "tiny-qwen3"
     assert "Paris 🗼." in json.dumps(told["raw"], ensure_ascii=False)
 
