@@ -32,10 +32,11 @@ check: $(NEWEST)  ## Lint, types, import rules, unit and contract tests: quick, 
 
 test: check $(LOWEST)  ## Everything: check, the same tests with the lowest versions, and the live tests with real vLLM
 	.venv-lowest/bin/pytest $(EVERY_CORE)
-	.venv/bin/pytest tests/live -m live --live-required
+	.venv/bin/pytest tests/live -m 'live and not soak' --live-required
 
-soak: $(NEWEST)  ## The long part: a thousand streams, ten thousand turns, random faults, real vLLM killed in mid-stream
+soak: $(NEWEST)  ## The long part: every live test at every endpoint, a thousand streams, ten thousand turns, real vLLM killed in mid-stream
 	.venv/bin/pytest tests/soak -m soak
+	.venv/bin/pytest tests/live -m live --live-required
 
 fuzz: $(FUZZ)  ## Look for bytes that break us: FUZZ_SECONDS for each target (150); what is found is kept in .fuzz/
 	@mkdir -p .fuzz

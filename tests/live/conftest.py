@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import pytest
 
 from amplifier_module_provider_vllm import VLLMProvider
-from tests.live import servers
+from amplifier_module_provider_vllm._config import EndpointName
+from tests.live import endpoints, servers
 from tests.live.servers import ORDER, needs
 from tests.rig.home import HOME_VARIABLE
 from tests.rig.launch import Launch
@@ -16,6 +17,7 @@ from tests.rig.pool import Pool, turn
 from tests.rig.server import LiveServer
 from tests.support.exchange import open_provider
 from tests.support.session import Session, open_session, vllm
+from tests.support.vocabulary import vocabulary_folder
 
 RIG_VARIABLES = (HOME_VARIABLE, MEMORY_VARIABLE)
 
@@ -24,6 +26,12 @@ RIG_VARIABLES = (HOME_VARIABLE, MEMORY_VARIABLE)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the live tests by their servers, so that few servers run at a time; others of the run come first."""
     items.sort(key=lambda item: turn(needs(item) if item.get_closest_marker("live") else (), ORDER))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "endpoint" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("endpoints")
+        metafunc.parametrize("endpoint", endpoints.parameters(marker), indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -83,12 +91,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def provider(server: LiveServer) -> AsyncIterator[VLLMProvider]:
-    async with open_provider(server.base_url) as provider:
+def endpoint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EndpointName:
+    """The endpoint to ask; at completions with the vocabulary by which gpt-oss is read."""
+    asked: EndpointName = request.param
+    if asked == "completions":
+        monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
+    return asked
+
+
+@pytest.fixture
+async def provider(server: LiveServer, endpoint: EndpointName) -> AsyncIterator[VLLMProvider]:
+    async with open_provider(server.base_url, endpoint=endpoint) as provider:
         yield provider
 
 
 @pytest.fixture
-async def session(server: LiveServer) -> AsyncIterator[Session]:
-    async with open_session(vllm(server.base_url, temperature=0)) as session:
+async def session(server: LiveServer, endpoint: EndpointName) -> AsyncIterator[Session]:
+    async with open_session(vllm(server.base_url, temperature=0, endpoint=endpoint)) as session:
         yield session

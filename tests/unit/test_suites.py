@@ -34,7 +34,14 @@ def test_every_suite_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marker", "suites"), [([], {"unit"}), (["-m", "live"], {"live"}), (["-m", "soak"], {"soak"})], ids=str
+    ("marker", "suites"),
+    [
+        ([], {"unit"}),
+        (["-m", "live"], {"live"}),
+        (["-m", "live and not soak"], {"live"}),
+        (["-m", "soak"], {"live", "soak"}),
+    ],
+    ids=str,
 )
 def test_live_and_soak_tests_run_only_if_their_marker_is_named(marker: list[str], suites: set[str]) -> None:
     paths = ["tests/unit/test_live_rig_pool.py", "tests/live", "tests/soak"]
