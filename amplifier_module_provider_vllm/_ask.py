@@ -62,6 +62,11 @@ class Ask:
         return (*self.prompt.items, *to_prompt_items(self.reply)) if self.reply else self.prompt.items
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the round goes on after the token ids of the reply so far."""
+        return self.tokens is not None and bool(self.tokens.reply)
+
+    @property
     def may_call_tools(self) -> bool:
         """Whether the model may call tools."""
         return bool(self.prompt.tools or self.options.hosted_tools) and self.options.tool_choice != "none"

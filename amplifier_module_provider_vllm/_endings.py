@@ -6,6 +6,7 @@ from dataclasses import replace
 from ._ask import Ask, TokenPrompt, continued, has_images, with_more_room
 from ._markup.recovery import ends_in_call, holds_markup
 from ._options import CallOptions
+from ._strict_json import Json, read_json
 from ._turn import FunctionCall, Item, ReplyTokens, Text, Turn
 from ._visible_text import VisibleText
 
@@ -16,7 +17,7 @@ def may_continue_exactly(ask: Ask) -> bool:
     # A request to /v1/completions gets a cap when it is rendered.
     is_capped = options.endpoint == "completions" or options.max_output_tokens is not None
     has_ids = options.endpoint != "responses" and not options.echo and not has_images(ask)
-    return is_capped and has_ids and ask.prompt.format is None
+    return is_capped and has_ids and not _is_bound(ask)
 
 
 def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask | None:
@@ -26,16 +27,25 @@ def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask 
     """
     if not turn.truncated:
         return None
-    if exactly and ask.wants_tokens and turn.tokens is not None and turn.tokens.sampled:
-        return None if fills(turn, window) else by_tokens(ask, turn, turn.tokens)
+    tokens = all_tokens(turn) if exactly and ask.wants_tokens else None
+    if tokens is not None:
+        return None if fills(turn, window) else by_tokens(ask, turn, tokens)
     last = turn.items[-1] if turn.items else None
     family = ask.options.family
-    continues = family.continues_text and ask.prompt.format is None and ask.options.endpoint != "completions"
+    continues = family.continues_text and not _is_bound(ask) and ask.options.endpoint != "completions"
     # A truncated call is text with the start of its markup.
     if isinstance(last, Text) and continues and not (ask.may_call_tools and ends_in_call(last, family)):
         return None if fills(turn, window) else continued(ask, turn)
     # Asked again, the server would run its calls again.
     return None if turn.hosted_calls else with_more_room(ask, turn, window)
+
+
+def all_tokens(turn: Turn) -> ReplyTokens | None:
+    """The token ids of a round; None without those of all the tokens that the server counts."""
+    tokens, usage = turn.tokens, turn.usage
+    if tokens is None or not tokens.sampled:
+        return None
+    return tokens if usage is None or usage.estimated or usage.output_tokens == len(tokens.sampled) else None
 
 
 def was_cut(ask: Ask) -> bool:
@@ -47,24 +57,20 @@ def was_cut(ask: Ask) -> bool:
     return ask.options.family.rendering == "harmony" or ends_in_call(Text(text), ask.options.family)
 
 
-def is_exact(ask: Ask) -> bool:
-    """Whether a round goes on after the token ids of the reply so far."""
-    return ask.tokens is not None and bool(ask.tokens.reply)
-
-
 def joined(before: Turn, turn: Turn, ask: Ask) -> Turn:
     """The turn of a round that continued another one, with what both have sampled; each token is counted once."""
-    if not ask.reply and not is_exact(ask):  # asked again; a cut header is no item yet
+    if not ask.reply and not ask.is_exact:  # asked again; a cut header is no item yet
         return turn
     logprobs = None if before.logprobs is turn.logprobs is None else (*(before.logprobs or ()), *(turn.logprobs or ()))
+    usage = turn.usage
+    if usage is not None and ask.tokens is not None:
+        usage = replace(usage, input_tokens=max(0, usage.input_tokens - len(ask.tokens.reply)))
+    turn = replace(turn, logprobs=logprobs, usage=usage)
     if ask.tokens is None or before.tokens is None or turn.tokens is None:
-        return replace(turn, logprobs=logprobs)
+        return turn
     text = None if before.tokens.text is None or turn.tokens.text is None else before.tokens.text + turn.tokens.text
     sampled = (*before.tokens.sampled, *turn.tokens.sampled)
-    usage = turn.usage
-    if usage is not None:
-        usage = replace(usage, input_tokens=max(0, usage.input_tokens - len(ask.tokens.reply)))
-    return replace(turn, logprobs=logprobs, tokens=ReplyTokens(before.tokens.prompt, sampled, text), usage=usage)
+    return replace(turn, tokens=ReplyTokens(before.tokens.prompt, sampled, text))
 
 
 def fills(turn: Turn, window: int | None) -> bool:
@@ -90,8 +96,8 @@ def reads_the_same(ours: Sequence[Item], theirs: Sequence[Item], ask: Ask) -> bo
     while same < min(len(ours), len(theirs)) and _is_same(ours[same], theirs[same]):
         same += 1
     match ours[same:], theirs[same:]:
-        case _, []:
-            return True
+        case more, []:  # a server gives a text as it comes, and may hold back a call
+            return all(isinstance(item, FunctionCall) for item in more)
         case _, [Text(text)] if holds_markup(text, ask.options.family):
             return True
         case [], [FunctionCall()]:
@@ -112,9 +118,15 @@ def by_tokens(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
     return replace(ask, reply=turn.items, tokens=tokens, stored=None, options=options)
 
 
+def _is_bound(ask: Ask) -> bool:
+    """Whether a grammar binds the reply, which the server would begin anew in the middle."""
+    return ask.prompt.format is not None or ask.options.has_grammar
+
+
 def _is_same(ours: Item, theirs: Item) -> bool:
     if isinstance(ours, FunctionCall) and isinstance(theirs, FunctionCall):
-        return ours.name == theirs.name
+        are_whole = ours.complete and theirs.complete
+        return ours.name == theirs.name and not (are_whole and _arguments(ours) != _arguments(theirs))
     return type(ours) is type(theirs) and _text(ours).strip() == _text(theirs).strip()
 
 
@@ -124,6 +136,14 @@ def _begins_alike(ours: Item, theirs: Item) -> bool:
         return _is_same(ours, theirs)
     mine, other = _text(ours).strip(), _text(theirs).strip()
     return type(ours) is type(theirs) and (mine.startswith(other) or other.startswith(mine))
+
+
+def _arguments(call: FunctionCall) -> Json:
+    """The value of the arguments: servers write the same one in different ways."""
+    try:
+        return read_json(call.arguments or "{}")
+    except ValueError:
+        return None
 
 
 def _text(item: Item) -> str:

@@ -34,7 +34,8 @@ async def learning_from_refusals(server: Server, ask: Ask) -> AsyncGenerator[Non
             if await _lacks_responses(server, ask, error):
                 raise
             served = [card.id for card in server.cards]
-            if is_empty_not_found(error) and (model in served or server.config.startup_timeout):
+            # A reply that goes on by its token ids can do so by its items at once.
+            if is_empty_not_found(error) and not ask.is_exact and (model in served or server.config.startup_timeout):
                 raise restarting(error) from error
             server.outdated = model in served
             if served and model not in served:

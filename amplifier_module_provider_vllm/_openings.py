@@ -7,7 +7,7 @@ from amplifier_core.llm_errors import AbortError, LLMError, StreamError
 
 from ._ask import Ask
 from ._blocks import Blocks
-from ._endings import by_tokens, is_exact, reads_the_same, visible_text, was_cut
+from ._endings import all_tokens, by_tokens, reads_the_same, visible_text, was_cut
 from ._endpoint import Fold
 from ._endpoints import endpoint_of
 from ._errors import no_vocabulary, unreadable_tokens
@@ -28,7 +28,7 @@ async def opened(
 
     Hooks are shown what they have not seen of the reply so far.
     """
-    exact = is_exact(ask)
+    exact = ask.is_exact
     ask = await _rendered(server, replace(ask, wants_tokens=ask.wants_tokens and may_continue))
     blocks = Blocks(
         () if exact else ask.reply,
@@ -45,10 +45,11 @@ async def opened(
 
 async def with_hidden_cut(server: Server, turn: Turn, ask: Ask) -> Turn:
     """The turn as truncated, if the server hides that it is; as it is, if the server cannot tell its text."""
-    if not (turn.at_cap and ask.wants_tokens and turn.tokens is not None):
+    tokens = all_tokens(turn)
+    if not (turn.at_cap and ask.wants_tokens and tokens is not None):
         return turn
     try:
-        following = await with_reply_text(server, by_tokens(ask, turn, turn.tokens))
+        following = await with_reply_text(server, by_tokens(ask, turn, tokens))
     except AbortError:
         raise
     except LLMError:
@@ -59,12 +60,12 @@ async def with_hidden_cut(server: Server, turn: Turn, ask: Ask) -> Turn:
 async def _rendered(server: Server, ask: Ask) -> Ask:
     if ask.options.endpoint != "completions":
         return ask
-    return await with_reply_text(server, ask) if is_exact(ask) else await rendered(server, ask)
+    return await with_reply_text(server, ask) if ask.is_exact else await rendered(server, ask)
 
 
 async def _catch_up(stream: ObservedStream, blocks: Blocks, ask: Ask) -> None:
     """Show hooks what they have not seen of the reply so far."""
-    if stream.visible and is_exact(ask):
+    if stream.visible and ask.is_exact:
         missing = blocks.catch_up(ask.reply)
         if missing is not None:
             await stream.show(missing)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from amplifier_core.message_models import ChatRequest, Degradation
 
@@ -11,6 +11,12 @@ from ._family import Family
 from ._strict_json import Json
 
 T = TypeVar("T")
+
+GRAMMARS: Final = (
+    *("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("json_schema", "regex", "ebnf", "grammar"),
+)
+"""The fields with which vLLM, SGLang and llama.cpp bind a reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,11 @@ class CallOptions:
     """Whether the reply's text starts with the prompt."""
     raw_prompt: bool = False
     """Whether the last user message is the prompt, without a template."""
+
+    @property
+    def has_grammar(self) -> bool:
+        """Whether a further field of the body binds the reply to a grammar."""
+        return any(self.extra_body.get(key) is not None for key in GRAMMARS)
 
     @property
     def hidden_stop_strings(self) -> tuple[str, ...]:

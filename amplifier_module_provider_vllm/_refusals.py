@@ -3,7 +3,13 @@
 import re
 
 import openai
-from amplifier_core.llm_errors import InvalidRequestError, LLMError, NotFoundError
+from amplifier_core.llm_errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    InvalidRequestError,
+    LLMError,
+    NotFoundError,
+)
 
 from ._server_text import is_empty, server_failure
 
@@ -51,6 +57,12 @@ def most_images(error: InvalidRequestError) -> int | None:
 def leaves_no_room(error: InvalidRequestError) -> bool:
     """Whether a refusal of /v1/completions means that its prompt fills the window: it names our cap as 0."""
     return "max_tokens must be at least 1, got 0" in str(error)
+
+
+def may_go_on_by_items(error: LLMError) -> bool:
+    """Whether a reply that did not go on by its token ids may by its items: gateways have other paths than vLLM."""
+    refusals = (InvalidRequestError, NotFoundError, AccessDeniedError, ConfigurationError)
+    return isinstance(error, refusals) or error.status_code == 500
 
 
 def refuses_token_ids(error: InvalidRequestError) -> bool:

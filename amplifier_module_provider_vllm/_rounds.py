@@ -9,8 +9,6 @@ from typing import Any
 
 from amplifier_core.llm_errors import (
     AbortError,
-    ConfigurationError,
-    InvalidRequestError,
     LLMError,
     NotFoundError,
     StreamError,
@@ -20,7 +18,6 @@ from ._ask import Ask, unstreamed
 from ._blocks import to_updates
 from ._endings import (
     fills,
-    is_exact,
     joined,
     may_continue_exactly,
     next_ask,
@@ -37,12 +34,12 @@ from ._harmony.count import count_usage
 from ._learning import learning_from_refusals
 from ._observability import ObservedCall
 from ._openings import opened, with_hidden_cut
-from ._refusals import is_empty_not_found
+from ._refusals import is_empty_not_found, may_go_on_by_items
 from ._retries import Retries
 from ._secrets import Secrets, shorten
 from ._server import Server
 from ._server_text import sanitize
-from ._turn import HostedCall, Status, TokenUsage, Turn, is_counted, total_usage
+from ._turn import HostedCall, Item, Status, TokenUsage, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +61,8 @@ class Rounds:
         self._call = call
         self._retries = retries
         self._empty_replies = 0
+        self._unsettled: Fold[Any] | None = None
+        """The fold of the last round that succeeded."""
         self.continuations = 0
         """The number of rounds that continued a truncated one, or asked for it again with more room."""
         self.spent: TokenUsage | None = None
@@ -94,8 +93,9 @@ class Rounds:
         """The next round of a truncated reply: by its token ids, or by its items if the server cannot."""
         try:
             next_turn, after = await self._round_with_retries(following, may_continue)
-        except (InvalidRequestError, NotFoundError, ConfigurationError) as error:
-            by_items = next_ask(first, turn, self._server_window(first), exactly=False) if is_exact(following) else None
+        except LLMError as error:
+            by_tokens = following.is_exact and may_go_on_by_items(error)
+            by_items = next_ask(first, turn, self._server_window(first), exactly=False) if by_tokens else None
             if by_items is None:
                 raise
             logger.info("[PROVIDER] vLLM: the reply goes on by its items, not by its token ids: %s", error)
@@ -104,7 +104,12 @@ class Rounds:
         return joined(turn, next_turn, following), after
 
     async def _without_continuation(self, turn: Turn, error: LLMError) -> Turn:
-        """The truncated turn again, for hooks that discarded it. Raises the error if there is nothing to keep."""
+        """The truncated turn again, with all of its text, for hooks that discarded it.
+
+        Raises the error if there is nothing to keep.
+        """
+        if self._unsettled is not None:
+            turn = replace(turn, items=_settled_items(self._unsettled, turn.items))
         if not turn.items:
             raise error
         logger.warning("[PROVIDER] vLLM: the truncated reply of %s was not continued: %s", self._call.model, error)
@@ -128,6 +133,7 @@ class Rounds:
                 raise
             turn = await with_hidden_cut(self._server, turn, ask)
             following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
+            self._unsettled = fold
             if following is None and turn.truncated:
                 turn = await self._settled(fold, turn)
             if following is None and not turn.items:
@@ -256,6 +262,13 @@ class Rounds:
 
     def _secrets(self, ask: Ask) -> Secrets:
         return self._server.transport.secrets(ask.options.extra_headers)
+
+
+def _settled_items(fold: Fold[Any], items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The items with what the fold holds back for a round that would continue them."""
+    for _ in fold.settle():
+        pass  # hooks get the whole reply again
+    return items if fold.turn is None else fold.turn.items
 
 
 def _turn_of(fold: Fold[Any], model: str) -> Turn:
