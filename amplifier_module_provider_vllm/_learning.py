@@ -47,6 +47,6 @@ async def _lacks_responses(server: Server, ask: Ask, error: NotFoundError | Inva
     """Whether the server has no `/v1/responses`, for a call that may go to another endpoint."""
     if ask.options.endpoint != "responses" or server.config.stated_endpoint is not None:
         return False
-    if is_missing_path(error) or (is_empty_not_found(error) and await server.lists_no_responses()):
+    if is_missing_path(error) or (is_empty_not_found(error) and await server.lacks_responses()):
         server.has_responses = False
     return not server.has_responses

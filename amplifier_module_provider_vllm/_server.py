@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from amplifier_core.llm_errors import AbortError, ContextLengthError, LLMError, NotFoundError
+from amplifier_core.llm_errors import AbortError, ContextLengthError, InvalidRequestError, LLMError, NotFoundError
 
 from ._config import Config
 from ._constants import ANSWER_TIMEOUT, PROBE_TIMEOUT
@@ -12,8 +12,8 @@ from ._errors import failures_as_llm_errors, restarting
 from ._family import Family, family_of
 from ._harmony.vocabulary import Vocabulary, shared_vocabulary
 from ._limits import Limits, ModelCard, limit_notes, limits_of, model_names, only_model, pick_model, window_in_refusal
-from ._paths import paths_of
-from ._refusals import is_empty_not_found
+from ._paths import ENDPOINT_PATHS, paths_of
+from ._refusals import is_empty_not_found, is_missing_path
 from ._secrets import hidden_secrets
 from ._shared_operation import SharedOperation
 from ._stored_replies import StoredReplies
@@ -124,13 +124,28 @@ class Server:
         if not isinstance(error, NotFoundError):
             raise error
 
-    async def lists_no_responses(self) -> bool:
-        """Whether the server describes its paths, and `/v1/responses` is not one of them."""
+    async def lacks_responses(self) -> bool:
+        """Whether the server has no `/v1/responses`, by its own description or else by what it has.
+
+        A server that restarts behind a gateway lacks every path for a while.
+        """
         try:
             paths = paths_of(await self.transport.get_root("/openapi.json", PROBE_TIMEOUT))
         except LLMError:
+            paths = None
+        if paths is not None:
+            return ENDPOINT_PATHS["responses"] not in paths
+        return await self._has(ENDPOINT_PATHS["chat"]) and not await self._has(ENDPOINT_PATHS["responses"])
+
+    async def _has(self, path: str) -> bool:
+        """Whether the server refuses an empty body at a path, as it does where it has the path."""
+        try:
+            await self.transport.post(path, {}, PROBE_TIMEOUT)
+        except (InvalidRequestError, NotFoundError) as error:
+            return not (is_missing_path(error) or is_empty_not_found(error))
+        except LLMError:
             return False
-        return paths is not None and "/v1/responses" not in paths
+        return True
 
     def family(self, model: str) -> Family:
         return family_of(*model_names(model, self.cards))

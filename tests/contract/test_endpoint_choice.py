@@ -51,7 +51,7 @@ async def test_a_server_without_responses_is_asked_at_chat_and_that_is_said_once
     assert "no /v1/responses" in told[0]
 
 
-async def test_an_empty_404_is_a_missing_path_only_if_the_server_describes_its_paths_without_it() -> None:
+async def test_an_empty_404_is_a_missing_path_if_the_server_describes_its_paths_without_it() -> None:
     paths = {"/openapi.json": describe("/v1/chat/completions")}
     async with (
         ReplayServer(EMPTY, always=CHAT, paths=paths) as server,
@@ -62,15 +62,29 @@ async def test_an_empty_404_is_a_missing_path_only_if_the_server_describes_its_p
     assert asked(server) == ["/v1/responses", "/v1/chat/completions"]
 
 
-async def test_an_empty_404_of_a_server_that_restarts_is_waited_for() -> None:
-    paths = {"/openapi.json": EMPTY}
+async def test_an_empty_404_is_a_missing_path_if_the_same_server_has_chat() -> None:
+    paths = {"/openapi.json": EMPTY, "/v1/responses": EMPTY}
+    async with (
+        ReplayServer(always=CHAT, paths=paths) as server,
+        open_provider(server.base_url, max_retries=0) as provider,
+    ):
+        responses = [await provider.complete(CAPITAL) for _ in range(2)]
+
+    assert [response.text for response in responses] == ["Hi"] * 2  # type: ignore[attr-defined]  # an extra field
+    probes = ["/v1/chat/completions", "/v1/responses"]
+    assert asked(server) == ["/v1/responses", *probes, *["/v1/chat/completions"] * 2]
+
+
+@pytest.mark.parametrize("chat", [EMPTY, None], ids=["restarting", "back"])
+async def test_an_empty_404_of_a_server_that_restarts_is_waited_for(chat: Reply | None) -> None:
+    paths = {"/openapi.json": EMPTY} | ({} if chat is None else {"/v1/chat/completions": chat})
     async with (
         ReplayServer(EMPTY, always=HEALTHY[True], paths=paths) as server,
         open_provider(server.base_url, min_retry_delay=0) as provider,
     ):
         await provider.complete(CAPITAL)
 
-    assert asked(server) == ["/v1/responses"] * 2
+    assert [request.path for request in server.requests if b"input" in request.body] == ["/v1/responses"] * 2
 
 
 @pytest.mark.parametrize(
