@@ -131,8 +131,8 @@ class VLLMProvider:
 
         Beside Amplifier's fields the response has `content_blocks` and `text`, and as far as they apply in `metadata`
         `vllm:status`, `vllm:response_id`, `vllm:model`, `vllm:incomplete_reason`, `vllm:continuation_count`,
-        `vllm:hosted_calls`, `vllm:billed_tokens` and `vllm:usage_estimated`. `degradation` says what was asked for and
-        could not be had. `usage.cost_usd` is set if the config has `rates`.
+        `vllm:hosted_calls`, `vllm:billed_tokens`, `vllm:logprobs` and `vllm:usage_estimated`. `degradation` says what
+        was asked for and could not be had. `usage.cost_usd` is set if the config has `rates`.
 
         Raises `LLMError`, of the class that says what went wrong and whether it is worth another try.
         """
