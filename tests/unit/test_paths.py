@@ -3,9 +3,10 @@
 import pytest
 
 from amplifier_module_provider_vllm._paths import paths_of
+from amplifier_module_provider_vllm._strict_json import Json
 
 
-def described(*paths: str) -> dict[str, object]:
+def described(*paths: str) -> Json:
     return {"openapi": "3.1.0", "info": {"title": "FastAPI"}, "paths": {path: {"post": {}} for path in paths}}
 
 
@@ -33,5 +34,5 @@ def test_a_gateway_that_hands_on_every_path_does_not_list_them(path: str) -> Non
     ],
     ids=str,
 )
-def test_anything_else_says_nothing(answer: object) -> None:
+def test_anything_else_says_nothing(answer: Json) -> None:
     assert paths_of(answer) is None
