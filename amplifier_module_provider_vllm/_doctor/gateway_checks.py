@@ -26,7 +26,7 @@ INVALID: Final[list[list[str]]] = [[]]
 USUAL_PARAMETERS: Final = ("stop", "seed", "top_k")
 
 ENABLE_STORE = "start vLLM with VLLM_ENABLE_RESPONSES_API_STORE=1 in its environment, or leave `enable_state` out"
-WITHOUT_WORDS = "some replies are asked for again instead; see `vocabulary`"
+FALLBACK_REMEDY = "some replies are asked for again instead; see `vocabulary`"
 WITHOUT_IDS = (
     "some replies are asked for again instead: raise `max_tokens`, so that fewer are truncated, and update vLLM (0.10.2"
     f" was the first that can), or {WITHOUT_GATEWAY}"
@@ -46,7 +46,7 @@ async def check_exact_continuation(server: Server) -> Finding:
         return ok("continuation", "the server continues a truncated reply by its token ids")
     if asked.options.family.rendering == "harmony" and await server.vocabulary.encoding() is None:
         return note(
-            "continuation", "not by token ids: they are read with the vocabulary, which is missing", WITHOUT_WORDS
+            "continuation", "not by token ids: they are read with the vocabulary, which is missing", FALLBACK_REMEDY
         )
     return note("continuation", "the server does not continue a truncated reply by its token ids", WITHOUT_IDS)
 
