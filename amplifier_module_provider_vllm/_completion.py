@@ -96,7 +96,7 @@ class Completion:
     async def _response(self) -> ChatResponse:
         ask, history = await self._prepare()
         ask = await self._rendered(ask)
-        await self._call.emit_request(ask, len(self._request.messages), lambda: encode(ask))
+        await self._call.emit_request(ask, len(self._request.messages), lambda: encode(self._rounds.first(ask)))
         await self._report(ask, history)
         answer = await self._answer(ask)
         response = self._convert(answer)

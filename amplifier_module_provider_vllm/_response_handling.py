@@ -22,7 +22,7 @@ from amplifier_core.message_models import (
 
 from ._config import Rates
 from ._constants import PROVIDER
-from ._strict_json import Json, is_json_object, read_json
+from ._strict_json import Json, read_json
 from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
 
 Block = TextBlock | ThinkingBlock | ToolCallBlock
@@ -185,9 +185,12 @@ def _content_block(block: Block) -> ContentBlock:
 
 
 def _replace_truncated_call(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """The items with a text in place of a truncated call, which is not what the model meant and is never run."""
+    """The items with a text in place of a call at the end of a truncated reply: it is never run.
+
+    Its arguments may look whole: vLLM gives a call that was cut before them with `{}`.
+    """
     match items:
-        case [*before, FunctionCall() as last] if not (last.complete and is_json_object(last.arguments)):
+        case [*before, FunctionCall() as last]:
             return (*before, OtherItem("function_call", f"[The reply was cut off in a call of {last.name}.]"))
         case _:
             return items

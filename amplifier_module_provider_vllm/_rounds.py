@@ -68,11 +68,18 @@ class Rounds:
         self.spent: TokenUsage | None = None
         """The usage of all rounds so far, those included whose reply was discarded."""
 
+    def first(self, ask: Ask) -> Ask:
+        """The first round of a request, which asks for token ids if another round may go on by them."""
+        exactly = self._limit(ask) > 0 and self._server.gives_tokens and may_continue_exactly(ask)
+        return replace(ask, wants_tokens=exactly)
+
+    def _limit(self, ask: Ask) -> int:
+        """The number of rounds that may continue the first one."""
+        return 0 if ask.options.capped_by_caller else self._config.max_continuations
+
     async def reply(self, ask: Ask) -> Turn:
         """The reply to a request, complete unless a continuation fails. Raises `LLMError` if the first round fails."""
-        limit = 0 if ask.options.capped_by_caller else self._config.max_continuations
-        exactly = limit > 0 and self._server.gives_tokens and may_continue_exactly(ask)
-        first = replace(ask, wants_tokens=exactly)
+        limit, first = self._limit(ask), self.first(ask)
         turn, following = await self._round_with_retries(first, limit > 0)
         if self._keeps(ask) and ask.options.store and following is None:
             self._server.stored.remember(ask, turn)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse
 
-from tests.live.endpoints import with_token_ids, later
+from tests.live.endpoints import later, with_token_ids
 from tests.rig.server import LiveServer
 from tests.support.call_events import assert_contract
 from tests.support.event_recorder import EventRecorder, provider_at
