@@ -46,9 +46,20 @@ def read_logprobs(value: Json) -> list[TokenLogprob]:
     if not value:
         return []
     try:
-        return msgspec.convert(value, list[TokenLogprob])
+        return msgspec.convert(_without_nulls(value), list[TokenLogprob])
     except msgspec.ValidationError:
         return []
+
+
+def _without_nulls(value: Json) -> Json:
+    """The value without fields that are null, as some servers write those that they do not have."""
+    match value:
+        case Mapping():
+            return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+        case list():
+            return [_without_nulls(inner) for inner in value]
+        case _:
+            return value
 
 
 def chat_usage(usage: Json) -> TokenUsage | None:

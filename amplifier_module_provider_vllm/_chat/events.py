@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from .._failure import Failure, read_failure
+from .._reply_values import read_logprobs
 from .._strict_json import Json, wire_value
 from .._surrogates import fields_with_surrogates
 from .._turn import TokenLogprob
@@ -21,7 +22,7 @@ class Chunk(Wire, frozen=True):
 
     deltas: Sequence[Delta] = ()
     finish_reason: str | None = None
-    stop_reason: str | int | None = None
+    stop_reason: Any = None
     sampled: Sequence[int] | None = None
     """The token ids of this chunk."""
     logprobs: Sequence[TokenLogprob] | None = None
@@ -115,7 +116,7 @@ def _decode_other(fields: dict[str, Json]) -> ErrorEvent | None:
 
 def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
     choices = wire.choices
-    choice = choices[0] if choices and choices[0].index == 0 else _first(choices or ())
+    choice = choices[0] if choices and not choices[0].index else _first(choices or ())
     if choice.error:
         return ErrorEvent(read_failure({"error": choice.error}))
     message = choice.message if whole else choice.delta
@@ -124,7 +125,7 @@ def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
         choice.finish_reason,
         choice.stop_reason,
         choice.token_ids,
-        None if choice.logprobs is None else choice.logprobs.content,
+        read_logprobs(choice.logprobs.get("content")) if isinstance(choice.logprobs, dict) else None,
         wire.usage,
         wire.prompt_token_ids,
         wire.id,
@@ -133,7 +134,7 @@ def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
 
 
 def _first(choices: Sequence[WireChoice]) -> WireChoice:
-    return next((choice for choice in choices if choice.index == 0), _nothing)
+    return next((choice for choice in choices if not choice.index), _nothing)
 
 
 def _numbered(message: WireMessage) -> list[Delta]:

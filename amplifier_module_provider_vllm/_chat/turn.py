@@ -20,7 +20,7 @@ class Ending:
     """What the chunks of one reply tell of the whole of it."""
 
     finish_reason: str | None = None
-    stop_reason: str | int | None = None
+    stop_reason: Any = None
     usage: Json = None
     response_id: str | int | None = None
     model: str | None = None
@@ -32,7 +32,7 @@ class Ending:
         """The number of token ids and log probabilities that the chunk adds."""
         self.response_id = chunk.response_id or self.response_id
         self.model = chunk.model or self.model
-        if chunk.finish_reason is not None:
+        if chunk.finish_reason:  # some servers have an empty one in every chunk
             self.finish_reason, self.stop_reason = chunk.finish_reason, chunk.stop_reason
         if chunk.usage is not None:
             self.usage = chunk.usage

@@ -5,12 +5,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from .._reply_values import text_id, to_arguments
-from .._turn import TokenLogprob
 
 Kind = Literal["reasoning", "details", "text", "refusal"]
 """`details`: reasoning in a second form, which counts only if there is none in the first."""
 
-TEXT_TYPES: Final = ("", "text", "output_text")
+TEXT_TYPES: Final = (None, "", "text", "output_text")
 
 
 class Wire(msgspec.Struct, frozen=True):
@@ -32,10 +31,10 @@ class WireCall(Wire, frozen=True):
 class WirePart(Wire, frozen=True):
     """A part of the content or of the reasoning."""
 
-    type: str = ""
+    type: str | None = None
     text: str | None = None
     refusal: str | None = None
-    summary: str | None = None
+    summary: "str | list[WirePart] | None" = None
     thinking: "str | list[WirePart] | None" = None
 
 
@@ -55,18 +54,15 @@ class WireMessage(Wire, frozen=True):
     function_call: WireFunction | None = None
 
 
-class WireLogprobs(Wire, frozen=True):
-    content: list[TokenLogprob] | None = None
-
-
 class WireChoice(Wire, frozen=True):
     delta: WireMessage | None = None
     message: WireMessage | None = None
-    index: int = 0
+    index: int | None = None
     finish_reason: str | None = None
-    stop_reason: str | int | None = None
+    stop_reason: Any = None
     """What the reply was stopped by: a stop string, or a token that is not the end token of the vocabulary."""
-    logprobs: WireLogprobs | None = None
+    logprobs: Any = None
+    """Read leniently, as all that is beside the reply."""
     token_ids: list[int] | None = None
     error: Any = None
 
@@ -132,9 +128,8 @@ def _to_delta(part: WirePart) -> Delta:
 
 
 def _thought(part: WirePart) -> str:
-    if isinstance(part.thinking, list):
-        return "".join(map(_thought, part.thinking))
-    return part.text or part.thinking or part.summary or ""
+    thought = part.text or part.thinking or part.summary or ""
+    return thought if isinstance(thought, str) else "".join(map(_thought, thought))
 
 
 def _to_call(call: WireCall) -> CallDelta:

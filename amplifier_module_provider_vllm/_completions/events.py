@@ -29,7 +29,8 @@ class Choice(_Wire, frozen=True):
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
     """In the first chunk."""
-    logprobs: WireLogprobs | None = None
+    logprobs: Any = None
+    """Of the form `WireLogprobs`. An odd one must not cost the reply."""
     finish_reason: str | None = None
 
 

@@ -41,7 +41,7 @@ class Ending:
 
     def add_choice(self, choice: Choice, alternatives: int | None) -> int:
         """The number of token ids and log probabilities that the choice adds."""
-        if choice.finish_reason is not None:
+        if choice.finish_reason:  # some servers have an empty one in every chunk
             self.finish_reason = choice.finish_reason
         if choice.prompt_token_ids is not None:
             self.prompt = choice.prompt_token_ids
@@ -50,7 +50,7 @@ class Ending:
             self.sampled += choice.token_ids
             added = len(choice.token_ids)
         if choice.logprobs is not None and alternatives is not None:
-            new = list(read_logprobs(choice.logprobs, alternatives))
+            new = read_logprobs(choice.logprobs, alternatives)
             self.logprobs += new
             added += len(new) * (1 + alternatives)
         return added
@@ -90,8 +90,15 @@ class Ending:
         )
 
 
-def read_logprobs(part: WireLogprobs, alternatives: int) -> Iterator[TokenLogprob]:
-    """One entry per token, with at most so many of the most probable tokens at its place."""
+def read_logprobs(told: Json, alternatives: int) -> list[TokenLogprob]:
+    """One entry per token, with at most so many of the most probable tokens at its place; none of an odd form."""
+    try:
+        return list(_entries(msgspec.convert(told, WireLogprobs), alternatives))
+    except msgspec.ValidationError:
+        return []
+
+
+def _entries(part: WireLogprobs, alternatives: int) -> Iterator[TokenLogprob]:
     values, tops = part.token_logprobs or (), part.top_logprobs or ()
     for place, token in enumerate(part.tokens or ()):
         value = values[place] if place < len(values) else None

@@ -69,3 +69,15 @@ async def test_none_are_asked_for_unless_somebody_wants_them() -> None:
 
     assert (entries, reason) == (None, None)
     assert {"include", "top_logprobs", "logprobs"} & set(body) == set()
+
+
+@pytest.mark.parametrize("null", ["bytes", "top_logprobs"])
+async def test_what_a_server_leaves_out_of_a_log_probability_is_null(null: str) -> None:
+    entry = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": []} | {null: None}
+    choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop", "logprobs": {"content": [entry]}}
+    config = {"endpoint": "chat", "logprobs": 0, "use_streaming": False}
+
+    entries, _, _ = await logprobs_of(json_reply(200, {"choices": [choice]}), **config)
+
+    assert entries is not None
+    assert [(entry["token"], entry["logprob"]) for entry in entries] == [("Hi", -0.5)]

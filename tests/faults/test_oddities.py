@@ -15,6 +15,7 @@ from tests.support.oddities import BODY, ODDITIES, ONE_MB, twice
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.recordings import load_broken_stream
 from tests.support.replay import ReplayServer, Reply
+from tests.support.speaker import ANSWERS
 from tests.support.speech import ANSWER_DELTAS, ANSWER_TEXT, REASONING_TEXT
 from tests.support.wire import (
     COMPLETED,
@@ -66,6 +67,21 @@ async def test_a_continuation_streams_into_the_last_text_even_if_an_earlier_one_
 
     assert block_contents(reply) == [("text", "One."), ("text", "Two, three.")]
     assert_contract(session, reply)
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+async def test_an_empty_finish_reason_does_not_complete_a_stream_that_breaks(endpoint: EndpointName) -> None:
+    answer = ANSWERS[endpoint]
+    unended = [each.replace(b'"finish_reason":null', b'"finish_reason":""') for each in answer.stream.unended]
+
+    async with (
+        ReplayServer(sse_reply(*unended[:-1]), answer.sse()) as server,
+        provider_session(server, endpoint=endpoint) as (session, provider),
+    ):
+        reply = await provider.complete(CITIES)
+
+    assert block_contents(reply) == [("thinking", REASONING_TEXT), ("text", ANSWER_TEXT)]
+    assert event_counts(session) == EventCounts(1, ["ok"], retries=1, aborted=1)
 
 
 UNREAD: Mapping[str, bytes] = {

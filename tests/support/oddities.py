@@ -40,6 +40,8 @@ FLOATS: Final[Mapping[str, Any]] = {
 }
 """Odd values of fields that every reply has."""
 
+NULL_LOGPROBS: Final = b'"logprobs":{"content":[{"token":"a","logprob":null}],"tokens":["a"],"token_logprobs":null}'
+
 TOWER: Final = "🗼".encode()
 HALVES: Final = (rb"Paris \ud83d", rb"\uddfc.")
 """The last delta of the answer as a gateway sends it that cuts strings in UTF-16, as JavaScript does."""
@@ -143,7 +145,19 @@ def _odd_choices(answer: Answer) -> dict[str, Reply]:
             *(piece for each in unended for piece in (no_choices, each)), last, usage, done
         ),
         "the text in the event with the finish reason": _with_last_text(answer, *answer.stream.ending),
+        "an empty finish reason until the reply ends": _changed(answer, b'"finish_reason":null', b'"finish_reason":""'),
+        "a choice without a number": _changed(answer, b'"index":0,', b'"index":null,'),
+        "a list as log probabilities": _changed(answer, b'"logprobs":null', b'"logprobs":[]'),
+        "log probabilities that are null": _changed(answer, b'"logprobs":null', NULL_LOGPROBS),
+        "a stop reason of no known type": _changed(answer, b'"stop_reason":null', b'"stop_reason":{"matched":12.5}'),
     }
+
+
+def _changed(answer: Answer, old: bytes, new: bytes) -> Reply:
+    """The answer with something else in each of its events."""
+    events = answer.stream.events
+    assert any(old in each for each in events)
+    return sse_reply(*(each.replace(old, new) for each in events))
 
 
 def _with_last_text(answer: Answer, last: bytes, *rest: bytes) -> Reply:
