@@ -113,9 +113,13 @@ class Completion:
         """The request with the prompt that `/v1/completions` gets, for the event that shows it."""
         if ask.options.endpoint != "completions":
             return ask
-        try:
+
+        async def rendered_once() -> Ask:
             async with learning_from_refusals(self._server, ask):
-                return await self._retries.run(lambda: rendered(self._server, ask))
+                return await rendered(self._server, ask)
+
+        try:
+            return await self._retries.run(rendered_once)
         except InvalidRequestError as error:
             other = without_template(ask, error)
             if other is None:

@@ -72,6 +72,14 @@ class CallOptions:
         return any(self.extra_body.get(key) is not None for key in GRAMMARS)
 
     @property
+    def stream_options(self) -> dict[str, Any] | None:
+        """What the chunks of a chat or text completion tell beside the reply; None, and refused, without a stream."""
+        if not self.stream:
+            return None
+        given: Json = self.extra_body.get("stream_options")
+        return {**(given if isinstance(given, Mapping) else {}), "include_usage": True}
+
+    @property
     def hidden_stop_strings(self) -> tuple[str, ...]:
         """The stop strings that end the reply and are not part of it."""
         # A server that reads `min_tokens` looks for stop strings only after so many tokens.

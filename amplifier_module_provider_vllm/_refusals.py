@@ -4,7 +4,7 @@ import re
 
 import openai
 from amplifier_core.llm_errors import (
-    AccessDeniedError,
+    AuthenticationError,
     ConfigurationError,
     InvalidRequestError,
     LLMError,
@@ -61,7 +61,7 @@ def leaves_no_room(error: InvalidRequestError) -> bool:
 
 def may_go_on_by_items(error: LLMError) -> bool:
     """Whether a reply that did not go on by its token ids may by its items: gateways have other paths than vLLM."""
-    refusals = (InvalidRequestError, NotFoundError, AccessDeniedError, ConfigurationError)
+    refusals = (InvalidRequestError, NotFoundError, AuthenticationError, ConfigurationError)
     return isinstance(error, refusals) or error.status_code == 500
 
 

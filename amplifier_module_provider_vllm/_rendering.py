@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from amplifier_core.llm_errors import ConfigurationError, InvalidRequestError, NotFoundError
+from amplifier_core.llm_errors import AuthenticationError, ConfigurationError, InvalidRequestError, NotFoundError
 from amplifier_core.message_models import Degradation
 
 from ._ask import Ask, TokenPrompt
 from ._constants import PROVIDER
 from ._endpoints import encode, fitted
-from ._refusals import is_empty_not_found, is_missing_path
+from ._refusals import is_missing_path
 from ._server import Server
 from ._strict_json import Json
 from ._tokenize import TOKENIZE, count_bodies
@@ -31,6 +31,12 @@ OPENED: Final = re.compile(r"<think>\s*\Z")
 
 NO_TEMPLATE: Final = re.compile(r"chat template is no longer allowed|chat[_ ]template is not set", re.IGNORECASE)
 """The refusal of a model without a chat template, by vLLM and by transformers."""
+
+UNAVAILABLE: Final = (NotFoundError, InvalidRequestError, AuthenticationError)
+"""How servers, and gateways before them, refuse a path that they have not or do not open."""
+
+ABOUT_REPLIES: Final = {"min_tokens", "n"}
+"""Fields of the body with which a reply of one token may be refused, or is more than one."""
 
 NO_IDS: Final = (
     "the server gives the token ids of a conversation neither at /tokenize nor at /v1/chat/completions: set"
@@ -66,8 +72,8 @@ async def _prompt_ids(server: Server, ask: Ask) -> Sequence[int]:
         path, body = count_bodies(ask)[0]
         try:
             ids = _ids(await _post(server, ask, path, body), "tokens")
-        except (NotFoundError, InvalidRequestError) as error:
-            if is_empty_not_found(error) or NO_TEMPLATE.search(str(error)):
+        except UNAVAILABLE as error:
+            if NO_TEMPLATE.search(str(error)):
                 raise
             server.tokenizes = not is_missing_path(error)
             ids = None
@@ -78,7 +84,9 @@ async def _prompt_ids(server: Server, ask: Ask) -> Sequence[int]:
 
 async def _ids_by_chat(server: Server, ask: Ask) -> Sequence[int]:
     """The prompt of a chat call that samples one token. It is in the server's prefix cache from then on."""
-    options = replace(ask.options, endpoint="chat", stream=False, max_output_tokens=1, stop=None, logprobs=None)
+    extra = {key: value for key, value in ask.options.extra_body.items() if key not in ABOUT_REPLIES}
+    options = replace(ask.options, endpoint="chat", stream=False, stop=None, logprobs=None)
+    options = replace(options, max_output_tokens=1, extra_body=extra)
     body = encode(replace(ask, options=options, wants_tokens=True))
     try:
         ids = _ids(await _post(server, ask, CHAT, body), "prompt_token_ids")
@@ -111,7 +119,7 @@ async def _opens_a_thought(server: Server, ask: Ask, ids: Sequence[int]) -> bool
     if end not in server.open_thoughts:
         try:
             text = await _text_of(server, ask, end[1])
-        except (NotFoundError, InvalidRequestError):
+        except UNAVAILABLE:
             text = ""
         server.open_thoughts[end] = OPENED.search(text) is not None
     return server.open_thoughts[end]
@@ -132,7 +140,7 @@ async def _with_cap(server: Server, ask: Ask) -> Ask:
     model = ask.options.model
     try:
         answer = await _post(server, ask, TOKENIZE, {"model": model, "prompt": "."})
-    except (NotFoundError, InvalidRequestError):
+    except UNAVAILABLE:
         answer = None
     match answer:
         case {"max_model_len": int(window)} if window > 0:
@@ -149,5 +157,7 @@ async def _post(server: Server, ask: Ask, path: str, body: Mapping[str, object])
 
 
 def _ids(answer: Json, key: str) -> list[int] | None:
+    """The ids of an answer; None if it has none, or odd ones."""
     ids = answer.get(key) if isinstance(answer, Mapping) else None
-    return [number for number in ids if isinstance(number, int)] if isinstance(ids, list) and ids else None
+    numbers = [number for number in ids if isinstance(number, int)] if isinstance(ids, list) else []
+    return numbers if numbers and numbers == ids else None

@@ -11,7 +11,7 @@ from .._ask import Ask
 from .._chat_messages import chat_messages, chat_tools
 from .._options import CallOptions, NamedTool, ToolChoice, first_set
 from .._prompt import Format
-from .._strict_json import Json, wire_text, wire_value
+from .._strict_json import wire_text, wire_value
 
 Body = dict[str, Any]
 
@@ -27,7 +27,8 @@ def encode(ask: Ask) -> Body:
         fields |= rest
     given = {key: value for key, value in fields.items() if value is not None}
     body: Body = {"model": wire_text(options.model), "messages": messages, "stream": options.stream, **given}
-    return {**_extra_body(options, body), **body, **_stream_options(options)}
+    stream_options = wire_value({"stream_options": options.stream_options}) if options.stream else {}
+    return {**_extra_body(options, body), **body, **stream_options}
 
 
 def _with_older_spelling(message: Body) -> Body:
@@ -90,14 +91,6 @@ def _format(format_: Format | None) -> Body | None:
 
 def _extra_body(options: CallOptions, body: Mapping[str, object]) -> Body:
     """The operator's further fields; a choice without tools is refused, and a null is what vLLM assumes anyway."""
-    dropped = set[str]() if "tools" in body else {"tool_choice", "parallel_tool_calls"}
+    dropped = {"stream_options"} if "tools" in body else {"stream_options", "tool_choice", "parallel_tool_calls"}
     extra = {key: value for key, value in options.extra_body.items() if value is not None and key not in dropped}
     return wire_value(extra)
-
-
-def _stream_options(options: CallOptions) -> Body:
-    if not options.stream:
-        return {}
-    given: Json = options.extra_body.get("stream_options")
-    further = given if isinstance(given, Mapping) else dict[str, Json]()
-    return {"stream_options": {**wire_value(dict(further)), "include_usage": True}}

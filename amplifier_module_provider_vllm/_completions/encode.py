@@ -27,14 +27,15 @@ def encode(ask: Ask) -> Body:
         "stop": options.stop,
         "logprobs": options.logprobs,
         "response_format": _response_format(ask.prompt.format),
-        "stream_options": {"include_usage": True} if options.stream else None,
+        "stream_options": options.stream_options,
         **({"echo": True} if options.echo else {"return_token_ids": True}),
         # A raw prompt's reply is shown as it comes; the markup of any other is parsed.
         "skip_special_tokens": None if options.raw_prompt else False,
     }
     stated = {key: wire_value(value) for key, value in rest.items() if value is not None}
     fixed: Body = {"model": wire_text(options.model), "prompt": _prompt(ask), "stream": options.stream}
-    return {**wire_value(dict(options.extra_body)), **fixed, **stated}
+    extra = {key: value for key, value in options.extra_body.items() if key != "stream_options"}
+    return {**wire_value(extra), **fixed, **stated}
 
 
 def raw_text(prompt: Prompt) -> str:

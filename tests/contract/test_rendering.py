@@ -182,6 +182,52 @@ async def test_a_server_that_is_busy_while_it_renders_is_asked_again() -> None:
     assert posted(server) == ["/tokenize", "/tokenize"]
 
 
+async def test_a_server_that_restarts_while_it_renders_is_asked_again() -> None:
+    empty = Reply(404, {}, b"")
+
+    async with (
+        asked(paths={"/tokenize": empty, CHAT: empty}) as server,
+        provider_at(server, max_retries=1, min_retry_delay=0.01) as provider,
+    ):
+        with pytest.raises(ProviderUnavailableError, match="restarts"):
+            await provider.complete(WEATHER)
+
+    assert posted(server) == ["/tokenize", CHAT] * 2
+
+
+async def test_a_gateway_with_an_empty_404_for_tokenize_is_asked_at_chat() -> None:
+    paths = {"/tokenize": Reply(404, {}, b""), CHAT: BY_CHAT, "/detokenize": prompt_end("")}
+
+    async with asked(SAID, paths=paths) as server, provider_at(server) as provider:
+        response = await provider.complete(WEATHER)
+
+    assert bodies(server, "/v1/completions")[0]["prompt"] == PROMPT
+    assert block_contents(response) == [SUNNY]
+
+
+@pytest.mark.parametrize("refusal_", [refusal(403), refusal(401)], ids=["403", "401"])
+async def test_a_gateway_that_forbids_tokenize_is_asked_at_chat(refusal_: Reply) -> None:
+    paths = {"/tokenize": refusal_, CHAT: BY_CHAT, "/detokenize": refusal_}
+
+    async with asked(SAID, paths=paths) as server, provider_at(server) as provider:
+        response = await provider.complete(WEATHER)
+
+    assert block_contents(response) == [SUNNY]
+
+
+async def test_the_chat_that_renders_has_no_field_that_its_one_token_would_break() -> None:
+    """Seen on vLLM 0.32: `min_tokens` above `max_tokens`, and stream options without a stream, are refused."""
+    extra = {"min_tokens": 5, "n": 2, "stream_options": {"continuous_usage_stats": True}, "cache_salt": "s"}
+    paths = {"/tokenize": NOT_FOUND, CHAT: BY_CHAT, "/detokenize": prompt_end("")}
+
+    async with asked(SAID, paths=paths) as server, provider_at(server, extra_request_params=extra) as provider:
+        await provider.complete(WEATHER)
+
+    (chat,) = bodies(server, CHAT)
+    assert chat.keys() & extra.keys() == {"cache_salt"}
+    assert bodies(server, "/v1/completions")[0]["min_tokens"] == 5
+
+
 async def test_the_headers_of_a_call_reach_the_server_that_renders() -> None:
     """A router sends the requests of one session to one server by a header."""
     paths = {"/tokenize": TOKENIZED, "/detokenize": prompt_end("")}

@@ -220,6 +220,15 @@ def test_what_a_call_decides_stands_before_the_operators_fields() -> None:
     }
 
 
+def test_an_unstreamed_request_has_no_stream_options() -> None:
+    """vLLM refuses them without a stream."""
+    extra = {"stream_options": {"continuous_usage_stats": True}}
+
+    body = body_of(config={"extra_request_params": extra, "use_streaming": False})
+
+    assert "stream_options" not in body
+
+
 def test_an_effort_that_gpt_oss_does_not_support_is_replaced() -> None:
     assert body_of(overrides={"reasoning_effort": "max"}, harmony=True) == BARE | {"reasoning_effort": "high"}
 

@@ -102,10 +102,20 @@ def test_every_setting_of_a_call_has_its_key() -> None:
     }
 
 
-def test_an_unstreamed_reply_has_no_stream_options() -> None:
-    body = encode(rendered(overrides={"stream": False}))
+EXTRA: dict[str, Any] = {"extra_request_params": {"stream_options": {"continuous_usage_stats": True}}}
+
+
+@pytest.mark.parametrize("config", [{}, EXTRA], ids=["none", "the operator's"])
+def test_an_unstreamed_reply_has_no_stream_options(config: dict[str, Any]) -> None:
+    body = encode(rendered(overrides={"stream": False}, config=config))
 
     assert body == {key: value for key, value in RENDERED.items() if key != "stream_options"} | {"stream": False}
+
+
+def test_the_operators_stream_options_stand_beside_ours() -> None:
+    body = encode(rendered(config=EXTRA))
+
+    assert body == RENDERED | {"stream_options": {"continuous_usage_stats": True, "include_usage": True}}
 
 
 @pytest.mark.parametrize(
