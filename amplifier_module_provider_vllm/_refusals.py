@@ -11,7 +11,7 @@ from amplifier_core.llm_errors import (
     NotFoundError,
 )
 
-from ._server_text import is_empty, server_failure
+from ._server_text import is_empty, is_page, server_failure
 
 FORMAT_WORDS = ("grammar", "schema", "text.format", "structured", "json_object", "response_format")
 
@@ -28,11 +28,11 @@ BAD_IMAGE = re.compile(
 """Phrases for an image that the server cannot read."""
 
 MISSING_PATH = re.compile(
-    r"(?:file |path |route |page )?not found\.?|404 page not found|404:? not found|no route\b.{0,200}"
-    r"|(?:invalid url|cannot post|unknown (?:path|endpoint|route)|no handler for)\b.{0,200}",
+    r"(?:file |path |route |page |resource )?not found\.?|404 page not found|404:? not found|no route\b.{0,200}"
+    r"|(?:invalid url|cannot post|unknown (?:path|endpoint|route|request url)|no handler for)\b.{0,200}",
     re.IGNORECASE,
 )
-"""What servers say of a path that they do not have: FastAPI, llama.cpp, Go, Express, OpenAI."""
+"""What servers say of a path that they do not have: FastAPI, llama.cpp, Go, Azure, OpenAI, Groq."""
 
 NOT_BUILT = re.compile(
     r"not (?:yet )?(?:built|implemented|supported|available)\.?\Z|unsupported method|without a body", re.IGNORECASE
@@ -87,8 +87,8 @@ def is_missing_path(error: LLMError) -> bool:
         return False
     message = server_failure(cause).message.strip()
     match cause.status_code:
-        case 404:
-            return MISSING_PATH.fullmatch(message) is not None
+        case 404:  # a server says it of a model in JSON, a gateway of a path in a page (nginx, Express)
+            return is_page(cause) or MISSING_PATH.fullmatch(message) is not None
         case 501:  # vLLM 0.10 refuses a tool_choice with it too
             return NOT_BUILT.search(message) is not None
         case status:

@@ -13,7 +13,7 @@ from tests.support.chat_rounds import chunk, stream
 from tests.support.exchange import CAPITAL, open_provider
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, Request, describe, json_reply
-from tests.support.wire import HEALTHY, SSE
+from tests.support.wire import HEALTHY, SSE, page
 
 CHAT = Reply(200, SSE, stream(chunk({"content": "Hi"}, "stop")))
 FASTAPI = json_reply(404, {"detail": "Not Found"})
@@ -22,11 +22,28 @@ GO = Reply(404, {"content-type": "text/plain"}, b"404 page not found\n")
 OPENAI = json_reply(404, {"error": {"message": "Invalid URL (POST /v1/responses)", "type": "invalid_request_error"}})
 METHOD = json_reply(405, {"detail": "Method Not Allowed"})
 UNBUILT = json_reply(501, {"error": {"message": "not implemented", "type": "NotImplementedError", "code": 501}})
+AZURE = json_reply(404, {"error": {"code": "404", "message": "Resource not found"}})
+GROQ = json_reply(
+    404, {"error": {"message": "Unknown request URL: POST /v1/responses. Please check the URL for typos"}}
+)
+EXPRESS = page(404, "<html><head><title>Error</title></head><body><pre>Cannot POST /v1/responses</pre></body></html>")
+NGINX = page(404, "<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1></body></html>")
 EMPTY = Reply(404, {}, b"")
 UNKNOWN_MODEL = json_reply(
     404, {"error": {"message": "The model `m` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}}
 )
-MISSING = {"FastAPI": FASTAPI, "llama.cpp": LLAMA_CPP, "Go": GO, "OpenAI": OPENAI, "405": METHOD, "501": UNBUILT}
+MISSING = {
+    "FastAPI": FASTAPI,
+    "llama.cpp": LLAMA_CPP,
+    "Go": GO,
+    "OpenAI": OPENAI,
+    "405": METHOD,
+    "501": UNBUILT,
+    "Azure": AZURE,
+    "Groq": GROQ,
+    "Express": EXPRESS,
+    "nginx": NGINX,
+}
 
 
 def asked(server: ReplayServer) -> list[str]:
