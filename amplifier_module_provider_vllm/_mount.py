@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from amplifier_core.llm_errors import LLMError
+from amplifier_core.llm_errors import ConfigurationError, LLMError
 
 from ._config import read_config
 from ._constants import PROVIDER
@@ -22,7 +22,12 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
     Raises `ConfigurationError` for an invalid config value.
     """
     stated = dict(config or {})
-    read = read_config(stated, os.environ)  # its URL has a default, which the constructor does not have
+    try:
+        read = read_config(stated, os.environ)  # its URL has a default, which the constructor does not have
+    except ConfigurationError as error:
+        # Amplifier's app hides the kernel's log, and then says only that there are no providers.
+        logger.error("[PROVIDER] vLLM: %s", error)
+        raise
     key = read.api_key.get_secret_value()
     provider = VLLMProvider(read.base_url, api_key=key, config=stated, coordinator=coordinator)
     await coordinator.mount("providers", provider, name=PROVIDER)

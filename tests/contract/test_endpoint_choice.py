@@ -191,6 +191,22 @@ async def test_a_server_that_refuses_token_ids_is_asked_without_them() -> None:
     assert ["return_token_ids" in body for body in server.request_bodies] == [True, False, False]
 
 
+async def test_a_server_that_cannot_go_on_by_token_ids_is_asked_for_them_only_once() -> None:
+    cut = load_recording("chat/tiny-qwen3", "chat_cut_in_reasoning_stream")
+    paths = {"/v1/completions": LLAMA_CPP, "/detokenize": LLAMA_CPP}
+    async with (
+        ReplayServer(*[cut, CHAT] * 2, paths=paths) as server,
+        open_provider(server.base_url, endpoint="chat", max_tokens=9) as provider,
+    ):
+        for _ in range(2):
+            await provider.complete(CAPITAL)
+
+    bodies = [request.json for request in server.requests if request.path == "/v1/chat/completions"]
+    assert ["return_token_ids" in body for body in bodies] == [True, False, False, False]
+    others = [request.path for request in server.requests if request.path != "/v1/chat/completions"]
+    assert others == ["/v1/models", "/detokenize"]
+
+
 class _Routed(ReplayServer):
     """Answers each request by what it is."""
 

@@ -127,6 +127,16 @@ async def test_an_invalid_value_fails_the_mount(coordinator: MockCoordinator) ->
     assert not mounted_providers(coordinator)
 
 
+async def test_the_reason_why_a_provider_is_not_mounted_is_logged(
+    coordinator: MockCoordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Amplifier's app shows our log, but hides that of the kernel, which has the error."""
+    with pytest.raises(ConfigurationError) as raised:
+        await mount(coordinator, {"endpoint": "chat", "use_completions": True})
+
+    assert caplog.messages == [f"[PROVIDER] vLLM: {raised.value}"]
+
+
 @pytest.mark.parametrize("key", ["", None])
 async def test_a_server_without_a_key_needs_none(key: str | None) -> None:
     provider = VLLMProvider(CLOSED, api_key=key, config={})
