@@ -37,7 +37,7 @@ async def learning_from_refusals(server: Server, ask: Ask) -> AsyncGenerator[Non
             # A reply that goes on by its token ids can do so by its items at once.
             if is_empty_not_found(error) and not ask.is_exact and (model in served or server.config.startup_timeout):
                 raise restarting(error) from error
-            server.outdated = model in served
+            server.outdated = model in served and not is_missing_path(error)
             if served and model not in served:
                 raise unknown_model(error, served) from error
             raise

@@ -26,7 +26,7 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
         read = read_config(stated, os.environ)  # its URL has a default, which the constructor does not have
     except ConfigurationError as error:
         # Amplifier's app hides the kernel's log, and then says only that there are no providers.
-        logger.error("[PROVIDER] vLLM: %s", error)
+        logger.error("[PROVIDER] vLLM: %s", error)  # noqa: TRY400 - the traceback says no more
         raise
     key = read.api_key.get_secret_value()
     provider = VLLMProvider(read.base_url, api_key=key, config=stated, coordinator=coordinator)

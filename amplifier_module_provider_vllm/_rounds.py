@@ -34,7 +34,7 @@ from ._harmony.count import count_usage
 from ._learning import learning_from_refusals
 from ._observability import ObservedCall
 from ._openings import opened, with_hidden_cut
-from ._refusals import is_empty_not_found, may_go_on_by_items
+from ._refusals import is_empty_not_found, is_missing_path, may_go_on_by_items
 from ._retries import Retries
 from ._secrets import Secrets, shorten
 from ._server import Server
@@ -106,6 +106,8 @@ class Rounds:
             if by_items is None:
                 raise
             logger.info("[PROVIDER] vLLM: the reply goes on by its items, not by its token ids: %s", error)
+            if is_missing_path(error):  # the next reply could not go on either
+                self._server.gives_tokens = False
             following = replace(by_items, wants_tokens=False)
             next_turn, after = await self._round_with_retries(following, may_continue)
         return joined(turn, next_turn, following), after

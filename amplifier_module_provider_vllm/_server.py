@@ -49,7 +49,7 @@ class Server:
     tokenizes: bool = True
     """False as soon as the server is known to have no `/tokenize`."""
     gives_tokens: bool = True
-    """False as soon as the server has refused to give token ids."""
+    """False as soon as the server has refused to give token ids, or lacks what goes on from them."""
     open_thoughts: dict[PromptEnd, bool] = field(default_factory=dict[PromptEnd, bool])
     """Whether a prompt with this end is inside a thought that the template has opened."""
     outdated: bool = False

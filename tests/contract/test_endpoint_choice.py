@@ -204,7 +204,7 @@ async def test_a_server_that_cannot_go_on_by_token_ids_is_asked_for_them_only_on
     bodies = [request.json for request in server.requests if request.path == "/v1/chat/completions"]
     assert ["return_token_ids" in body for body in bodies] == [True, False, False, False]
     others = [request.path for request in server.requests if request.path != "/v1/chat/completions"]
-    assert others == ["/v1/models", "/detokenize"]
+    assert others == ["/v1/models", "/detokenize", "/detokenize"]
 
 
 class _Routed(ReplayServer):
