@@ -50,7 +50,10 @@ class Chunk(_Wire, frozen=True):
     @property
     def choice(self) -> Choice | None:
         """The first choice, the only one that is read."""
-        return next((choice for choice in self.choices or () if not choice.index), None)
+        choices = self.choices
+        if choices and not choices[0].index:  # every chunk of a reply with one choice: a generator takes 0.2 µs
+            return choices[0]
+        return next((choice for choice in choices or () if not choice.index), None)
 
 
 class Done(_Wire, frozen=True):

@@ -71,18 +71,23 @@ class CompletionsFold:
             self.turn = replace(self.turn, items=self._blocks.items)
 
     def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
-        """What is read up to the terminal event; the rest of the events is kept here."""
+        for text, ids in join_parts(self._parts(events)):
+            self._blocks.add_size(TOKEN_SIZE * len(ids))
+            yield from self._parser.push(text, ids)
+
+    def _parts(self, events: Iterable[Event]) -> Iterator[tuple[str, Sequence[int]]]:
+        """Text and token ids up to the terminal event; the rest of the events is kept here."""
         for event in events:
             if self._ended or self.failure is not None:
                 return
             match event:
                 case Chunk():
-                    yield from self._read(event)
+                    yield self._read(event)
                 case Done():
                     self._ended = True
                 case WholeReply(chunk, raw):
                     self._raw, self._ended = raw, True
-                    yield from self._read(chunk)
+                    yield self._read(chunk)
                     # An unstreamed reply is complete by its form.
                     self._ending.finish_reason = self._ending.finish_reason or "stop"
                 case ErrorEvent(failure):
@@ -90,21 +95,20 @@ class CompletionsFold:
                 case _:
                     assert_never(event)
 
-    def _read(self, chunk: Chunk) -> Iterator[Piece]:
-        self._ending.add_head(chunk)
-        choice = chunk.choice
+    def _read(self, chunk: Chunk) -> tuple[str, Sequence[int]]:
+        ending, choice = self._ending, chunk.choice
+        ending.add_head(chunk)
         if choice is None:
-            return
+            return "", ()
         if choice.prompt_token_ids is not None:
             self._check_prompt(choice.prompt_token_ids)
-        if added := self._ending.add_choice(choice, self._ask.options.logprobs):
+        if added := ending.add_choice(choice, self._ask.options.logprobs):
             self._blocks.add_size(TOKEN_SIZE * added)
         text = choice.text or ""
         if chunk.is_split:
             text = self._halves.join("text", text)
-        if text or choice.token_ids:
-            self._ending.texts.append(text)
-            yield from self._parser.push(text, choice.token_ids or ())
+        ending.texts.append(text)
+        return text, choice.token_ids or ()
 
     def _show(self, pieces: Iterable[Piece]) -> Iterator[Update]:
         for piece in join_pieces(pieces):
@@ -164,6 +168,26 @@ class CompletionsFold:
         usage = chat_usage(self._ending.usage)
         if self._continued and (usage is None or usage.input_tokens != len(self._sent)):
             raise other_prompt(self._ask.options.model)
+
+
+def join_parts(parts: Iterable[tuple[str, Sequence[int]]]) -> Iterator[tuple[str, Sequence[int]]]:
+    """The same parts, with consecutive ones joined where no tag begins or ends.
+
+    A parser counts the tokens of a part that a tag divides by its text.
+    """
+    texts: list[str] = []
+    joined: list[int] = []
+    for text, ids in parts:
+        if "<" in text or ">" in text or "[" in text or "]" in text:
+            if texts:
+                yield "".join(texts), joined
+                texts, joined = [], []
+            yield text, ids
+        elif text or ids:
+            texts.append(text)
+            joined += ids
+    if texts:
+        yield "".join(texts), joined
 
 
 def join_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -40,20 +40,18 @@ class Ending:
             self.usage = chunk.usage
 
     def add_choice(self, choice: Choice, alternatives: int | None) -> int:
-        """The number of token ids and log probabilities that the choice adds."""
+        """The number of log probabilities that the choice adds."""
         if choice.finish_reason:  # some servers have an empty one in every chunk
             self.finish_reason = choice.finish_reason
         if choice.prompt_token_ids is not None:
             self.prompt = choice.prompt_token_ids
-        added = 0
         if choice.token_ids:
             self.sampled += choice.token_ids
-            added = len(choice.token_ids)
-        if choice.logprobs is not None and alternatives is not None:
-            new = read_logprobs(choice.logprobs, alternatives)
-            self.logprobs += new
-            added += len(new) * (1 + alternatives)
-        return added
+        if choice.logprobs is None or alternatives is None:
+            return 0
+        new = read_logprobs(choice.logprobs, alternatives)
+        self.logprobs += new
+        return len(new) * (1 + alternatives)
 
     def to_turn(self, items: tuple[Item, ...], ask: Ask, reasoning_tokens: int, raw: bytes | None) -> Turn:
         """`reasoning_tokens`: our own count, for a server that does not tell it."""
