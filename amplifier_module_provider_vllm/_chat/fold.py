@@ -1,6 +1,6 @@
 """Fold the chunks of one /v1/chat/completions round into updates for the hooks and a final Turn."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final, assert_never
 
@@ -100,13 +100,16 @@ class ChatFold:
                 case _:
                     assert_never(event)
 
-    def _read(self, chunk: Chunk) -> Iterator[Delta]:
+    def _read(self, chunk: Chunk) -> Sequence[Delta]:
         if tokens := self._ending.add(chunk):
             self._blocks.add_size(TOKEN_SIZE * tokens)
-        for delta in chunk.deltas:
-            if isinstance(delta, TextDelta) and chunk.is_split:
-                delta = msgspec.structs.replace(delta, text=self._halves.join(delta.kind, delta.text))
-            yield delta
+        return [self._whole(delta) for delta in chunk.deltas] if chunk.is_split else chunk.deltas
+
+    def _whole(self, delta: Delta) -> Delta:
+        """The delta, with the half of its first character that the one before it had."""
+        if isinstance(delta, TextDelta):
+            return msgspec.structs.replace(delta, text=self._halves.join(delta.kind, delta.text))
+        return delta
 
     def _grow(self, kind: Kind, text: str) -> Iterator[Update]:
         if kind == "reasoning":

@@ -12,8 +12,8 @@ Kind = Literal["reasoning", "details", "text", "refusal"]
 TEXT_TYPES: Final = (None, "", "text", "output_text")
 
 
-class Wire(msgspec.Struct, frozen=True):
-    """A wire type: a server may send null for any field with a default."""
+class Wire(msgspec.Struct, frozen=True, gc=False):
+    """A wire type: a server may send null for any field with a default. None can be a part of a cycle."""
 
 
 class WireFunction(Wire, frozen=True):
