@@ -233,9 +233,15 @@ class _Block:
     def _joined(self) -> str:
         return "".join(self.pieces if self.filter is None else self.filter.raw)
 
+    @property
+    def shown(self) -> str:
+        """What hooks get of it: of a call the name, of a text not what its filter holds back."""
+        item = self.item
+        return item.name if isinstance(item, FunctionCall) else self.earlier_text + "".join(self.pieces) or item.text
+
     def extends(self, seen: Item) -> bool:
-        """Whether the block is this item, or has more of it; of a call, hooks see only the name."""
-        return type(self.item) is type(seen) and _text_of(self.final).startswith(_text_of(seen))
+        """Whether hooks that have seen this item can be shown the rest of the block."""
+        return type(self.item) is type(seen) and self.shown.startswith(_text_of(seen))
 
     def visible(self, text: str) -> str:
         return text if self.filter is None else self.filter.of(text)
@@ -275,7 +281,7 @@ def _start(block: _Block) -> Iterator[Update]:
 
 def _rest(block: _Block, seen: Item) -> list[Update]:
     """The text of a block after what hooks have seen of it; they see no arguments."""
-    rest = "" if block.kind == "tool_use" else _text_of(block.final)[len(_text_of(seen)) :]
+    rest = "" if block.kind == "tool_use" else block.shown[len(_text_of(seen)) :]
     return [BlockDelta(block.index, block.kind, rest)] if rest else []
 
 

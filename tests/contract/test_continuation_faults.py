@@ -1,16 +1,20 @@
 """What breaks while a reply goes on by its token ids costs at most its exactness: no reply, call or text is lost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pytest
 from amplifier_core.message_models import ChatResponse
 
+from amplifier_module_provider_vllm._harmony.vocabulary import shared_vocabulary
 from tests.support.call_events import assert_contract
 from tests.support.chat_rounds import chunk, stream
+from tests.support.completions import harmony
 from tests.support.exchange import CAPITAL, WEATHER, block_contents
 from tests.support.provider_session import provider_session
+from tests.support.recordings import load_recording
 from tests.support.replay import NOT_FOUND, PROMPT_IDS, ReplayServer, Reply, json_reply
+from tests.support.vocabulary import vocabulary_folder
 from tests.support.wire import SSE, refusal
 
 CHAT: Final = "/v1/chat/completions"
@@ -21,6 +25,14 @@ EMPTY: Final = Reply(404, {}, b"")
 TEXT: Final = ({"content": "Hello "}, {"content": "wor"})
 IN_PARIS: Final = '{"city": "Paris"}'
 MARKUP: Final = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+@pytest.fixture
+def _vocabulary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
+    shared_vocabulary.cache_clear()
+    yield
+    shared_vocabulary.cache_clear()
 
 
 def call(arguments: str = IN_PARIS) -> dict[str, Any]:
@@ -48,12 +60,16 @@ def text_of(ids: str) -> Reply:
 
 
 async def asked(
-    *replies: Reply, request: Any = CAPITAL, paths: dict[str, Reply] | None = None, **config: Any
+    *replies: Reply,
+    request: Any = CAPITAL,
+    paths: dict[str, Reply] | None = None,
+    model: str = "tiny-qwen3",
+    **config: Any,
 ) -> tuple[ChatResponse, list[str]]:
     """The response, and the endpoints that were asked; the events of the stream are those of the response."""
     settings = {"endpoint": "chat", "max_tokens": 2, "max_retries": 1, **config}
     async with (
-        ReplayServer(*replies, paths=paths) as server,
+        ReplayServer(*replies, paths=paths, models=load_recording(model, "get_v1_models")) as server,
         provider_session(server, **settings) as (session, provider),
     ):
         response = await provider.complete(request)
@@ -156,3 +172,22 @@ async def test_a_round_that_adds_no_token_counts_the_prompt_once() -> None:
 
     assert response.usage is not None
     assert (response.usage.input_tokens, response.usage.output_tokens) == (3, 2)
+
+
+@pytest.mark.usefixtures("_vocabulary")
+@pytest.mark.parametrize(("after", "text"), [("ld and more", "Hello"), ("k and more", "Hello work and more")])
+async def test_a_stop_string_on_both_sides_of_a_cut_is_hidden_from_hooks_too(after: str, text: str) -> None:
+    """vLLM does not cut it off for gpt-oss, and does not look for it in the prompt."""
+    cut = harmony().encode("<|channel|>final<|message|>Hello wor", allowed_special="all")
+    more = harmony().encode(f"{after}<|return|>", allowed_special="all")
+    deltas = [chunk({"content": "Hello "}, token_ids=cut[:-1]), chunk({"content": "wor"}, "length", token_ids=cut[-1:])]
+    first = Reply(200, SSE, stream({**chunk(), "prompt_token_ids": PROMPT}, *deltas))
+    choice = {"text": "", "finish_reason": "stop", "token_ids": more, "prompt_token_ids": [*PROMPT, *cut]}
+    stopped = CAPITAL.model_copy(update={"stop": ["world"]})
+
+    response, endpoints = await asked(
+        first, json_reply(200, {"choices": [choice]}), request=stopped, model="tiny-gpt-oss", max_tokens=len(cut)
+    )
+
+    assert block_contents(response) == [("text", text)]
+    assert endpoints == [CHAT, COMPLETIONS]
