@@ -26,6 +26,9 @@ CHAT: Final = "/v1/chat/completions"
 TAIL: Final = 6
 """The ids at the end of a prompt that are searched for an open thought: few, so that prompts share them."""
 
+MOST_ENDS: Final = 100
+"""Ends of prompts that are remembered: some templates end with words of the conversation."""
+
 OPENED: Final = re.compile(r"<think>\s*\Z")
 """The end of a prompt whose template begins the reply's reasoning (DeepSeek R1, QwQ, Qwen3 Thinking)."""
 
@@ -121,6 +124,8 @@ async def _opens_a_thought(server: Server, ask: Ask, ids: Sequence[int]) -> bool
             text = await _text_of(server, ask, end[1])
         except UNAVAILABLE:
             text = ""
+        if len(server.open_thoughts) >= MOST_ENDS:
+            server.open_thoughts.clear()
         server.open_thoughts[end] = OPENED.search(text) is not None
     return server.open_thoughts[end]
 

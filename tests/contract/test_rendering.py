@@ -290,6 +290,21 @@ async def test_a_prompt_that_opens_a_thought_is_known_by_its_end(end: str, kinds
     assert bodies(server, "/detokenize") == [{"model": "tiny-qwen3", "tokens": PROMPT}]
 
 
+async def test_ends_of_prompts_are_not_remembered_for_ever() -> None:
+    """Some templates end with words of the conversation, so that each prompt has an end of its own."""
+    ends = [*range(101), 0]
+
+    async with (
+        asked(*[SAID] * len(ends), paths={"/detokenize": prompt_end("")}) as server,
+        provider_at(server) as provider,
+    ):
+        for end in ends:
+            server.paths["/tokenize"] = json_reply(200, {"tokens": [end]})
+            await provider.complete(CAPITAL)
+
+    assert [body["tokens"][0] for body in bodies(server, "/detokenize")] == ends
+
+
 async def test_without_detokenize_a_reply_begins_outside_of_a_thought() -> None:
     async with asked(SAID, paths={"/tokenize": TOKENIZED}) as server, provider_at(server) as provider:
         response = await provider.complete(CAPITAL)
