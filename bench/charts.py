@@ -11,10 +11,13 @@ from bench.history import CallCost
 from bench.streaming import Cost
 
 COLOR, OTHERS, GRID, INK = "#1a73e8", "#9aa0a6", "#dadce0", "#202124"
-LABEL_GAP = 1.7
+LABEL_GAP = 1.55
 """The minimum ratio between the positions of two line labels."""
 
-GOAL_US, GOAL_RATE = 5.0, 200_000.0
+GOAL, GOAL_RATE = 1.5, 200_000.0
+
+ENDPOINTS = (("responses",), ("chat", "chat with ids"), ("completions", "completions of gpt-oss"))
+"""The panels of the first picture: what the server sends."""
 
 
 def can_draw() -> bool:
@@ -22,23 +25,28 @@ def can_draw() -> bool:
 
 
 def draw_streaming(costs: Sequence[Cost], path: Path) -> None:
-    """CPU of each contender as bars on a logarithmic axis, the cheapest on top."""
+    """CPU of each contender as bars on a logarithmic axis, an endpoint above the other, the cheapest on top."""
     from matplotlib.figure import Figure
 
-    ordered = sorted(costs, key=lambda cost: -cost.cpu_us_per_token)
-    figure = Figure(figsize=(8, 0.55 * len(ordered) + 1), layout="constrained")
-    axes = figure.subplots()
-    colors = [COLOR if cost.contender == OURS.name else OTHERS for cost in ordered]
-    bars = axes.barh(
-        [cost.contender for cost in ordered], [cost.cpu_us_per_token for cost in ordered], color=colors, height=0.65
-    )
-    axes.bar_label(bars, fmt="%.3g", padding=4)
-    axes.axvline(GOAL_US, color=INK, linewidth=1, linestyle=":")
-    axes.set_xscale("log")
-    axes.set_xlim(1, 2.2 * ordered[0].cpu_us_per_token)
-    axes.set_xlabel("µs of CPU per streamed token (log scale; dotted: the goal)")
-    axes.spines[["top", "right"]].set_visible(False)
+    groups = [[cost for cost in costs if cost.wire in wires] for wires in ENDPOINTS]
+    figure = Figure(figsize=(8.5, 0.42 * len(costs) + 1.2), layout="constrained")
+    heights = [len(group) for group in groups]
+    panels = figure.subplots(len(groups), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
+        _draw_bars(axes, sorted(group, key=lambda cost: -cost.cpu_us_per_token))
+    panels[0].set_xscale("log")
+    panels[0].set_xlim(1, 2.2 * max(cost.cpu_us_per_token for cost in costs))
+    panels[-1].set_xlabel("µs of CPU per streamed token (log scale; dotted: the goal, 1.5 times the raw socket)")
     figure.savefig(path, dpi=150)
+
+
+def _draw_bars(axes: Any, costs: Sequence[Cost]) -> None:
+    colors = [COLOR if cost.contender.startswith(OURS.name) else OTHERS for cost in costs]
+    names, figures = [cost.contender for cost in costs], [cost.cpu_us_per_token for cost in costs]
+    axes.bar_label(axes.barh(names, figures, color=colors, height=0.65), fmt="%.3g", padding=4)
+    floor = min(cost.cpu_us_per_token for cost in costs if cost.contender.startswith(FLOOR.name))
+    axes.axvline(GOAL * floor, color=INK, linewidth=1, linestyle=":")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_concurrency(crowds: Sequence[Crowd], path: Path) -> None:
@@ -72,13 +80,13 @@ def draw_history(costs: Sequence[CallCost], path: Path) -> None:
     """CPU of one call over the length of its history, each line labelled at its end."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    figure = Figure(figsize=(9, 8.4), layout="constrained")
     axes = figure.subplots()
     ends: list[tuple[float, str]] = []
     for name in dict.fromkeys(cost.contender for cost in costs):
         those = [cost for cost in costs if cost.contender == name]
         figures = [cost.cpu_ms for cost in those]
-        style, order = ("s--" if name.endswith("(chat)") else "o-"), 3 if name == OURS.name else 2
+        style, order = _style(name), 3 if name.startswith(OURS.name) else 2
         axes.plot([cost.messages for cost in those], figures, style, color=_color(name), markersize=4, zorder=order)
         ends.append((figures[-1], name))
     lengths = sorted({cost.messages for cost in costs})
@@ -89,7 +97,7 @@ def draw_history(costs: Sequence[CallCost], path: Path) -> None:
     axes.set_xticks(lengths, [f"{messages:,}" for messages in lengths])
     axes.minorticks_off()
     axes.set_xlabel("messages in the history (log scale)")
-    axes.set_ylabel("ms of CPU per call (log scale; dashed: chat completions)")
+    axes.set_ylabel("ms of CPU per call (log scale; dashed: chat completions; dotted: completions)")
     axes.grid(color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
@@ -100,7 +108,7 @@ def _name_ends(axes: Any, messages: int, ends: Sequence[tuple[float, str]]) -> N
     height = 0.0
     for cpu_ms, name in ends:
         height = max(cpu_ms, height * LABEL_GAP)
-        color = INK if name != OURS.name else COLOR
+        color = COLOR if name.startswith(OURS.name) else INK
         at, line = (1.25 * messages, height), [[messages, 1.2 * messages], [cpu_ms, height]]
         axes.plot(*line, color=GRID, linewidth=0.8, clip_on=False, zorder=1)
         axes.annotate(f"{name}: {cpu_ms:,.0f} ms", at, color=color, fontsize=9, va="center", annotation_clip=False)
@@ -109,4 +117,12 @@ def _name_ends(axes: Any, messages: int, ends: Sequence[tuple[float, str]]) -> N
 
 
 def _color(name: str) -> str:
-    return {OURS.name: COLOR, FLOOR.name: INK}.get(name, OTHERS)
+    if name.startswith(FLOOR.name):
+        return INK
+    return COLOR if name.startswith(OURS.name) else OTHERS
+
+
+def _style(name: str) -> str:
+    if name.endswith("(completions)"):
+        return "^:"
+    return "o-" if "(chat" not in name else "s--"

@@ -67,15 +67,18 @@ def _read_answer(lines: Iterable[bytes], text_of: Callable[[Any], str | None], o
 
 
 def _response_text(event: Any) -> str | None:
-    return event["delta"] if event["type"] == ANSWER else None
+    text: str | None = event["delta"] if event["type"] == ANSWER else None
+    return text
 
 
 def _chat_text(chunk: Any) -> str | None:
-    return chunk["choices"][0]["delta"].get("content")
+    text: str | None = chunk["choices"][0]["delta"].get("content")
+    return text
 
 
 def _completion_text(chunk: Any) -> str | None:
-    return chunk["choices"][0]["text"]
+    text: str = chunk["choices"][0]["text"]
+    return text
 
 
 def _chat_body(steps: Sequence[Step]) -> Json:

@@ -85,15 +85,16 @@ def with_results(page: str, results: Results) -> str:
 
 
 def _streaming_table(costs: Sequence[Cost]) -> str:
-    if not costs:
-        return ""
-    floor = next(cost for cost in costs if cost.contender == FLOOR.name).cpu_us_per_token
+    """The contenders by what the server sends them, each beside the raw socket with the same bytes."""
+    floors = {cost.wire: cost.cpu_us_per_token for cost in costs if cost.contender.startswith(FLOOR.name)}
+    order = list(floors)
     rows = [
-        f"| {cost.contender} | {cost.cpu_us_per_token:.1f} | {cost.cpu_us_per_token / floor:.1f}"
+        f"| {cost.contender} | {cost.cpu_us_per_token:.1f} | {cost.cpu_us_per_token / floors[cost.wire]:.1f}"
         f" | {cost.tokens_per_second:,.0f} |"
-        for cost in sorted(costs, key=lambda cost: cost.cpu_us_per_token)
+        for cost in sorted(costs, key=lambda cost: (order.index(cost.wire), cost.cpu_us_per_token))
     ]
-    return _table("| one stream at full speed | CPU µs per token | times the floor | tokens per second |", rows)
+    head = "| one stream at full speed | CPU µs per token | times the floor | tokens per second |"
+    return _table(head, rows) if rows else ""
 
 
 def _concurrency_table(crowds: Sequence[Crowd]) -> str:

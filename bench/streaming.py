@@ -9,8 +9,8 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from bench.contender import Wire
-from bench.contenders import GPT_OSS, STREAMING, find_contender
+from bench.contender import GPT_OSS, Wire
+from bench.contenders import STREAMING, find_contender
 from bench.isolated import BrokenRunError, run_in_its_environment
 from bench.recorded_chunks import scale_chat, scale_completions
 from bench.recorded_stream import RecordedStream, scale_recording
@@ -22,9 +22,9 @@ class Cost:
     """The best of the repetitions: whatever else the machine does only ever adds to it."""
 
     contender: str
-    wire: Wire
     cpu_us_per_token: float
     tokens_per_second: float
+    wire: Wire = "responses"
 
 
 def measure_streaming(tokens: int, repetitions: int) -> list[Cost]:
@@ -48,7 +48,7 @@ async def _measure_one(name: str, base_url: str, tokens: int, repetitions: int) 
             wall.append(time.perf_counter() - wall_before)
             if "".join(pieces).strip() not in (stream.answer.strip(), stream.raw.strip()):
                 raise BrokenRunError(f"{name}: {len(''.join(pieces))} of {len(stream.answer)} characters came")
-    return Cost(name, contender.wire, min(cpu) / stream.tokens * 1e6, stream.tokens / min(wall))
+    return Cost(name, min(cpu) / stream.tokens * 1e6, stream.tokens / min(wall), contender.wire)
 
 
 def _expected(wire: Wire, tokens: int) -> RecordedStream:

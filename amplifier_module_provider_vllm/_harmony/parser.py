@@ -61,9 +61,10 @@ class HarmonyParser:
 
     def push(self, text: str, ids: Sequence[int]) -> Iterator[Piece]:  # noqa: ARG002 - others parse the text
         for is_plain, run in groupby(ids, _is_plain):
-            for token in run:
+            tokens = iter(run)
+            for token in tokens:
                 if is_plain and self._place == "content":
-                    yield from self._content([token, *run])
+                    yield from self._content([token, *tokens])
                 elif 0 <= token <= LAST_TOKEN:
                     yield from self._markup(token)
 

@@ -11,7 +11,8 @@ import pytest
 from bench.__main__ import PAGE
 from bench.contenders import SDK
 from bench.conversation import conversation, response_items
-from bench.recorded_stream import RECORDING, chat_token, scale_recording
+from bench.recorded_chunks import QWEN, REPLY, scale_chat, scale_completions, with_prompt
+from bench.recorded_stream import RECORDING, scale_recording
 from bench.replay_server import received_bytes, start_replay_server
 from bench.results import BEGIN, END, Results, with_results
 from tests.support.recordings import load_recording
@@ -50,11 +51,49 @@ def test_the_final_events_of_a_longer_stream_contain_the_joined_deltas() -> None
     assert message["content"][0]["text"] == stream.answer
 
 
-def test_a_one_token_reply_is_the_same_on_both_endpoints() -> None:
-    responses, chat = scale_recording(1), chat_token()
+def test_scaling_chunks_to_the_recorded_length_returns_the_recording() -> None:
+    body = load_recording(f"chat/{QWEN}", REPLY).body
 
-    assert (responses.tokens, responses.answer) == (chat.tokens, chat.answer) == (1, "The")
-    assert sum(b".delta\ndata: " in event for event in responses.events) == 1
+    stream = scale_chat(22)
+
+    assert b"".join(stream.events) == body
+    assert stream.tokens == 22
+
+
+def test_text_completions_send_the_tokens_of_the_chat_with_their_markup() -> None:
+    chat, completions = scale_chat(5000), scale_completions(5000)
+
+    reasoning, _, text = completions.raw.removeprefix("<think>").partition("</think>")
+    assert (text, completions.tokens) == (chat.answer, chat.tokens)
+    assert reasoning.startswith("\nThe user asks")
+    assert _ids(completions.events) == _ids(chat.events)
+
+
+def test_chunks_that_only_tell_of_a_token_are_not_sent_without_ids() -> None:
+    with_ids, without = scale_chat(5000), scale_chat(5000, ids=False)
+
+    assert len(with_ids.events) - len(without.events) == 2
+    assert with_ids.answer == without.answer
+    assert _ids(without.events) == []
+
+
+def test_a_prompt_has_the_given_number_of_ids() -> None:
+    first = with_prompt(scale_completions(1).events[0], 1000)
+
+    (choice,) = json.loads(first.removeprefix(b"data: "))["choices"]
+    assert len(choice["prompt_token_ids"]) == 1000
+
+
+def test_a_one_token_reply_is_the_same_on_every_endpoint() -> None:
+    replies = scale_recording(1), scale_chat(1), scale_chat(1, ids=False), scale_completions(1)
+
+    assert {(reply.tokens, reply.answer) for reply in replies} == {(1, "The")}
+    assert sum(b".delta\ndata: " in event for event in replies[0].events) == 1
+
+
+def _ids(events: tuple[bytes, ...]) -> list[int]:
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events if not event.endswith(b"[DONE]\n\n")]
+    return [one for chunk in chunks for one in chunk["choices"][0].get("token_ids") or ()]
 
 
 @pytest.mark.parametrize("messages", [1, 8, 40])
