@@ -195,7 +195,7 @@ async def test_a_server_that_cannot_go_on_by_token_ids_is_asked_for_them_only_on
     cut = load_recording("chat/tiny-qwen3", "chat_cut_in_reasoning_stream")
     paths = {"/v1/completions": LLAMA_CPP, "/detokenize": LLAMA_CPP}
     async with (
-        ReplayServer(*[cut, CHAT] * 2, paths=paths) as server,
+        ReplayServer(cut, CHAT, cut, CHAT, paths=paths) as server,
         open_provider(server.base_url, endpoint="chat", max_tokens=9) as provider,
     ):
         for _ in range(2):
