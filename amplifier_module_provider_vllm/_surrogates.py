@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Hashable
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,14 @@ def fields_with_surrogates(data: bytes, error: msgspec.DecodeError) -> dict[str,
     except (ValueError, RecursionError):
         raise error from None
     raise error
+
+
+def read_fields(data: bytes) -> dict[str, Json]:
+    """The fields of data, with a replacement character for each lone surrogate. Raises `msgspec.DecodeError`."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        return wire_value(fields_with_surrogates(data, error))
 
 
 class Halves:

@@ -9,7 +9,7 @@ import msgspec
 from .._failure import Failure, read_failure
 from .._reply_values import read_logprobs
 from .._strict_json import Json, wire_value
-from .._surrogates import fields_with_surrogates
+from .._surrogates import fields_with_surrogates, read_fields
 from .._turn import TokenLogprob
 from .._wire.sse import MAX_PING_BYTES, Frame
 from .wire import CallDelta, Delta, Wire, WireChoice, WireChunk, WireMessage, to_deltas
@@ -68,7 +68,7 @@ def decode_event(frame: Frame) -> Event | None:
     except msgspec.DecodeError as error:
         return _decode_split(fields_with_surrogates(data, error))
     if wire.error or (wire.choices is None and wire.usage is None):
-        return _decode_other(msgspec.json.decode(data, type=dict[str, Any]))
+        return _decode_other(read_fields(data))
     return _to_event(wire)
 
 
@@ -79,7 +79,7 @@ def decode_reply(body: bytes) -> Event:
     except msgspec.DecodeError as error:
         wire = msgspec.convert(wire_value(fields_with_surrogates(body, error)), WireChunk)
     if wire.error or wire.choices is None:
-        found = _decode_other(msgspec.json.decode(body, type=dict[str, Any]))
+        found = _decode_other(read_fields(body))
         if found is not None:
             return found
     event = _to_event(wire, whole=True)

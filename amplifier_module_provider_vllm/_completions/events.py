@@ -6,7 +6,7 @@ import msgspec
 
 from .._failure import Failure, read_failure
 from .._strict_json import Json, wire_value
-from .._surrogates import fields_with_surrogates
+from .._surrogates import fields_with_surrogates, read_fields
 from .._wire.sse import MAX_PING_BYTES, Frame
 
 
@@ -110,7 +110,7 @@ def _decode(data: bytes) -> Chunk | ErrorEvent:
         chunk = _split(fields_with_surrogates(data, error))
     # Older vLLM sends {"object": "error", "message": …}.
     if chunk.error is not None or chunk.object == "error":
-        return ErrorEvent(read_failure(msgspec.json.decode(data)))
+        return ErrorEvent(read_failure(read_fields(data)))
     return chunk
 
 

@@ -61,12 +61,7 @@ class HarmonyParser:
 
     def push(self, text: str, ids: Sequence[int]) -> Iterator[Piece]:  # noqa: ARG002 - others parse the text
         for is_plain, run in groupby(ids, _is_plain):
-            tokens = iter(run)
-            for token in tokens:
-                if is_plain and self._place == "content":
-                    yield from self._content([token, *tokens])
-                elif 0 <= token <= LAST_TOKEN:
-                    yield from self._markup(token)
+            yield from self._run(run, is_plain=is_plain)
 
     def end(self) -> Iterator[Piece]:
         """What stands in a header that never ended: its text, if it is none."""
@@ -74,6 +69,14 @@ class HarmonyParser:
             yield from self._leave_header()
         elif self._place == "content":
             yield from self._grow(self._decode_each(self._partial))
+
+    def _run(self, run: Iterator[int], *, is_plain: bool) -> Iterator[Piece]:
+        """Tokens of one kind: a run of plain ones may begin in a header and go on in the content."""
+        for token in run:
+            if is_plain and self._place == "content":
+                yield from self._content([token, *run])
+            elif 0 <= token <= LAST_TOKEN:
+                yield from self._markup(token)
 
     def _content(self, run: list[int]) -> Iterator[Piece]:
         if isinstance(self._item, Reasoning):

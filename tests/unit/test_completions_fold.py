@@ -8,7 +8,7 @@ import pytest
 
 from amplifier_module_provider_vllm._ask import TokenPrompt
 from amplifier_module_provider_vllm._blocks import Blocks
-from amplifier_module_provider_vllm._completions.events import decode_event
+from amplifier_module_provider_vllm._completions.events import ErrorEvent, decode_event, decode_reply
 from amplifier_module_provider_vllm._completions.fold import CompletionsFold
 from amplifier_module_provider_vllm._failure import Failure
 from amplifier_module_provider_vllm._turn import (
@@ -433,3 +433,9 @@ def uncut_items(rest: Recording, **choice: Any) -> list[Item]:
 
 def without_ids(items: tuple[Item, ...]) -> list[Item]:
     return [FunctionCall("", one.name, one.arguments) if isinstance(one, FunctionCall) else one for one in items]
+
+
+@pytest.mark.parametrize("body", [b'{"error": {"message": "no \\ud83d", "code": 400}}'])
+def test_an_error_with_half_a_character_is_still_an_error(body: bytes) -> None:
+    assert decode_reply(body) == ErrorEvent(Failure("no \ufffd", 400))
+    assert decode_event(Frame(b"", body)) == ErrorEvent(Failure("no \ufffd", 400))
