@@ -122,6 +122,8 @@ class Completion:
             return await self._retries.run(rendered_once)
         except InvalidRequestError as error:
             other = without_template(ask, error)
+            if other is None and is_about_format(error):  # gpt-oss is rendered by a chat call, schema included
+                other = without_format(ask, str(error))
             if other is None:
                 raise
             return await self._rendered(other)

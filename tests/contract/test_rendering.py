@@ -11,6 +11,7 @@ from amplifier_core.llm_errors import (
     NotFoundError,
     ProviderUnavailableError,
 )
+from amplifier_core.message_models import ResponseFormatJsonSchema
 
 from amplifier_module_provider_vllm._harmony.vocabulary import shared_vocabulary
 from tests.support.exchange import CAPITAL, WEATHER, block_contents, open_provider
@@ -254,6 +255,22 @@ async def test_a_model_without_a_template_gets_the_last_user_message_as_a_raw_pr
         "the model's chat template",
         "a raw prompt",
     )
+
+
+async def test_a_schema_that_the_rendering_call_is_refused_for_is_dropped() -> None:
+    model = "tiny-gpt-oss"
+    refused = recording(model, "chat_fmt_schema_bad")
+    replies = (refused, recording(model, "via_render_by_chat_1_token"), recording(model, "via_completions_tool"))
+    bound = ResponseFormatJsonSchema(json_schema={"name": "city", "schema": {"type": "wat"}})
+
+    async with asked(*replies, model=model) as server, provider_at(server, use_streaming=False) as provider:
+        response = await provider.complete(WEATHER.model_copy(update={"response_format": bound}))
+
+    first, second = bodies(server, CHAT)
+    assert second == {key: value for key, value in first.items() if key != "response_format"}
+    assert block_contents(response)[-1] == ("get_weather", {"city": "Paris"})
+    assert response.degradation is not None
+    assert (response.degradation.requested, response.degradation.actual) == ("json_schema", "text")
 
 
 @pytest.mark.parametrize("case", ["comp_text_stream", "comp_text"], ids=["streamed", "whole"])
