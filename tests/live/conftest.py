@@ -91,11 +91,17 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def endpoint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EndpointName:
-    """The endpoint to ask; at completions with the vocabulary by which gpt-oss is read."""
+def vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vocabulary by which gpt-oss is read, and continued, from token ids."""
+    monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
+
+
+@pytest.fixture
+def endpoint(request: pytest.FixtureRequest) -> EndpointName:
+    """The endpoint to ask, with what it needs."""
     asked: EndpointName = request.param
-    if asked == "completions":
-        monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(vocabulary_folder()))
+    if asked != "responses":
+        request.getfixturevalue("vocabulary")
     return asked
 
 

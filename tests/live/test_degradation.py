@@ -15,9 +15,11 @@ from amplifier_core.message_models import (
 )
 
 from amplifier_module_provider_vllm import VLLMProvider
+from tests.live.endpoints import at_every_endpoint
 from tests.rig.prompts import Wire
+from tests.rig.replies import is_cut, text_of
 from tests.rig.server import LiveServer
-from tests.rig.tap import Tap, text_of
+from tests.rig.tap import Tap
 from tests.support.exchange import (
     CAPITAL,
     GET_WEATHER,
@@ -62,24 +64,28 @@ async def test_no_tool_is_called_with_tool_choice_none(provider: VLLMProvider) -
 
 
 # The schema-bound output of tiny-gpt-oss, mostly whitespace, depends on the CPU.
+@at_every_endpoint
 @both_ways
-async def test_a_schema_shapes_the_answer(server: LiveServer, stream: bool) -> None:
-    async with Tap(server.base_url) as tap, open_provider(tap.base_url, use_streaming=stream) as provider:
+async def test_a_schema_shapes_the_answer(server: LiveServer, endpoint: str, stream: bool) -> None:
+    config = {"endpoint": endpoint, "use_streaming": stream}
+    async with Tap(server.base_url, endpoint) as tap, open_provider(tap.base_url, **config) as provider:
         response: Any = await provider.complete(format_request(CITY, "Give me a city as JSON.", max_output_tokens=120))
 
     ((request, reply),) = tap.exchanges
     text = response.text
-    assert request["text"]["format"]["schema"] == CITY
+    assert _schema_of(request) == CITY
     assert text == without_control_tokens(text_of(reply))
-    assert response.finish_reason == ("stop" if reply["status"] == "completed" else "length")
+    assert response.finish_reason == ("length" if is_cut(reply) else "stop")
     assert response.degradation is None
     if response.finish_reason == "stop":
         assert sorted(json.loads(text)) == ["city", "population"]
 
 
+@at_every_endpoint
 @both_ways
-async def test_a_refused_schema_is_dropped(server: LiveServer, stream: bool) -> None:
-    async with open_provider(server.base_url, use_streaming=stream, max_retries=0) as provider:
+async def test_a_refused_schema_is_dropped(server: LiveServer, endpoint: str, stream: bool) -> None:
+    config = {"endpoint": endpoint, "use_streaming": stream, "max_retries": 0}
+    async with open_provider(server.base_url, **config) as provider:
         response = await provider.complete(format_request({"type": "wat"}, "What is the capital of France?"))
 
     assert block_contents(response)[-1] == PARIS
@@ -88,25 +94,30 @@ async def test_a_refused_schema_is_dropped(server: LiveServer, stream: bool) -> 
     assert "grammar" in response.degradation.reason.lower()
 
 
-async def test_an_image_for_a_text_model_becomes_a_note(server: LiveServer) -> None:
+@at_every_endpoint
+async def test_an_image_for_a_text_model_becomes_a_note(server: LiveServer, endpoint: str) -> None:
     image = ImageBlock(source={"type": "base64", "media_type": "image/png", "data": PNG})
     request = ChatRequest(
         messages=[Message(role="user", content=[TextBlock(text="What is the capital of France?"), image])]
     )
 
-    async with open_session(vllm(server.base_url, temperature=0, raw=True)) as session:
+    plan = vllm(server.base_url, temperature=0, endpoint=endpoint, raw=True)
+    async with open_session(plan) as session:
         first = await mounted_provider(session).complete(request)
         second = await mounted_provider(session).complete(request)
 
     # Qwen's server refuses the image; a gpt-oss server would silently drop it, so none is sent.
-    harmony = server.model == "tiny-gpt-oss"
-    refused = "cannot see images" if harmony else "is not a multimodal model"
-    sent = ["input_image" in str(event["raw"]) for event in session.payloads("llm:request")]
-    assert sent == [not harmony, False]
+    sees_none = f"{server.model} cannot see images"
+    reasons = [f"{server.model} is not a multimodal model", sees_none]
+    if server.model == "tiny-gpt-oss":
+        reasons = [sees_none] * 2
+    elif endpoint == "completions":
+        reasons = ["/v1/completions takes no images"] * 2
+    sent = ["image_url" in str(event["raw"]) for event in session.payloads("llm:request")]
+    assert sent == [reasons[0] != reasons[1], False]
     assert block_contents(first)[-1] == block_contents(second)[-1] == PARIS
     assert [first.degradation, second.degradation] == [
-        Degradation(requested="image", actual="text", reason=f"{server.model} {reason}")
-        for reason in (refused, "cannot see images")
+        Degradation(requested="image", actual="text", reason=reason) for reason in reasons
     ]
 
 
@@ -119,24 +130,25 @@ async def test_an_image_for_a_text_model_becomes_a_note(server: LiveServer) -> N
     ],
     ids=["opted out", "opted out of more", "effort none"],
 )
-async def test_thinking_can_be_turned_off(server: LiveServer, opted_out: dict[str, Any]) -> None:
-    async with open_session(vllm(server.base_url, temperature=0, reasoning_effort="medium", raw=True)) as session:
+async def test_thinking_can_be_turned_off(server: LiveServer, endpoint: str, opted_out: dict[str, Any]) -> None:
+    plan = vllm(server.base_url, temperature=0, endpoint=endpoint, reasoning_effort="medium", raw=True)
+    async with open_session(plan) as session:
         response = await mounted_provider(session).complete(CAPITAL, **opted_out)
 
     (request,) = session.payloads("llm:request")
     assert block_contents(response)[-1] == PARIS
     if server.model == "tiny-qwen3":
-        assert request["raw"]["reasoning"] == {"effort": "none"}
+        assert endpoint == "completions" or _effort_of(request["raw"]) == "none"
         assert [kind for kind, _ in block_contents(response)] == ["text"]
     else:  # gpt-oss always reasons
-        assert request["raw"]["reasoning"] == {"effort": "low"}
+        assert endpoint == "completions" or _effort_of(request["raw"]) == "low"
 
 
 @pytest.mark.parametrize(("effort", "taken"), [("minimal", "low"), ("xhigh", "high"), ("max", "high")])
 async def test_an_effort_unknown_to_gpt_oss_becomes_the_nearest_and_is_reported(
-    gpt_oss: LiveServer, effort: str, taken: str
+    gpt_oss: LiveServer, endpoint: str, effort: str, taken: str
 ) -> None:
-    async with open_provider(gpt_oss.base_url) as provider:
+    async with open_provider(gpt_oss.base_url, endpoint=endpoint) as provider:
         response = await provider.complete(CAPITAL, reasoning_effort=effort)
 
     assert block_contents(response)[-1] == PARIS
@@ -173,6 +185,19 @@ async def test_a_tool_output_with_control_tokens_stays_in_its_turn(storing_qwen:
     output, _, rest = turn.partition("\n</tool_response>")
     assert output.replace("\N{WORD JOINER}", "") == CONTROL
     assert rest.startswith("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def _schema_of(request: dict[str, Any]) -> object:
+    match request:
+        case {"text": {"format": {"schema": schema}}}:
+            return schema
+        case _:
+            return request["response_format"]["json_schema"]["schema"]
+
+
+def _effort_of(request: dict[str, Any]) -> object:
+    """The effort in a request's body; at completions it is in the rendered prompt."""
+    return request["reasoning"]["effort"] if "reasoning" in request else request["reasoning_effort"]
 
 
 def _after_tool(output: str) -> ChatRequest:

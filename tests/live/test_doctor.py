@@ -12,8 +12,9 @@ from amplifier_module_provider_vllm._doctor.cli import main
 from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
 from tests.live.servers import KEY
 from tests.rig.environment import ensure_environment
+from tests.rig.replies import text_of
 from tests.rig.server import LiveServer
-from tests.rig.tap import Tap, open_tap, text_of
+from tests.rig.tap import Tap, open_tap
 from tests.support.exchange import without_control_tokens
 
 pytestmark = pytest.mark.live

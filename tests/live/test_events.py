@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest
 
+from tests.live.endpoints import at_every_endpoint
 from tests.rig.server import LiveServer
 from tests.support.exchange import CAPITAL, COUNT, TWO_WEATHERS, WEATHER, block_contents, mounted_provider
 from tests.support.session import Session, open_session, vllm
@@ -25,6 +26,7 @@ over_every_kind_of_reply = pytest.mark.parametrize(
 )
 
 
+@at_every_endpoint
 @over_every_kind_of_reply
 async def test_blocks_stream_in_contract_order_with_their_index_in_the_reply(
     session: Session, question: ChatRequest
@@ -72,9 +74,12 @@ async def test_an_unstreamed_reply_emits_a_request_and_a_response_only(session: 
     assert event["usage"] == {"cost_usd": None, **response.usage.model_dump(mode="json", exclude_none=True)}
 
 
-async def test_two_instances_use_their_own_servers_and_names(qwen: LiveServer, gpt_oss: LiveServer) -> None:
+async def test_two_instances_use_their_own_servers_and_names(
+    qwen: LiveServer, gpt_oss: LiveServer, endpoint: str
+) -> None:
     servers = {"near": qwen, "far": gpt_oss}
-    plan = [vllm(server.base_url, instance_id=name, temperature=0) for name, server in servers.items()]
+    config = {"temperature": 0, "endpoint": endpoint}
+    plan = [vllm(server.base_url, instance_id=name, **config) for name, server in servers.items()]
 
     async with open_session(*plan) as session:
         replies = {name: await mounted_provider(session, name).complete(CAPITAL) for name in servers}

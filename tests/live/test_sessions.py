@@ -3,27 +3,34 @@
 import pytest
 from amplifier_core.models import ModelInfo
 
+from tests.live.endpoints import at_every_endpoint
+from tests.rig.replies import text_of
 from tests.rig.server import LiveServer
-from tests.rig.tap import Tap, text_of
+from tests.rig.tap import Tap
 from tests.support.exchange import mounted_provider
 from tests.support.session import Session, open_session, vllm
 
 pytestmark = pytest.mark.live
 
 
+@at_every_endpoint
 @pytest.mark.parametrize("style", ["basic", "streaming"])
-async def test_a_weather_question_runs_the_tool_and_is_answered(server: LiveServer, style: str) -> None:
-    async with open_session(
-        vllm(server.base_url, temperature=0), loop={"style": style}, tools=["get_weather"]
-    ) as session:
+async def test_a_weather_question_runs_the_tool_and_is_answered(server: LiveServer, endpoint: str, style: str) -> None:
+    plan = vllm(server.base_url, temperature=0, endpoint=endpoint)
+
+    async with open_session(plan, loop={"style": style}, tools=["get_weather"]) as session:
         answer = await session.ask("What is the weather in Paris?")
 
     assert answer.strip() == "It is sunny and 21 degrees in Paris."
     assert session.coordinator.get("tools")["get_weather"].calls == [{"city": "Paris"}]
 
 
-async def test_a_chain_of_two_tools_runs_in_order(server: LiveServer) -> None:
-    async with Tap(server.base_url) as tap, open_session(vllm(tap.base_url, temperature=0)) as session:
+@at_every_endpoint
+async def test_a_chain_of_two_tools_runs_in_order(server: LiveServer, endpoint: str) -> None:
+    async with (
+        Tap(server.base_url, endpoint) as tap,
+        open_session(vllm(tap.base_url, temperature=0, endpoint=endpoint)) as session,
+    ):
         answer = await session.ask("What is the weather and time in Berlin?")
 
     ran = [(event["tool_name"], event["tool_input"]) for event in session.payloads("tool:pre")]
@@ -33,8 +40,11 @@ async def test_a_chain_of_two_tools_runs_in_order(server: LiveServer) -> None:
     assert "Berlin" in answer
 
 
-async def test_a_second_turn_replays_the_history_and_is_answered(server: LiveServer) -> None:
-    async with open_session(vllm(server.base_url, temperature=0), tools=["get_weather"]) as session:
+@at_every_endpoint
+async def test_a_second_turn_replays_the_history_and_is_answered(server: LiveServer, endpoint: str) -> None:
+    plan = vllm(server.base_url, temperature=0, endpoint=endpoint)
+
+    async with open_session(plan, tools=["get_weather"]) as session:
         first = await session.ask("What is the weather in Paris?")
         second = await session.ask("What is the capital of Germany?")
         stored = await session.messages()

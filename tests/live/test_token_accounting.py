@@ -15,6 +15,7 @@ from amplifier_module_provider_vllm._responses.encode import encode
 from amplifier_module_provider_vllm._turn import TokenUsage, Turn
 from amplifier_module_provider_vllm._wire.client import Transport
 from tests.rig.environment import ensure_environment
+from tests.rig.replies import counts_of
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
 from tests.support.exchange import CITY, GET_WEATHER, open_provider, user, with_tool_results
@@ -172,16 +173,16 @@ async def test_our_counts_equal_the_servers_in_every_step_of_a_tool_loop(
 
 @every_request
 async def test_the_budget_of_a_request_equals_the_servers_later_count(
-    server: LiveServer, request_: ChatRequest
+    server: LiveServer, endpoint: str, request_: ChatRequest
 ) -> None:
-    async with Tap(server.base_url) as tap, open_provider(tap.base_url) as provider:
+    async with Tap(server.base_url, endpoint) as tap, open_provider(tap.base_url, endpoint=endpoint) as provider:
         budget = await provider.request_budget(request_, context_estimate=100)
         # Only the prompt matters: a tiny model may give empty replies to unusual requests.
         with suppress(ProviderUnavailableError):
             await provider.complete(request_.model_copy(update={"max_output_tokens": 400}))
 
     assert budget is not None
-    assert budget["estimated_input_tokens"] == tap.replies[0]["usage"]["input_tokens"]
+    assert budget["estimated_input_tokens"] == counts_of(tap.replies[0]).input
     assert budget["input_limit_tokens"] + budget["max_output_tokens"] == 4096
 
 

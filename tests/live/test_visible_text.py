@@ -6,7 +6,7 @@ import pytest
 from amplifier_core.message_models import ResponseFormatJsonSchema
 
 from tests.rig.server import LiveServer
-from tests.rig.tap import Tap, text_of
+from tests.rig.tap import Tap
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.exchange import CAPITAL, WEATHER, block_contents, open_provider, user
 
@@ -18,17 +18,18 @@ both_ways = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "u
 
 
 @pytest.mark.parametrize("cap", range(16, 26))
-async def test_a_reply_truncated_in_a_header_ends_before_it(gpt_oss: LiveServer, cap: int) -> None:
+async def test_a_reply_truncated_in_a_header_ends_before_it(gpt_oss: LiveServer, endpoint: str, cap: int) -> None:
     request = WEATHER.model_copy(update={"max_output_tokens": cap})
     recorder = EventRecorder()
 
-    async with provider_at(gpt_oss.base_url, recorder, temperature=0) as provider:
+    async with provider_at(gpt_oss.base_url, recorder, temperature=0, endpoint=endpoint) as provider:
         streamed = await provider.complete(request)
-    async with Tap(gpt_oss.base_url) as tap, open_provider(tap.base_url, use_streaming=False) as provider:
+    config = {"endpoint": endpoint, "use_streaming": False}
+    async with Tap(gpt_oss.base_url, endpoint) as tap, open_provider(tap.base_url, **config) as provider:
         whole = await provider.complete(request)
 
     texts = [data["text"] for data in recorder.payloads("llm:stream_block_delta") if data["block_type"] == "text"]
-    assert "<|start|>" in text_of(tap.replies[0])
+    assert "<|start|>" in str(tap.replies[0])
     assert (
         block_contents(streamed)[0]
         == block_contents(whole)[0]
@@ -40,13 +41,15 @@ async def test_a_reply_truncated_in_a_header_ends_before_it(gpt_oss: LiveServer,
 
 @both_ways
 @pytest.mark.parametrize("cap", [None, 20, 60])
-async def test_a_schema_bound_text_has_no_control_token(gpt_oss: LiveServer, cap: int | None, stream: bool) -> None:
+async def test_a_schema_bound_text_has_no_control_token(
+    gpt_oss: LiveServer, endpoint: str, cap: int | None, stream: bool
+) -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     request = user(
         "Give me a city as JSON.", response_format=ResponseFormatJsonSchema(json_schema=schema), max_output_tokens=cap
     )
 
-    async with open_provider(gpt_oss.base_url, use_streaming=stream) as provider:
+    async with open_provider(gpt_oss.base_url, endpoint=endpoint, use_streaming=stream) as provider:
         response: Any = await provider.complete(request)
 
     assert "<|" not in (response.text or "")
@@ -62,12 +65,16 @@ async def test_a_schema_bound_text_has_no_control_token(gpt_oss: LiveServer, cap
         ("Rome", "The capital of France is Paris."),
     ],
 )
-async def test_a_text_ends_before_its_stop_string(server: LiveServer, stop: str, shown: str, stream: bool) -> None:
+async def test_a_text_ends_before_its_stop_string(
+    server: LiveServer, endpoint: str, stop: str, shown: str, stream: bool
+) -> None:
     """The reasoning contains none of them: vLLM searches it too."""
     request = CAPITAL.model_copy(update={"stop": [stop]})
     recorder = EventRecorder()
 
-    async with provider_at(server.base_url, recorder, temperature=0, use_streaming=stream) as provider:
+    config = {"temperature": 0, "endpoint": endpoint, "use_streaming": stream}
+
+    async with provider_at(server.base_url, recorder, **config) as provider:
         response: Any = await provider.complete(request)
 
     deltas = [data["text"] for data in recorder.payloads("llm:stream_block_delta") if data["block_type"] == "text"]
@@ -76,10 +83,10 @@ async def test_a_text_ends_before_its_stop_string(server: LiveServer, stop: str,
 
 
 @both_ways
-async def test_a_stop_string_in_the_reasoning_ends_the_reply(server: LiveServer, stream: bool) -> None:
+async def test_a_stop_string_in_the_reasoning_ends_the_reply(server: LiveServer, endpoint: str, stream: bool) -> None:
     request = CAPITAL.model_copy(update={"stop": ["asks for"]})
 
-    async with open_provider(server.base_url, use_streaming=stream) as provider:
+    async with open_provider(server.base_url, endpoint=endpoint, use_streaming=stream) as provider:
         response = await provider.complete(request)
 
     assert block_contents(response) == [("thinking", "The user")]

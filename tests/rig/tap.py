@@ -13,15 +13,18 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
+from tests.rig.replies import PATHS, REPLIES, final_reply
+
 PIECE = 65536
 CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
 class Tap:
-    """Clients connect to `base_url` instead of the server's."""
+    """Clients connect to `base_url` instead of the server's. Only what they ask at these endpoints counts."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, *endpoints: str) -> None:
         self._server_url = urlsplit(server_url)
+        self._paths = tuple(PATHS[endpoint] for endpoint in endpoints or ("responses",))
         self._connections: list[tuple[bytearray, bytearray]] = []
         self._listening: asyncio.Server | None = None
         self._passing: list[asyncio.Future[Any]] = []
@@ -43,14 +46,14 @@ class Tap:
 
     @property
     def exchanges(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Each request that got a Response, and that Response; in the order of the connections."""
+        """Each request that got a reply, and that reply; in the order of the connections."""
         exchanges = [
-            (json.loads(request), _final_response(body))
+            (json.loads(request), final_reply(body))
             for sent, received in self._connections
             for (line, request), body in zip(_requests(bytes(sent)), _bodies(bytes(received)), strict=False)
-            if line.startswith(b"POST ") and line.split()[1].endswith(b"/responses")
+            if line.startswith(b"POST ") and line.split()[1].decode().endswith(self._paths)
         ]
-        return [(request, reply) for request, reply in exchanges if reply.get("object") == "response"]
+        return [(request, reply) for request, reply in exchanges if reply.get("object") in REPLIES]
 
     @property
     def replies(self) -> list[dict[str, Any]]:
@@ -66,9 +69,9 @@ class Tap:
 
 
 @contextmanager
-def open_tap(server_url: str) -> Iterator[Tap]:
+def open_tap(server_url: str, *endpoints: str) -> Iterator[Tap]:
     """A tap for code that runs an event loop of its own, such as a command."""
-    loop, tap = asyncio.new_event_loop(), Tap(server_url)
+    loop, tap = asyncio.new_event_loop(), Tap(server_url, *endpoints)
     thread = Thread(target=loop.run_forever)
     thread.start()
     try:
@@ -79,12 +82,6 @@ def open_tap(server_url: str) -> Iterator[Tap]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-def text_of(reply: dict[str, Any]) -> str:
-    """The text of a Response, as the server wrote it."""
-    messages = [item for item in reply["output"] if item["type"] == "message"]
-    return "".join(part["text"] for item in messages for part in item["content"])
 
 
 async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, copy: bytearray) -> None:
@@ -125,10 +122,3 @@ class _Wire(BytesIO):
 
     def close(self) -> None:
         pass
-
-
-def _final_response(body: bytes) -> dict[str, Any]:
-    """The unstreamed Response, or the one in a stream's terminal event."""
-    events = [line.removeprefix(b"data: ") for line in body.splitlines() if line.startswith(b"data: ")]
-    response: dict[str, Any] = json.loads(events[-1])["response"] if events else json.loads(body)
-    return response

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.rig.tap import open_tap, text_of
+from tests.rig.replies import text_of
+from tests.rig.tap import open_tap
 
 REPLY = {
     "object": "response",
