@@ -10,9 +10,10 @@ import pytest
 
 from amplifier_module_provider_vllm._doctor.cli import main
 from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
+from tests.live.endpoints import with_token_ids
 from tests.live.servers import KEY
 from tests.rig.environment import ensure_environment
-from tests.rig.replies import text_of
+from tests.rig.replies import PATHS, text_of
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap, open_tap
 from tests.support.exchange import without_control_tokens
@@ -77,6 +78,21 @@ def test_a_server_with_the_right_flags_passes(server: LiveServer, doctor: Doctor
     assert not {"store", "stored turns"} & doctor.found.keys()
     assert ("continuation" in doctor.found) == (server.model == "tiny-qwen3")
     assert ("vocabulary" in doctor.found) == (server.model == "tiny-gpt-oss")
+
+
+@with_token_ids
+def test_a_server_passes_at_the_other_endpoints(server: LiveServer, doctor: Doctor, endpoint: str) -> None:
+    doctor.ask(server.base_url, endpoint=endpoint)
+
+    assert doctor.failures == {}
+    assert doctor.status == 0
+    assert doctor.finding("endpoints")[1].startswith(f"a session asks {PATHS[endpoint]}; ")
+    assert doctor.finding("reasoning") == ("ok", "arrives as reasoning")
+    assert doctor.finding("tool call") == ("ok", 'get_weather({"city": "Paris"})')
+    assert doctor.finding("prefix cache")[0] == "ok"
+    assert doctor.finding("continuation") == ("ok", "the server continues a truncated reply by its token ids")
+    assert doctor.finding("parameters") == ("ok", "the server reads `stop`, `seed`, `top_k`")
+    assert ("rendering" in doctor.found) == (endpoint == "completions")
 
 
 def schema_outcome(tap: Tap) -> str:

@@ -6,11 +6,19 @@ import pytest
 from amplifier_core.message_models import ChatRequest, ChatResponse, Message
 
 from amplifier_module_provider_vllm import VLLMProvider
+from tests.live.endpoints import with_token_ids
 from tests.live.servers import GPT_OSS, QWEN, STORING_GPT_OSS, STORING_QWEN
 from tests.rig.prompts import Wire
 from tests.rig.server import LiveServer
 from tests.rig.tap import Tap
-from tests.support.exchange import CAPITAL, WEATHER, block_contents, mounted_provider, with_tool_results
+from tests.support.exchange import (
+    CAPITAL,
+    WEATHER,
+    block_contents,
+    mounted_provider,
+    open_provider,
+    with_tool_results,
+)
 from tests.support.session import open_session, vllm
 
 pytestmark = pytest.mark.live
@@ -163,6 +171,24 @@ async def test_a_session_with_tools_gets_the_same_answers_with_and_without_state
 
     assert answers[0] == answers[1]
     assert answers[0][:2] == ["The capital of France is Paris.", "It is sunny and 21 degrees in Paris."]
+
+
+@with_token_ids
+async def test_at_the_other_endpoints_the_history_is_sent_in_full_and_reported(
+    server: LiveServer, endpoint: str
+) -> None:
+    async with open_provider(server.base_url, endpoint=endpoint, enable_state=True) as provider:
+        first = await provider.complete(CAPITAL)
+        request = next_request(next_request(CAPITAL, first), "What is the capital of Germany?")
+        second = await provider.complete(request)
+
+    assert block_contents(second)[-1] == ("text", "The capital of Germany is Berlin.")
+    for response in (first, second):
+        assert response.degradation is not None
+        assert (response.degradation.requested, response.degradation.actual) == (
+            "stored replies",
+            "the whole history with every request",
+        )
 
 
 async def test_a_turn_after_a_continued_count_is_answered_with_state(storing_server: LiveServer) -> None:
