@@ -90,11 +90,11 @@ def _joined(chunks: list[dict[str, Any]]) -> dict[str, Any]:
         content = "".join(delta.get("content") or "" for delta in deltas)
         said = {"message": {"content": content, "tool_calls": list(_begun_calls(deltas))}}
     reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    usage = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
-    if not (reasons and usage):
+    if not reasons:
         return chunks[-1]  # the error that ended it
+    usage = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
     kind = chunks[0]["object"].removesuffix(".chunk")
-    return {"object": kind, "choices": [{**said, "finish_reason": reasons[-1]}], "usage": usage[-1]}
+    return {"object": kind, "choices": [{**said, "finish_reason": reasons[-1]}], "usage": usage[-1] if usage else None}
 
 
 def _begun_calls(deltas: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.rig.replies import text_of
+from tests.rig.replies import call_ids_of, counts_of, final_reply, is_cut, text_of
 from tests.rig.tap import open_tap
+from tests.support.recordings import load_recording
 
 REPLY = {
     "object": "response",
@@ -71,3 +72,37 @@ def test_the_tap_records_each_model_request_with_its_reply(server_url: str) -> N
     assert answers == [EVENTS, '{"error": "no model"}', json.dumps(REPLY)]
     assert tap.exchanges == [(streamed, REPLY), (whole, REPLY)]
     assert text_of(tap.replies[0]) == "Paris"
+
+
+@pytest.mark.parametrize("way", ["", "_stream"], ids=["unstreamed", "streamed"])
+def test_a_chat_reply_is_read_streamed_or_not(way: str) -> None:
+    answer = final_reply(load_recording("chat/tiny-qwen3", f"chat_answer{way}").body)
+    call = final_reply(load_recording("chat/tiny-qwen3", f"chat_tool{way}").body)
+    cut = final_reply(load_recording("chat/tiny-qwen3", f"chat_cut_in_tool_22{way}").body)
+
+    assert text_of(answer).strip() == "The capital of France is Paris."
+    assert [len(call_ids_of(reply)) for reply in (answer, call)] == [0, 1]
+    assert [is_cut(reply) for reply in (answer, call, cut)] == [False, False, True]
+
+
+@pytest.mark.parametrize("way", ["", "_stream"], ids=["unstreamed", "streamed"])
+@pytest.mark.parametrize("model", ["tiny-qwen3", "tiny-gpt-oss"])
+def test_a_text_completion_is_read_streamed_or_not(model: str, way: str) -> None:
+    reply = final_reply(load_recording(f"chat/{model}", f"via_completions_tool{way}").body)
+
+    assert reply["object"] == "text_completion"
+    assert "</think>" not in text_of(reply)
+    assert not is_cut(reply)
+
+
+@pytest.mark.parametrize("case", ["chat_tool", "chat_stream_usage_tool_stream"])
+def test_the_counts_of_a_chat_reply_are_read(case: str) -> None:
+    counts = counts_of(final_reply(load_recording("chat/tiny-qwen3", case).body))
+
+    assert (counts.input, counts.output, counts.reasoning) == (196, 34, 10)
+
+
+def test_an_error_that_ends_a_stream_is_no_reply() -> None:
+    recorded = load_recording("chat/tiny-gpt-oss", "chat_fmt_schema_bad_stream")
+
+    assert "error" in final_reply(recorded.body)
