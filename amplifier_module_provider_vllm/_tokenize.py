@@ -7,17 +7,16 @@ schemas without a type and for call arguments that are not ASCII.
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from amplifier_core.message_models import ToolSpec
 
 from ._ask import Ask
 from ._chat_messages import chat_messages, chat_tools
+from ._endpoint import Body
 from ._prompt import Part, PromptItem, Result, User, join_text
 from ._strict_json import Json, read_json, wire_text, wire_value
 from ._turn import FunctionCall, Reasoning, Text
-
-Body = dict[str, Any]
 
 TOKENIZE: Final = "/tokenize"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"

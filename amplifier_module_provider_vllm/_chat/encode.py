@@ -5,15 +5,13 @@ inside `reasoning` is ignored.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from .._ask import Ask
 from .._chat_messages import chat_messages, chat_tools
+from .._endpoint import Body
 from .._options import CallOptions, NamedTool, ToolChoice, first_set
 from .._prompt import Format
 from .._strict_json import wire_text, wire_value
-
-Body = dict[str, Any]
 
 
 def encode(ask: Ask) -> Body:

@@ -5,16 +5,14 @@ an echoed prompt is left out if token ids are asked for.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from amplifier_core.llm_errors import InvalidRequestError
 
 from .._ask import Ask
 from .._constants import PROVIDER
+from .._endpoint import Body
 from .._prompt import Format, Prompt, User, join_text
 from .._strict_json import Json, wire_text, wire_value
-
-Body = dict[str, Any]
 
 
 def encode(ask: Ask) -> Body:

@@ -5,18 +5,17 @@ dropped, a null id is refused, a reasoning item needs a summary, and a tool's ou
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from amplifier_core.message_models import ToolSpec
 
 from .._ask import Ask
+from .._endpoint import Body
 from .._family import Family
 from .._options import CallOptions, NamedTool, ToolChoice, first_set
 from .._prompt import Format, Image, Part, PromptItem, Reminder, Result, ToolText, User, is_function, join_text
 from .._strict_json import Json, wire_text, wire_value
 from .._turn import FunctionCall, Reasoning, Text
-
-Body = dict[str, Any]
 
 LOGPROBS: Final = "message.output_text.logprobs"
 
