@@ -37,6 +37,11 @@ class TokenPrompt:
     reply_text: str | None = ""
     """The text of the reply so far, with its markup and control tokens; None: not known yet."""
 
+    @property
+    def sent(self) -> tuple[int, ...]:
+        """What the server is sent: the prompt, and the reply so far."""
+        return (*self.ids, *self.reply)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:

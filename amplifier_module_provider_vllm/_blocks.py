@@ -18,6 +18,9 @@ from ._visible_text import VisibleText
 BLOCK_SIZE = 1024
 """What a block takes besides its text."""
 
+TOKEN_SIZE = 64
+"""What a token id or a log probability takes."""
+
 NO_INDEX = -1
 """The index of a block with no visible text yet."""
 

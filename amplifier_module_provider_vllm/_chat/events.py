@@ -11,10 +11,8 @@ from .._reply_values import read_logprobs
 from .._strict_json import Json, wire_value
 from .._surrogates import fields_with_surrogates, read_fields
 from .._turn import TokenLogprob
-from .._wire.sse import MAX_PING_BYTES, Frame
+from .._wire.sse import DONE, MAX_PING_BYTES, Frame
 from .wire import CallDelta, Delta, Wire, WireChoice, WireChunk, WireMessage, to_deltas
-
-DONE: Final = b"[DONE]"
 
 
 class Chunk(Wire, frozen=True):

@@ -7,7 +7,7 @@ from typing import Final, assert_never
 import msgspec
 
 from .._ask import Ask
-from .._blocks import Blocks
+from .._blocks import TOKEN_SIZE, Blocks
 from .._failure import Failure
 from .._reply_values import FINISH_FAILURES
 from .._strict_json import is_json_object, wire_text
@@ -18,9 +18,6 @@ from .calls import Calls, GrowingCall
 from .events import Chunk, Done, ErrorEvent, Event, WholeReply
 from .turn import CUT, Ending, unescaped
 from .wire import CallDelta, Delta, Kind, TextDelta
-
-TOKEN_SIZE: Final = 64
-"""What a token id or a log probability takes."""
 
 EMPTY: Final[dict[Kind, Text | Reasoning]] = {
     "reasoning": Reasoning(""),

@@ -47,7 +47,7 @@ def raw_text(prompt: Prompt) -> str:
 def _prompt(ask: Ask) -> str | list[int]:
     if ask.tokens is None:
         return wire_text(raw_text(ask.prompt))
-    return [*ask.tokens.ids, *ask.tokens.reply]
+    return [*ask.tokens.sent]
 
 
 def _response_format(format_: Format | None) -> Body | None:

@@ -1,13 +1,13 @@
 """The chunks of a /v1/completions stream, as types: the text and the token ids of the first choice."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from .._failure import Failure, read_failure
 from .._strict_json import Json, wire_value
 from .._surrogates import fields_with_surrogates, read_fields
-from .._wire.sse import MAX_PING_BYTES, Frame
+from .._wire.sse import DONE, MAX_PING_BYTES, Frame
 
 
 class _Wire(msgspec.Struct, frozen=True):
@@ -75,8 +75,6 @@ class ErrorEvent(_Wire, frozen=True):
 
 
 Event = Chunk | Done | WholeReply | ErrorEvent
-
-DONE: Final = b"[DONE]"
 
 _chunk = msgspec.json.Decoder(Chunk)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from .._ask import Ask
-from .._blocks import Blocks
+from .._blocks import TOKEN_SIZE, Blocks
 from .._errors import other_prompt
 from .._failure import Failure
 from .._markup.reply_parser import Piece, ReplyParser, reply_parser
@@ -18,9 +18,6 @@ from .turn import Ending
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding
-
-TOKEN_SIZE: Final = 64
-"""What a token id or a log probability takes."""
 
 NO_IDS: Final = Failure(
     "the server sent no token ids, from which a reply of gpt-oss is read at /v1/completions: set `endpoint: chat`", 501
@@ -45,8 +42,8 @@ class CompletionsFold:
         self._calls: dict[int, _Call] = {}
         self._earlier_calls = [item.call_id for item in ask.reply if isinstance(item, FunctionCall)]
         self._parser = _parser(ask, encoding)
-        self._sent = () if ask.tokens is None else (*ask.tokens.ids, *ask.tokens.reply)
-        self._continued = ask.tokens is not None and bool(ask.tokens.reply)
+        self._continued = ask.tokens.sent if ask.tokens is not None and ask.is_exact else None
+        """The token ids that the reply goes on after, if it continues another."""
         if ask.tokens is not None and ask.tokens.reply:
             for _ in self._show(self._parser.push(ask.tokens.reply_text or "", ask.tokens.reply)):
                 pass  # hooks have seen it
@@ -160,13 +157,13 @@ class CompletionsFold:
 
     def _check_prompt(self, told: Sequence[int]) -> None:
         """Raise `InvalidRequestError` if a reply goes on after other tokens than it has."""
-        if self._continued and tuple(told) != self._sent:
+        if self._continued not in (None, tuple(told)):
             raise other_prompt(self._ask.options.model)
 
     def _check_prompt_length(self) -> None:
         """Raise `InvalidRequestError` if a reply goes on after another number of tokens than it has."""
         usage = chat_usage(self._ending.usage)
-        if self._continued and (usage is None or usage.input_tokens != len(self._sent)):
+        if self._continued is not None and (usage is None or usage.input_tokens != len(self._continued)):
             raise other_prompt(self._ask.options.model)
 
 

@@ -76,7 +76,7 @@ class Ending:
         return replace(usage, reasoning_tokens=reasoning_tokens)
 
     def _tokens(self, ask: Ask) -> ReplyTokens | None:
-        sent = () if ask.tokens is None else (*ask.tokens.ids, *ask.tokens.reply)
+        sent = () if ask.tokens is None else ask.tokens.sent
         prompt = sent if self.prompt is None else tuple(self.prompt)
         return ReplyTokens(prompt, tuple(self.sampled), "".join(self.texts)) if prompt and self.sampled else None
 

@@ -12,7 +12,7 @@ from .._failure import Failure, read_failure
 from .._reply_values import text_id
 from .._strict_json import Json, wire_value
 from .._surrogates import fields_with_surrogates
-from .._wire.sse import MAX_PING_BYTES, Frame
+from .._wire.sse import DONE, MAX_PING_BYTES, Frame
 from .hosted import HOSTED_TYPES, LISTING
 from .items import CALL_TYPES, Wire, WireItem, WireResponse
 
@@ -161,7 +161,7 @@ def decode_event(frame: Frame) -> Event | None:
     """The event, or None for one that we do not read. Raises `msgspec.DecodeError` for invalid data."""
     name, data = frame
     decode = _DECODERS.get(name)
-    if decode is None and (name or data == b"[DONE]"):
+    if decode is None and (name or data == DONE):
         return None
     try:
         return _decode_unnamed(data) if decode is None else decode(data)

@@ -19,6 +19,9 @@ PARTIAL_LENGTH: Final = 512
 MAX_PING_BYTES: Final = 256
 """What a gateway sends to keep a connection open is shorter."""
 
+DONE: Final = b"[DONE]"
+"""The data that ends a stream of chat and text completions; some gateways send it on every endpoint."""
+
 
 class Frame(NamedTuple):
     """One raw event: its name (empty if it has none) and its data."""
