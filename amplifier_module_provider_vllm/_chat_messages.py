@@ -1,4 +1,4 @@
-"""Convert an Ask to the messages and tools of a chat.
+"""Convert an Ask to the messages, tools and response format of a chat.
 
 vLLM converts the items of /v1/responses to the same messages (entrypoints/openai/responses/utils.py), so that a session
 finds its prompts in the prefix cache on every endpoint. Only gpt-oss differs: beside calls, its text stays commentary.
@@ -12,7 +12,7 @@ from amplifier_core.message_models import ToolSpec
 
 from ._ask import Ask
 from ._family import Family
-from ._prompt import Image, Part, Reminder, Result, ToolText, User, join_text
+from ._prompt import Format, Image, Part, Reminder, Result, ToolText, User, join_text
 from ._strict_json import wire_text, wire_value
 from ._turn import FunctionCall, Reasoning, Text
 
@@ -45,6 +45,19 @@ def chat_messages(ask: Ask) -> list[Message]:
 def chat_tools(ask: Ask) -> list[Message]:
     """The functions that the model may call."""
     return [{"type": "function", "function": _function(tool)} for tool in ask.functions]
+
+
+def response_format(format_: Format | None) -> Message | None:
+    """The format of the reply, the same for chat and text completions; None for free text."""
+    match format_:
+        case None:
+            return None
+        case Format(schema=None):
+            return {"type": "json_object"}
+        case Format(name=name, schema=schema, strict=strict):
+            spec: Message = {"name": name, "schema": schema}
+            spec = spec if strict is None else spec | {"strict": strict}
+            return wire_value({"type": "json_schema", "json_schema": spec})
 
 
 def _assistant_part(item: Reasoning | Text | FunctionCall, before_call: bool, family: Family) -> Message:

@@ -7,10 +7,9 @@ inside `reasoning` is ignored.
 from collections.abc import Mapping
 
 from .._ask import Ask
-from .._chat_messages import chat_messages, chat_tools
+from .._chat_messages import chat_messages, chat_tools, response_format
 from .._endpoint import Body
 from .._options import CallOptions, NamedTool, ToolChoice, first_set
-from .._prompt import Format
 from .._strict_json import wire_text, wire_value
 
 
@@ -18,7 +17,12 @@ def encode(ask: Ask) -> Body:
     """The JSON body. Raises `InvalidRequestError` for an image whose source is neither base64 nor a URL."""
     options = ask.options
     messages = [_with_older_spelling(message) for message in chat_messages(ask)]
-    fields: Body = {**_settings(options), **_tools(ask), **_tokens(ask), "response_format": _format(ask.prompt.format)}
+    fields: Body = {
+        **_settings(options),
+        **_tools(ask),
+        **_tokens(ask),
+        "response_format": response_format(ask.prompt.format),
+    }
     if ask.reply:
         # Without effort "none" the rest of an unstreamed text comes back as reasoning.
         rest = {"continue_final_message": True, "add_generation_prompt": False, "reasoning_effort": "none"}
@@ -73,18 +77,6 @@ def _tokens(ask: Ask) -> Body:
     alternatives = ask.options.logprobs
     ids = {"return_token_ids": True} if ask.wants_tokens else {}
     return ids if alternatives is None else {**ids, "logprobs": True, "top_logprobs": alternatives}
-
-
-def _format(format_: Format | None) -> Body | None:
-    match format_:
-        case None:
-            return None
-        case Format(schema=None):
-            return {"type": "json_object"}
-        case Format(name=name, schema=schema, strict=strict):
-            spec: Body = {"name": name, "schema": schema}
-            spec = spec if strict is None else spec | {"strict": strict}
-            return wire_value({"type": "json_schema", "json_schema": spec})
 
 
 def _extra_body(options: CallOptions, body: Mapping[str, object]) -> Body:

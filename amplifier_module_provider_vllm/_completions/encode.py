@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from amplifier_core.llm_errors import InvalidRequestError
 
 from .._ask import Ask
+from .._chat_messages import response_format
 from .._constants import PROVIDER
 from .._endpoint import Body
-from .._prompt import Format, Prompt, User, join_text
+from .._prompt import Prompt, User, join_text
 from .._strict_json import Json, wire_text, wire_value
 
 
@@ -24,7 +25,7 @@ def encode(ask: Ask) -> Body:
         "top_p": options.top_p,
         "stop": options.stop,
         "logprobs": options.logprobs,
-        "response_format": _response_format(ask.prompt.format),
+        "response_format": response_format(ask.prompt.format),
         "stream_options": options.stream_options,
         **({"echo": True} if options.echo else {"return_token_ids": True}),
         # A raw prompt's reply is shown as it comes; the markup of any other is parsed.
@@ -48,14 +49,3 @@ def _prompt(ask: Ask) -> str | list[int]:
     if ask.tokens is None:
         return wire_text(raw_text(ask.prompt))
     return [*ask.tokens.sent]
-
-
-def _response_format(format_: Format | None) -> Body | None:
-    match format_:
-        case None:
-            return None
-        case Format(schema=None):
-            return {"type": "json_object"}
-        case Format(name=name, schema=schema, strict=strict):
-            spec = {"name": name, "schema": schema} | ({} if strict is None else {"strict": strict})
-            return {"type": "json_schema", "json_schema": spec}
