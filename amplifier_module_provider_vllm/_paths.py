@@ -1,4 +1,4 @@
-"""Read which paths a server has from its own description, `/openapi.json`."""
+"""The paths of vLLM that more than one module asks, and which of its paths a server has by its `/openapi.json`."""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +11,9 @@ ENDPOINT_PATHS: Final[Mapping[str, str]] = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
 }
+
+TOKENIZE: Final = "/tokenize"
+DETOKENIZE: Final = "/detokenize"
 
 CATCH_ALL: Final = re.compile(r"(/v1)?/\{[^}]*\}")
 """A gateway's path for everything else: what it hands on is not in its list."""

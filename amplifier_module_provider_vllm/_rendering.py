@@ -15,13 +15,11 @@ from amplifier_core.message_models import Degradation
 from ._ask import Ask, TokenPrompt
 from ._constants import PROVIDER
 from ._endpoints import encode, fitted
+from ._paths import DETOKENIZE, ENDPOINT_PATHS, TOKENIZE
 from ._refusals import is_missing_path
 from ._server import Server
 from ._strict_json import Json
-from ._tokenize import TOKENIZE, count_bodies
-
-DETOKENIZE: Final = "/detokenize"
-CHAT: Final = "/v1/chat/completions"
+from ._tokenize import tokenize_body
 
 TAIL: Final = 6
 """The ids at the end of a prompt that are searched for an open thought: few, so that prompts share them."""
@@ -72,9 +70,8 @@ def without_template(ask: Ask, error: InvalidRequestError) -> Ask | None:
 async def _prompt_ids(server: Server, ask: Ask) -> Sequence[int]:
     ask = replace(ask, reply=())
     if ask.options.family.rendering == "template" and server.tokenizes:
-        path, body = count_bodies(ask)[0]
         try:
-            ids = _ids(await _post(server, ask, path, body), "tokens")
+            ids = _ids(await _post(server, ask, TOKENIZE, tokenize_body(ask)), "tokens")
         except UNAVAILABLE as error:
             if NO_TEMPLATE.search(str(error)):
                 raise
@@ -92,7 +89,7 @@ async def _ids_by_chat(server: Server, ask: Ask) -> Sequence[int]:
     options = replace(options, max_output_tokens=1, extra_body=extra)
     body = encode(replace(ask, options=options, wants_tokens=True))
     try:
-        ids = _ids(await _post(server, ask, CHAT, body), "prompt_token_ids")
+        ids = _ids(await _post(server, ask, ENDPOINT_PATHS["chat"], body), "prompt_token_ids")
     except (NotFoundError, InvalidRequestError) as error:
         if not is_missing_path(error):
             raise

@@ -14,11 +14,11 @@ from amplifier_core.message_models import ToolSpec
 from ._ask import Ask
 from ._chat_messages import chat_messages, chat_tools
 from ._endpoint import Body
+from ._paths import TOKENIZE
 from ._prompt import Part, PromptItem, Result, User, join_text
 from ._strict_json import Json, read_json, wire_text, wire_value
 from ._turn import FunctionCall, Reasoning, Text
 
-TOKENIZE: Final = "/tokenize"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 
 ANTHROPIC_EFFORTS: Final = {"low", "medium", "high", "xhigh", "max"}
@@ -29,7 +29,7 @@ def count_bodies(ask: Ask) -> list[tuple[str, Body]]:
     messages = COUNT_TOKENS, wire_value(_anthropic_body(ask))
     if ask.options.family.rendering == "harmony":
         return [messages]
-    return [(TOKENIZE, wire_value(_chat_body(ask))), messages]
+    return [(TOKENIZE, tokenize_body(ask)), messages]
 
 
 def is_ascii(ask: Ask) -> bool:
@@ -45,11 +45,12 @@ def read_count(answer: object) -> int | None:
             return None
 
 
-def _chat_body(ask: Ask) -> Body:
+def tokenize_body(ask: Ask) -> Body:
+    """The body for `/tokenize`, which also answers with the ids of the prompt."""
     tools = chat_tools(ask)
     kwargs = _template_kwargs(ask)
     body = {"model": ask.options.model, "messages": chat_messages(ask), "chat_template_kwargs": kwargs}
-    return body | ({"tools": tools} if tools else {})
+    return wire_value(body | ({"tools": tools} if tools else {}))
 
 
 def _template_kwargs(ask: Ask) -> Body:

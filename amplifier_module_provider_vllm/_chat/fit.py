@@ -9,9 +9,10 @@ from amplifier_core.message_models import Degradation
 from .._ask import Ask
 from .._only_responses import without_only_responses
 from .._options import NamedTool
+from .._paths import ENDPOINT_PATHS
 from .._prompt import is_function
 
-PATH: Final = "/v1/chat/completions"
+PATH: Final = ENDPOINT_PATHS["chat"]
 
 
 def fit(ask: Ask) -> Ask:

@@ -9,9 +9,10 @@ from amplifier_core.message_models import Degradation, ToolSpec
 from .._ask import Ask, with_newest_images
 from .._only_responses import without_only_responses
 from .._options import CallOptions, NamedTool
+from .._paths import ENDPOINT_PATHS
 from .._prompt import Prompt, User
 
-PATH: Final = "/v1/completions"
+PATH: Final = ENDPOINT_PATHS["completions"]
 NO_GRAMMAR: Final = f"{PATH} has no grammar for calls"
 TEMPLATE_ECHO: Final = "the prompt as the server renders it has control tokens; a `raw_prompt` can be echoed"
 TEXT_ALONE: Final = "with `raw_prompt` the last user message is the whole prompt"

@@ -9,14 +9,13 @@ from amplifier_core.llm_errors import LLMError
 from .._config import Config
 from .._constants import ANSWER_TIMEOUT
 from .._options import CallOptions
-from .._paths import ENDPOINT_PATHS, paths_of
+from .._paths import DETOKENIZE, ENDPOINT_PATHS, TOKENIZE, paths_of
 from .._refusals import is_empty_not_found, is_missing_path
 from .._server import Server
 from .._wire.client import Transport
 from .findings import Finding, fail, note, ok
 from .question import question
 
-TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
 PATHS: Final = (*ENDPOINT_PATHS.values(), TOKENIZE, DETOKENIZE)
 
 GATEWAY: Final = "`base_url` (VLLM_BASE_URL) must name the `/v1` of a vLLM server; a gateway must pass these paths on"
