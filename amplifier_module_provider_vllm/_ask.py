@@ -10,7 +10,7 @@ from amplifier_core.message_models import ChatRequest, Degradation, Message, Too
 from ._messages import to_prompt
 from ._options import CallOptions
 from ._prompt import Image, Prompt, PromptItem, Result, User, hosted_items, is_function
-from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text, Turn
+from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, ReplyTokens, Text, Turn
 
 IMAGE_NOTE = "[An image was here, but this model cannot see images.]"
 SURPLUS_IMAGE_NOTE = "[An image was here. The server takes only the newest.]"
@@ -120,6 +120,16 @@ def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:
 def continued(ask: Ask, turn: Turn) -> Ask | None:
     """The round that continues a truncated text; None if the last round added nothing."""
     return None if ask.reply == turn.items else replace(ask, reply=turn.items)
+
+
+def continued_by_tokens(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
+    """The round that goes on after the tokens of the reply so far."""
+    before = ask.tokens or TokenPrompt(new.prompt)
+    reply = (*before.reply, *new.sampled)
+    text = None if new.text is None or before.reply_text is None else before.reply_text + new.text
+    tokens = replace(before, reply=reply, reply_text=text)
+    options = replace(ask.options, endpoint="completions")
+    return replace(ask, reply=turn.items, tokens=tokens, stored=None, options=options)
 
 
 def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:

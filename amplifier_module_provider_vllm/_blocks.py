@@ -11,7 +11,7 @@ from typing import assert_never
 import msgspec
 
 from ._sizes import MAX_REPLY_TEXT, check_size
-from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text
+from ._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Text, shown_text
 from ._updates import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
 from ._visible_text import VisibleText
 
@@ -244,7 +244,7 @@ class _Block:
 
     def extends(self, seen: Item) -> bool:
         """Whether hooks that have seen this item can be shown the rest of the block."""
-        return type(self.item) is type(seen) and self.shown.startswith(_text_of(seen))
+        return type(self.item) is type(seen) and self.shown.startswith(shown_text(seen))
 
     def visible(self, text: str) -> str:
         return text if self.filter is None else self.filter.of(text)
@@ -253,10 +253,6 @@ class _Block:
     def blank(self) -> bool:
         item = self.final
         return isinstance(item, Text | Reasoning) and not item.text.strip()
-
-
-def _text_of(item: Item) -> str:
-    return item.name if isinstance(item, FunctionCall) else item.text
 
 
 def _length(item: Item) -> int:
@@ -284,7 +280,7 @@ def _start(block: _Block) -> Iterator[Update]:
 
 def _rest(block: _Block, seen: Item) -> list[Update]:
     """The text of a block after what hooks have seen of it; they see no arguments."""
-    rest = "" if block.kind == "tool_use" else block.shown[len(_text_of(seen)) :]
+    rest = "" if block.kind == "tool_use" else block.shown[len(shown_text(seen)) :]
     return [BlockDelta(block.index, block.kind, rest)] if rest else []
 
 

@@ -1,14 +1,12 @@
 """What follows the end of a round: nothing, or the Ask that goes on with a reply that its output cap cut off."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ._ask import Ask, TokenPrompt, continued, has_images, with_more_room
+from ._ask import Ask, continued, continued_by_tokens, has_images, with_more_room
 from ._markup.recovery import ends_in_call, holds_markup
-from ._options import CallOptions
 from ._strict_json import Json, read_json
-from ._turn import FunctionCall, Item, ReplyTokens, Text, Turn
-from ._visible_text import VisibleText
+from ._turn import FunctionCall, Item, ReplyTokens, Text, Turn, shown_text
 
 
 def may_continue_exactly(ask: Ask) -> bool:
@@ -29,7 +27,7 @@ def next_ask(ask: Ask, turn: Turn, window: int | None, *, exactly: bool) -> Ask 
         return None
     tokens = all_tokens(turn) if exactly and ask.wants_tokens else None
     if tokens is not None:
-        return None if fills(turn, window) else by_tokens(ask, turn, tokens)
+        return None if fills(turn, window) else continued_by_tokens(ask, turn, tokens)
     last = turn.items[-1] if turn.items else None
     family = ask.options.family
     continues = family.continues_text and not _is_bound(ask) and ask.options.endpoint != "completions"
@@ -80,13 +78,6 @@ def fills(turn: Turn, window: int | None) -> bool:
     return usage is not None and window is not None and usage.input_tokens + usage.output_tokens >= window
 
 
-def visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
-    """The filter for the texts of a round; None for a family whose texts vLLM cuts itself."""
-    if options.family.rendering != "harmony" or options.raw_prompt:
-        return None
-    return lambda: VisibleText(options.hidden_stop_strings)
-
-
 def reads_the_same(ours: Sequence[Item], theirs: Sequence[Item], ask: Ask) -> bool:
     """Whether we read in the sampled tokens what the server read in them, except for a tail that the cap cut.
 
@@ -108,16 +99,6 @@ def reads_the_same(ours: Sequence[Item], theirs: Sequence[Item], ask: Ask) -> bo
             return False
 
 
-def by_tokens(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
-    """The round that goes on after the tokens of the reply so far."""
-    before = ask.tokens or TokenPrompt(new.prompt)
-    reply = (*before.reply, *new.sampled)
-    text = None if new.text is None or before.reply_text is None else before.reply_text + new.text
-    tokens = replace(before, reply=reply, reply_text=text)
-    options = replace(ask.options, endpoint="completions")
-    return replace(ask, reply=turn.items, tokens=tokens, stored=None, options=options)
-
-
 def _is_bound(ask: Ask) -> bool:
     """Whether a grammar binds the reply, which the server would begin anew in the middle."""
     return ask.prompt.format is not None or ask.options.has_grammar
@@ -127,14 +108,14 @@ def _is_same(ours: Item, theirs: Item) -> bool:
     if isinstance(ours, FunctionCall) and isinstance(theirs, FunctionCall):
         are_whole = ours.complete and theirs.complete
         return ours.name == theirs.name and not (are_whole and _arguments(ours) != _arguments(theirs))
-    return type(ours) is type(theirs) and _text(ours).strip() == _text(theirs).strip()
+    return type(ours) is type(theirs) and shown_text(ours).strip() == shown_text(theirs).strip()
 
 
 def _begins_alike(ours: Item, theirs: Item) -> bool:
     """Whether one of two items is the beginning of the other."""
     if isinstance(ours, FunctionCall) or isinstance(theirs, FunctionCall):
         return _is_same(ours, theirs)
-    mine, other = _text(ours).strip(), _text(theirs).strip()
+    mine, other = shown_text(ours).strip(), shown_text(theirs).strip()
     return type(ours) is type(theirs) and (mine.startswith(other) or other.startswith(mine))
 
 
@@ -144,7 +125,3 @@ def _arguments(call: FunctionCall) -> Json:
         return read_json(call.arguments or "{}")
     except ValueError:
         return None
-
-
-def _text(item: Item) -> str:
-    return item.name if isinstance(item, FunctionCall) else item.text

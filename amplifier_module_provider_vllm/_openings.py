@@ -1,21 +1,23 @@
 """How a round begins: its prompt in token ids where it needs them, its blocks and its fold, and hooks that catch up."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from amplifier_core.llm_errors import AbortError, LLMError, StreamError
+from amplifier_core.llm_errors import StreamError
 
 from ._ask import Ask
 from ._blocks import Blocks
-from ._endings import all_tokens, by_tokens, reads_the_same, visible_text, was_cut
+from ._endings import reads_the_same
 from ._endpoint import Fold
 from ._endpoints import endpoint_of
 from ._errors import no_vocabulary, unreadable_tokens
 from ._harmony.vocabulary import NO_READER
 from ._observability import ObservedStream
+from ._options import CallOptions
 from ._rendering import rendered, with_reply_text
 from ._server import Server
-from ._turn import Status, Turn
+from ._visible_text import VisibleText
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding
@@ -34,7 +36,7 @@ async def opened(
         () if exact else ask.reply,
         may_continue=may_continue,
         by_tokens=ask.wants_tokens,
-        visible_text=visible_text(ask.options),
+        visible_text=_visible_text(ask.options),
     )
     fold = endpoint_of(ask).fold(blocks, ask, await _encoding(server, ask))
     if exact and not reads_the_same(blocks.items, ask.reply, ask):
@@ -43,24 +45,17 @@ async def opened(
     return ask, blocks, fold
 
 
-async def with_hidden_cut(server: Server, turn: Turn, ask: Ask) -> Turn:
-    """The turn as truncated, if the server hides that it is; as it is, if the server cannot tell its text."""
-    tokens = all_tokens(turn)
-    if not (turn.at_cap and ask.wants_tokens and tokens is not None):
-        return turn
-    try:
-        following = await with_reply_text(server, by_tokens(ask, turn, tokens))
-    except AbortError:
-        raise
-    except LLMError:
-        return turn
-    return replace(turn, status=Status.INCOMPLETE, incomplete_reason="length") if was_cut(following) else turn
-
-
 async def _rendered(server: Server, ask: Ask) -> Ask:
     if ask.options.endpoint != "completions":
         return ask
     return await with_reply_text(server, ask) if ask.is_exact else await rendered(server, ask)
+
+
+def _visible_text(options: CallOptions) -> Callable[[], VisibleText] | None:
+    """The filter for the texts of a round; None for a family whose texts vLLM cuts itself."""
+    if options.family.rendering != "harmony" or options.raw_prompt:
+        return None
+    return lambda: VisibleText(options.hidden_stop_strings)
 
 
 async def _catch_up(stream: ObservedStream, blocks: Blocks, ask: Ask) -> None:

@@ -7,34 +7,20 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from amplifier_core.llm_errors import (
-    AbortError,
-    LLMError,
-    NotFoundError,
-    StreamError,
-)
+from amplifier_core.llm_errors import AbortError, LLMError, NotFoundError, StreamError
 
-from ._ask import Ask, unstreamed
+from ._ask import Ask, continued_by_tokens, unstreamed
 from ._blocks import to_updates
-from ._endings import (
-    fills,
-    joined,
-    may_continue_exactly,
-    next_ask,
-)
+from ._endings import all_tokens, fills, joined, may_continue_exactly, next_ask, was_cut
 from ._endpoint import Fold
 from ._endpoints import endpoint_of
-from ._errors import (
-    empty_reply,
-    failed_reply,
-    failed_stream,
-    truncated_stream,
-)
+from ._errors import empty_reply, failed_reply, failed_stream, truncated_stream
 from ._harmony.count import count_usage
 from ._learning import learning_from_refusals
 from ._observability import ObservedCall
-from ._openings import opened, with_hidden_cut
+from ._openings import opened
 from ._refusals import is_empty_not_found, is_missing_path, may_go_on_by_items
+from ._rendering import with_reply_text
 from ._retries import Retries
 from ._secrets import Secrets, shorten
 from ._server import Server
@@ -140,7 +126,7 @@ class Rounds:
                 if any(isinstance(item, HostedCall) and item.server for item in blocks.items[len(ask.reply) :]):
                     error.retryable = False  # another attempt would run the MCP server's tools again
                 raise
-            turn = await with_hidden_cut(self._server, turn, ask)
+            turn = await _with_hidden_cut(self._server, turn, ask)
             following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
             self._unsettled = fold
             if following is None and turn.truncated:
@@ -271,6 +257,20 @@ class Rounds:
 
     def _secrets(self, ask: Ask) -> Secrets:
         return self._server.transport.secrets(ask.options.extra_headers)
+
+
+async def _with_hidden_cut(server: Server, turn: Turn, ask: Ask) -> Turn:
+    """The turn as truncated, if the server hides that it is; as it is, if the server cannot tell its text."""
+    tokens = all_tokens(turn)
+    if not (turn.at_cap and ask.wants_tokens and tokens is not None):
+        return turn
+    try:
+        following = await with_reply_text(server, continued_by_tokens(ask, turn, tokens))
+    except AbortError:
+        raise
+    except LLMError:
+        return turn
+    return replace(turn, status=Status.INCOMPLETE, incomplete_reason="length") if was_cut(following) else turn
 
 
 def _settled_items(fold: Fold[Any], items: tuple[Item, ...]) -> tuple[Item, ...]:

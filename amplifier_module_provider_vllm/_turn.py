@@ -168,6 +168,11 @@ def _shortened(text: str) -> str:
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}… ({len(line)} characters)"
 
 
+def shown_text(item: Item) -> str:
+    """What a stream shows of an item: its text; of a call only the name."""
+    return item.name if isinstance(item, FunctionCall) else item.text
+
+
 def is_counted(usage: TokenUsage | None) -> bool:
     """Whether the usage holds real counts: no prompt is empty, but vLLM 0.10 sends zeros for gpt-oss."""
     return usage is not None and (usage.input_tokens > 0 or usage.output_tokens > 0)
