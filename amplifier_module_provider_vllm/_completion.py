@@ -110,7 +110,7 @@ class Completion:
         return response
 
     async def _rendered(self, ask: Ask) -> Ask:
-        """The request with the prompt that `/v1/completions` gets, for the event that shows it."""
+        """The request with the prompt that `/v1/completions` gets, rendered once for its event and its first round."""
         if ask.options.endpoint != "completions":
             return ask
 

@@ -67,11 +67,11 @@ Logprobs = Annotated[int | None, Field(ge=0, le=20), BeforeValidator(_count_alte
 """How many alternatives are told for each sampled token; None: no log probabilities."""
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-StopStrings = Annotated[list[str] | None, BeforeValidator(_listed)]
+StopStrings = Annotated[list[str] | None, BeforeValidator(_as_list)]
 
 HostedTool = Annotated[dict[str, Any], BeforeValidator(expand_tool), AfterValidator(_check_tool)]
 
@@ -125,7 +125,7 @@ class Config(BaseModel):
         SecretStr(NO_API_KEY), description="Key, if the server was started with `--api-key`"
     )
     default_model: str | None = Field(None, description="Model to ask; unset: the only one that the server serves")
-    endpoint: Literal["auto", "responses", "chat", "completions"] = Field(
+    endpoint: Literal["auto", EndpointName] = Field(
         "auto",
         description="`responses`, `chat`, `completions`, or `auto`: `responses`, or `chat` if the server lacks it",
     )

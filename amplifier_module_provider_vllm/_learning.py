@@ -44,7 +44,7 @@ async def learning_from_refusals(server: Server, ask: Ask) -> AsyncGenerator[Non
 
 
 async def _lacks_responses(server: Server, ask: Ask, error: NotFoundError | InvalidRequestError) -> bool:
-    """Whether the server has no `/v1/responses`, for a call that may go to another endpoint."""
+    """Remember that the server turned out to have no `/v1/responses`; False if the call may go to no other endpoint."""
     if ask.options.endpoint != "responses" or server.config.stated_endpoint is not None:
         return False
     if is_missing_path(error) or (is_empty_not_found(error) and await server.lacks_responses()):

@@ -216,11 +216,12 @@ def _degraded_effort(
     """An opt-out of thinking is no wish that failed: the model thinks as little as it can."""
     if asked is None or sent is None or asked == sent or overrides.get("extended_thinking") is False:
         return []
-    reason = f"{family.name} takes only {_listed(family.efforts or ())}"
+    reason = f"{family.name} takes only {listed(family.efforts or ())}"
     return [Degradation(requested=f"reasoning effort {asked}", actual=f"reasoning effort {sent}", reason=reason)]
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """The words as a sentence lists them: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 

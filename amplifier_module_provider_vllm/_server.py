@@ -1,4 +1,4 @@
-"""One server and its state: its models, and the context windows learned from its refusals."""
+"""One server and its state: its models, and what its answers have taught: windows, limits, paths that it lacks."""
 
 import logging
 import time

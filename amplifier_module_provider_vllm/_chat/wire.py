@@ -13,7 +13,7 @@ TEXT_TYPES: Final = (None, "", "text", "output_text")
 
 
 class Wire(msgspec.Struct, frozen=True, gc=False):
-    """A wire type: a server may send null for any field with a default. None can be a part of a cycle."""
+    """A wire type: a server may send null for any field with a default. The garbage collector skips it."""
 
 
 class WireFunction(Wire, frozen=True):

@@ -8,7 +8,8 @@ from .._ask import Ask
 from .._blocks import TOKEN_SIZE, Blocks
 from .._errors import other_prompt
 from .._failure import Failure
-from .._markup.reply_parser import Piece, ReplyParser, reply_parser
+from .._markup.pieces import Piece, ReplyParser
+from .._markup.reply_parser import reply_parser
 from .._reply_values import FINISH_FAILURES, chat_usage
 from .._surrogates import Halves
 from .._turn import FunctionCall, Text, Turn

@@ -8,7 +8,7 @@ from amplifier_core.llm_errors import LLMError
 
 from .._config import Config
 from .._constants import ANSWER_TIMEOUT
-from .._options import CallOptions
+from .._options import CallOptions, listed
 from .._paths import DETOKENIZE, ENDPOINT_PATHS, TOKENIZE, paths_of
 from .._refusals import is_empty_not_found, is_missing_path
 from .._server import Server
@@ -42,17 +42,17 @@ def _endpoints(paths: Set[str], options: CallOptions, config: Config) -> Finding
         return note(
             "endpoints", f"a session asks {asked}: the server has no {ENDPOINT_PATHS['responses']}", CHOOSE_CHAT
         )
-    beside = f"the server also has {_listed(others)}" if others else "the server has no other"
+    beside = f"the server also has {listed(others)}" if others else "the server has no other"
     return ok("endpoints", f"a session asks {asked}; {beside}")
 
 
 def _missing(asked: str, others: Sequence[str], config: Config) -> Finding:
     if not others:
-        return fail("endpoints", f"the server has none of {_listed([*ENDPOINT_PATHS.values()])}", GATEWAY)
+        return fail("endpoints", f"the server has none of {listed([*ENDPOINT_PATHS.values()])}", GATEWAY)
     chosen = config.stated_endpoint is None and (config.echo or config.raw_prompt)
     there = " or ".join(f"`endpoint: {name}`" for name, path in ENDPOINT_PATHS.items() if path in others)
     remedy = "leave `echo` and `raw_prompt` out" if chosen else f"set {there}"
-    return fail("endpoints", f"a session asks {asked}, which the server lacks; it has {_listed(others)}", remedy)
+    return fail("endpoints", f"a session asks {asked}, which the server lacks; it has {listed(others)}", remedy)
 
 
 def _rendering(paths: Set[str], options: CallOptions) -> Finding:
@@ -92,7 +92,3 @@ async def _lacks(transport: Transport, path: str) -> bool:
     except LLMError as error:
         return is_missing_path(error) or is_empty_not_found(error)
     return False
-
-
-def _listed(paths: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(paths[:-1]), *paths[-1:])))

@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING
 
 from .._family import Family
 from .._harmony.parser import HarmonyParser
-from .pieces import Piece, ReplyParser
+from .pieces import ReplyParser
 from .text_parser import TextParser
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding
-
-__all__ = ["Piece", "ReplyParser", "reply_parser"]
 
 
 def reply_parser(family: Family, encoding: "HarmonyEncoding | None", *, in_reasoning: bool, calls: bool) -> ReplyParser:
