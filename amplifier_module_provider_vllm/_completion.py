@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from amplifier_core.llm_errors import InvalidRequestError, LLMTimeoutError, NotFoundError, StreamError
+from amplifier_core.llm_errors import InvalidRequestError, LLMError, LLMTimeoutError, NotFoundError, StreamError
 from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
 
 from ._ask import Ask, corrected, to_ask, with_newest_images, without_format
@@ -95,8 +95,13 @@ class Completion:
 
     async def _response(self) -> ChatResponse:
         ask, history = await self._prepare()
-        ask = await self._rendered(ask)
-        await self._call.emit_request(ask, len(self._request.messages), lambda: encode(self._rounds.first(ask)))
+        messages = len(self._request.messages)
+        try:
+            ask = await self._rendered(ask)
+        except LLMError:  # the request has no body, and is told of all the same
+            await self._call.emit_request(ask, messages, dict)
+            raise
+        await self._call.emit_request(ask, messages, lambda: encode(self._rounds.first(ask)))
         await self._report(ask, history)
         answer = await self._answer(ask)
         response = self._convert(answer)

@@ -32,7 +32,7 @@ class Moment:
 
 def moments(answer: Answer) -> dict[str, Moment]:
     stalled = answer.sse(cut_at=answer.stall_offset, ending="stall")
-    cut = Speech((text_part("Zürich, "),), "length")
+    cut = Speech((text_part("Zürich, "),), "length", output_tokens=1)
     truncated = spoken(answer.speaker, cut)
     continued = answer.speaker.stream(Speech((text_part("東京, ", "Paris"),), follows=cut))
     return {
