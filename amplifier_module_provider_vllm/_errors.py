@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 import openai
 from amplifier_core.llm_errors import (
+    AbortError,
     AccessDeniedError,
     AuthenticationError,
     ConfigurationError,
@@ -158,6 +159,11 @@ def overflow(error: InvalidRequestError) -> ContextLengthError:
     """The error for a prompt that leaves no room for a reply."""
     message = f"the prompt fills the model's window: {error}"
     return ContextLengthError(message, provider=PROVIDER, model=error.model, status_code=error.status_code)
+
+
+def closed(model: str | None) -> AbortError:
+    """The error of a call whose provider was closed while it ran: it is not to open the connections again."""
+    return AbortError("the provider was closed during the call", provider=PROVIDER, model=model)
 
 
 def unknown_model(error: NotFoundError, served: list[str]) -> NotFoundError:

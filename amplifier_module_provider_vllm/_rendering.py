@@ -15,6 +15,7 @@ from amplifier_core.message_models import Degradation
 from ._ask import Ask, TokenPrompt
 from ._constants import PROVIDER
 from ._endpoints import encode, fitted
+from ._errors import closed
 from ._paths import DETOKENIZE, ENDPOINT_PATHS, TOKENIZE
 from ._refusals import is_missing_path
 from ._server import Server
@@ -154,8 +155,13 @@ async def _with_cap(server: Server, ask: Ask) -> Ask:
 
 
 async def _post(server: Server, ask: Ask, path: str, body: Mapping[str, object]) -> Json:
-    options, wait = ask.options, server.config.stream_idle_timeout
-    return await server.transport.post(path, body, wait, model=options.model, headers=options.extra_headers)
+    """The answer at a path. Raises `LLMError`, also if the provider is closed meanwhile: another request reopens it."""
+    transport, options, wait = server.transport, ask.options, server.config.stream_idle_timeout
+    closed_before = transport.times_closed
+    answer = await transport.post(path, body, wait, model=options.model, headers=options.extra_headers)
+    if transport.times_closed != closed_before:
+        raise closed(options.model)
+    return answer
 
 
 def _ids(answer: Json, key: str) -> list[int] | None:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from amplifier_core.llm_errors import AbortError, LLMError, ProviderUnavailableError
+from amplifier_core.llm_errors import LLMError, ProviderUnavailableError
 from amplifier_core.utils.retry import RetryConfig, retry_with_backoff
 
 from ._config import Config
-from ._constants import CONNECT_TIMEOUT, PROVIDER
-from ._errors import is_unreachable
+from ._constants import CONNECT_TIMEOUT
+from ._errors import closed, is_unreachable
 from ._observability import ObservedCall
 from ._wire.client import Transport
 
@@ -55,7 +55,7 @@ class Retries:
     def check_open(self) -> None:
         """Raise `AbortError` if the provider was closed during the call, which is not to open it again."""
         if self._transport.times_closed != self._closed_before:
-            raise AbortError("the provider was closed during the call", provider=PROVIDER, model=self._call.model)
+            raise closed(self._call.model)
 
     async def _before_retry(self, attempt: int, delay: float, error: LLMError) -> None:
         """Emit the retry event, or raise the error if a retry is pointless."""
