@@ -19,7 +19,7 @@ from ._learning import learning_from_refusals
 from ._markup.recovery import recover_calls
 from ._observability import ObservedCall
 from ._options import CallOptions, decide_options, first_set
-from ._refusals import is_about_format, most_images, refuses_an_image, refuses_token_ids
+from ._refusals import is_about_format, lacks_tool_parser, most_images, refuses_an_image, refuses_token_ids
 from ._rendering import rendered, without_template
 from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
@@ -154,6 +154,7 @@ class Completion:
             largest_reply=limits.largest_reply if limits.from_server else None,
             has_responses=self._server.has_responses,
         )
+        options = replace(options, calls_in_text=not self._server.parses_calls)
         return replace(options, vision=False) if self._server.most_images.get(model) == 0 else options
 
     async def _answer(self, ask: Ask) -> _Answer:
@@ -190,6 +191,9 @@ class Completion:
         """The request without the part that the server refuses; None if that part is not optional."""
         if isinstance(error, NotFoundError):
             return None
+        if lacks_tool_parser(error) and not ask.options.calls_in_text:
+            self._server.parses_calls = False
+            return replace(ask, options=replace(ask.options, calls_in_text=True))
         if refuses_token_ids(error) and self._server.gives_tokens:
             self._server.gives_tokens = False
             return ask

@@ -59,6 +59,8 @@ class CallOptions:
     extra_body: Mapping[str, Any]
     extra_headers: Mapping[str, str]
     endpoint: EndpointName = "responses"
+    calls_in_text: bool = False
+    """Whether the server has no parser for calls: at chat it refuses tools unless it is told not to look for calls."""
     logprobs: int | None = None
     """How many alternatives to tell for each sampled token; None: no log probabilities."""
     echo: bool = False

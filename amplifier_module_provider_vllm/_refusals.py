@@ -65,6 +65,11 @@ def may_go_on_by_items(error: LLMError) -> bool:
     return isinstance(error, refusals) or error.status_code == 500
 
 
+def lacks_tool_parser(error: InvalidRequestError) -> bool:
+    """Whether vLLM refuses tools at chat, because it was started without a parser for calls."""
+    return "requires --enable-auto-tool-choice" in str(error)
+
+
 def refuses_token_ids(error: InvalidRequestError) -> bool:
     """Whether a server, or a gateway before it, takes no request for token ids."""
     return error.status_code in (400, 422) and "return_token_ids" in str(error)

@@ -46,6 +46,8 @@ class Server:
     """Whether the server has been asked for its models, with or without an answer."""
     has_responses: bool = True
     """False as soon as the server is known to have no `/v1/responses`."""
+    parses_calls: bool = True
+    """False as soon as the server has refused tools at chat, because it was started without a parser for calls."""
     tokenizes: bool = True
     """False as soon as the server is known to have no `/tokenize`."""
     gives_tokens: bool = True

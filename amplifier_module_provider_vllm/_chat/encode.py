@@ -57,16 +57,21 @@ def _tools(ask: Ask) -> Body:
     parallel = first_set(options.parallel_tool_calls, options.extra_body.get("parallel_tool_calls"))
     return {
         "tools": tools,
-        "tool_choice": None if options.tool_choice is None else _tool_choice(options.tool_choice),
+        # Without a parser vLLM refuses "auto", and gives the calls in the text, where they are read later.
+        "tool_choice": "none" if _is_free(options) and options.calls_in_text else _tool_choice(options.tool_choice),
         "parallel_tool_calls": first_set(parallel, True),
     }
 
 
-def _tool_choice(choice: ToolChoice) -> object:
+def _is_free(options: CallOptions) -> bool:
+    return options.tool_choice in (None, "auto")
+
+
+def _tool_choice(choice: ToolChoice | None) -> object:
     match choice:
         case NamedTool(name):
             return {"type": "function", "function": {"name": wire_text(name)}}
-        case str():
+        case str() | None:
             return choice
         case _:
             return wire_value(dict(choice))

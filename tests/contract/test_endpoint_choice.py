@@ -10,7 +10,7 @@ from amplifier_core.llm_errors import LLMError, NotFoundError
 
 from amplifier_module_provider_vllm import VLLMProvider
 from tests.support.chat_rounds import chunk, stream
-from tests.support.exchange import CAPITAL, open_provider
+from tests.support.exchange import CAPITAL, WEATHER, open_provider
 from tests.support.recordings import load_recording
 from tests.support.replay import ReplayServer, Reply, Request, describe, json_reply
 from tests.support.wire import HEALTHY, SSE, page
@@ -205,6 +205,22 @@ async def test_a_server_that_cannot_go_on_by_token_ids_is_asked_for_them_only_on
     assert ["return_token_ids" in body for body in bodies] == [True, False, False, False]
     others = [request.path for request in server.requests if request.path != "/v1/chat/completions"]
     assert others == ["/v1/models", "/detokenize", "/detokenize"]
+
+
+async def test_a_chat_server_without_a_parser_for_calls_gives_them_in_its_text() -> None:
+    message = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    refusal = json_reply(400, {"error": {"message": message, "type": "BadRequestError", "code": 400}})
+    markup = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+    written = Reply(200, SSE, stream(chunk({"content": markup}, "stop")))
+    async with (
+        ReplayServer(refusal, always=written) as server,
+        open_provider(server.base_url, endpoint="chat", default_model="tiny-qwen3") as provider,
+    ):
+        responses = [await provider.complete(WEATHER) for _ in range(2)]
+
+    assert [[call.arguments for call in one.tool_calls or []] for one in responses] == [[{"city": "Paris"}]] * 2
+    assert [body.get("tool_choice") for body in server.request_bodies] == [None, "none", "none"]
+    assert all(body["tools"] for body in server.request_bodies)
 
 
 class _Routed(ReplayServer):
