@@ -41,7 +41,7 @@ def test_every_suite_is_listed() -> None:
         (["-m", "live and not soak"], {"live"}),
         (["-m", "soak"], {"live", "soak"}),
     ],
-    ids=str,
+    ids=["neither", "live", "live without soak", "soak"],
 )
 def test_live_and_soak_tests_run_only_if_their_marker_is_named(marker: list[str], suites: set[str]) -> None:
     paths = ["tests/unit/test_live_rig_pool.py", "tests/live", "tests/soak"]
