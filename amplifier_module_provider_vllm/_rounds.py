@@ -201,8 +201,7 @@ class Rounds:
         )
         async with aclosing(batches):
             async for events in batches:
-                # A pool of httpcore 1 that is closed leaves a connection open that was being made.
-                self._retries.check_open()
+                self._retries.check_open()  # closing the provider ends no connection of a client that is the caller's
                 await self._call.stream.show(fold.push_all(events))
         await self._call.stream.show(fold.end())
 

@@ -43,6 +43,7 @@ class _StatedRequests(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its ba
     def __init__(self, inner: Any, query: bytes) -> None:
         self._inner = inner
         self._query = query
+        self._closed = False
 
     async def handle_async_request(self, request: Any) -> Any:
         custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "")
@@ -50,6 +51,9 @@ class _StatedRequests(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its ba
             response = await self._inner.handle_async_request(_without_foreign_headers(request))
         else:
             response = await self._inner.handle_async_request(self._rebuilt(request, _foreign_headers(custom)))
+        if self._closed:  # a pool of httpcore 1 does not close a connection that was being made
+            await response.aclose()
+            raise httpx.CloseError("the client was closed during the request")
         limit_body(response, request)
         return response
 
@@ -66,6 +70,7 @@ class _StatedRequests(httpx.AsyncBaseTransport):  # type: ignore[misc]  # its ba
         )
 
     async def aclose(self) -> None:
+        self._closed = True
         await self._inner.aclose()
 
 
