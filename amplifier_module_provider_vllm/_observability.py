@@ -38,6 +38,9 @@ EVENTS: Final = [
 ]
 """Events outside the kernel's ALL_EVENTS; hook loggers get them only if a module contributes them."""
 
+EMISSION_TIMEOUT: Final = 0.05
+"""Seconds that a cancelled call waits for the listeners of its last event, which may hang."""
+
 
 class Hooks(Protocol):
     async def emit(self, event: str, data: dict[str, Any], /) -> Any: ...
@@ -48,6 +51,25 @@ class NoHooks:
 
     async def emit(self, _event: str, _data: dict[str, Any], /) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedHooks:
+    """Emits an event whole, or not at all: a listener hears no event after a later one.
+
+    The kernel runs its listeners in a task of its own, which may begin after the call that emitted is cancelled.
+    """
+
+    hooks: Hooks
+
+    async def emit(self, event: str, data: dict[str, Any], /) -> None:
+        emission = asyncio.ensure_future(self.hooks.emit(event, data))
+        try:
+            await asyncio.shield(emission)
+        finally:
+            if not emission.done():
+                await asyncio.wait({emission}, timeout=EMISSION_TIMEOUT)
+                emission.cancel()
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from ._completion import Completion
 from ._config import EFFORTS, read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._keywords import CallKeywords
-from ._observability import Hooks, NoHooks, ObservedCall, event_labels
+from ._observability import Hooks, NoHooks, ObservedCall, OrderedHooks, event_labels
 from ._server import Server
 from ._wire.client import Transport
 from ._wire.url import normalized_url
@@ -198,7 +198,7 @@ class VLLMProvider:
         return ["streaming", "tools", "thinking", "reasoning", "json_mode", *(["vision"] if vision else []), place]
 
     def _hooks(self) -> Hooks:
-        return NoHooks() if self.coordinator is None else self.coordinator.hooks
+        return NoHooks() if self.coordinator is None else OrderedHooks(self.coordinator.hooks)
 
     def _instance(self) -> str:
         """The name under which the session mounted this object; the kernel renames the mount of an instance later."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,6 +129,43 @@ async def test_a_call_cancelled_in_a_hook_sends_nothing_more(name: str, answer: 
     assert len(server.request_bodies) == (0 if name == "llm:request" else 1)
     assert [data["status"] for data in session.payloads("llm:response")] == ["cancelled"]
     assert len(session.payloads("llm:stream_aborted")) == ("stream" in name)
+
+
+class _LateHooks:
+    """Hooks whose listener begins late, for one event, and is not cancelled with `emit`: as in the kernel."""
+
+    def __init__(self, late: int) -> None:
+        self.names: list[str] = []
+        self.is_late = asyncio.Event()
+        self._late = late
+
+    async def emit(self, event: str, _data: dict[str, Any]) -> None:
+        self._late -= 1
+        if self._late:
+            self.names.append(event)
+            return
+        listener = asyncio.create_task(self._listen(event))
+        self.is_late.set()
+        await asyncio.shield(listener)
+
+    async def _listen(self, event: str) -> None:
+        await asyncio.sleep(0.02)
+        self.names.append(event)
+
+
+@pytest.mark.parametrize("late", range(1, 6))
+async def test_no_listener_hears_an_event_of_a_cancelled_call_after_its_end(late: int, answer: Answer) -> None:
+    hooks = _LateHooks(late)
+    coordinator = SimpleNamespace(hooks=hooks, get=lambda _kind: {})
+    async with ReplayServer(answer.sse()) as server:
+        provider = VLLMProvider(server.base_url, config={"endpoint": answer.endpoint}, coordinator=coordinator)
+        async with cancelled_call(provider):
+            await hooks.is_late.wait()
+        await asyncio.sleep(0.05)
+        await provider.close()
+
+    assert hooks.names[-1] == "llm:response"
+    assert [name for name in hooks.names if name.startswith("llm:stream_")][-1:] in ([], ["llm:stream_aborted"])
 
 
 async def test_a_call_cancelled_near_its_end_emits_exactly_one_response(answer: Answer) -> None:
