@@ -11,14 +11,15 @@ from typing import Any, Final, Protocol, Self, assert_never
 
 from amplifier_core.llm_errors import LLMError
 from amplifier_core.message_models import ChatResponse
-from amplifier_core.utils.truncate import redact_secrets, truncate_values
+from amplifier_core.utils.truncate import truncate_values
 
 from ._ask import Ask
 from ._config import Config
 from ._constants import PROVIDER
 from ._options import CallOptions
-from ._secrets import HIDDEN, Secrets
-from ._strict_json import Json, read_json
+from ._redaction import redacted
+from ._secrets import Secrets
+from ._strict_json import read_json
 from ._tool_repair import RepairedHistory
 from ._turn import Turn
 from ._updates import BlockDelta, BlockEnd, BlockKind, BlockStart, Update
@@ -37,6 +38,7 @@ EVENTS: Final = [
     "llm:response:raw",
 ]
 """Events outside the kernel's ALL_EVENTS; hook loggers get them only if a module contributes them."""
+
 
 EMISSION_TIMEOUT: Final = 0.05
 """Seconds that a cancelled call waits for the listeners of its last event, which may hang."""
@@ -193,7 +195,7 @@ class ObservedCall:
         """Emit the event and its debug events with the redacted content, if and as the config asks for it."""
         wanted = self.config.raw or self.config.debug or self.config.raw_debug
         headers: Mapping[str, str] = {} if self._options is None else self._options.extra_headers
-        content_dump = _redacted(content, self.secrets(headers)) if wanted else None
+        content_dump = redacted(content, self.secrets(headers)) if wanted else None
         await self._emit(event, payload | ({"raw": content_dump} if self.config.raw else {}))
         if self.config.debug:
             truncated = truncate_values(content_dump, self.config.debug_truncate_length)
@@ -269,39 +271,3 @@ def _usage(response: ChatResponse) -> dict[str, Any]:
     """The counts that there are; the price always, as sibling providers have it."""
     usage = {} if response.usage is None else response.usage.model_dump(mode="json", exclude_none=True)
     return {"cost_usd": None, **usage}
-
-
-def _redacted(content: Callable[[], Any], secrets: Secrets) -> Any:
-    """The content without secrets and images; a note in its place if it is not valid JSON."""
-    try:
-        return redact_secrets(_mapped(content(), lambda text: secrets.hide(_without_image(text))))
-    except (ValueError, RecursionError) as error:
-        return f"[cannot be shown: {error}]"
-
-
-def _without_image(text: str) -> str:
-    return f"{text[:30]}… ({len(text)} characters)" if text.startswith("data:") else text
-
-
-def _mapped(value: Json, change: Callable[[str], str]) -> Json:
-    """The value with every text in it changed, and with hidden headers."""
-    match value:
-        case str():
-            return change(value)
-        case Mapping():
-            return {key: _mapped(inner, change) for key, inner in _hide_headers(value).items()}
-        case list() | tuple():
-            return [_mapped(inner, change) for inner in value]
-        case _:
-            return value
-
-
-def _hide_headers(value: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Ours, those that an operator put among the body's keys by mistake, and those for an MCP server."""
-    match value:
-        case {"extra_headers": Mapping() as headers}:
-            return {**value, "extra_headers": dict.fromkeys(headers, HIDDEN)}
-        case {"type": "mcp", "headers": Mapping() as headers}:
-            return {**value, "headers": dict.fromkeys(headers, HIDDEN)}
-        case _:
-            return value
