@@ -7,7 +7,8 @@ from amplifier_core.llm_errors import InvalidRequestError
 from amplifier_core.message_models import ChatRequest, ResponseFormat, ToolSpec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, ValidationError, create_model
 
-from ._config import SECRETS, Effort, EffortOrReasoning, Header, Logprobs, StopStrings, unknown_names
+from ._config import Effort, EffortOrReasoning, Header, Logprobs, StopStrings
+from ._config_reading import SECRETS, unknown_names
 from ._constants import PROVIDER
 from ._strict_json import Json
 

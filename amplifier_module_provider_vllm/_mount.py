@@ -8,7 +8,7 @@ from typing import Any
 
 from amplifier_core.llm_errors import ConfigurationError, LLMError
 
-from ._config import read_config
+from ._config_reading import read_config
 from ._constants import PROVIDER
 from ._observability import EVENTS
 from ._provider import VLLMProvider

@@ -13,7 +13,8 @@ from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
 from ._budget import request_budget
 from ._cancellation import cancellation_token
 from ._completion import Completion
-from ._config import EFFORTS, read_config, unknown_keys
+from ._config import EFFORTS
+from ._config_reading import read_config, unknown_keys
 from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
 from ._keywords import CallKeywords
 from ._observability import Hooks, NoHooks, ObservedCall, OrderedHooks, event_labels

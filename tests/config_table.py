@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from amplifier_module_provider_vllm._config import ENVIRONMENT, Config
+from amplifier_module_provider_vllm._config import Config
+from amplifier_module_provider_vllm._config_reading import ENVIRONMENT
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- config table: `python -m tests.config_table` writes it -->\n"

@@ -10,7 +10,8 @@ from typing import Any
 from amplifier_core.utils.truncate import redact_secrets
 from pydantic import BaseModel, SecretStr
 
-from .._config import ENVIRONMENT, VARIABLE, Config, environment_settings
+from .._config import Config
+from .._config_reading import ENVIRONMENT, VARIABLE, environment_settings
 from .._constants import NO_API_KEY
 from .._secrets import MIN_LENGTH, Secrets, tool_secrets, url_secrets
 from .entries import APP, Entry, EntryList, Reader, entry_findings, entry_lists, is_ours, name_of, reader_of

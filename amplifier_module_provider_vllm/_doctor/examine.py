@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from amplifier_core.llm_errors import ConfigurationError
 
-from .._config import Config, read_config, unknown_keys
+from .._config import Config
+from .._config_reading import read_config, unknown_keys
 from .._secrets import Secrets, shorten
 from .._server import Server
 from .configured import COMMAND_LINE, Instance, effective_settings, hide_user

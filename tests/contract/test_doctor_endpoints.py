@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._config_reading import read_config
 from amplifier_module_provider_vllm._doctor.findings import Finding, fail, note, ok
 from amplifier_module_provider_vllm._doctor.gateway_checks import check_exact_continuation
 from amplifier_module_provider_vllm._doctor.question import without_retries

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from amplifier_core.llm_errors import ConfigurationError
 
-from amplifier_module_provider_vllm._config import ENVIRONMENT, Config, Reasoning, read_config, unknown_keys
+from amplifier_module_provider_vllm._config import Config, Reasoning
+from amplifier_module_provider_vllm._config_reading import ENVIRONMENT, read_config, unknown_keys
 
 EVERY_VARIABLE = {
     "VLLM_BASE_URL": "http://there:8000",

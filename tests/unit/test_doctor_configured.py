@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from amplifier_module_provider_vllm._config import Config, read_config
+from amplifier_module_provider_vllm._config import Config
+from amplifier_module_provider_vllm._config_reading import read_config
 from amplifier_module_provider_vllm._doctor.configured import Instance, effective_settings, hide_user, read_instances
 from amplifier_module_provider_vllm._doctor.findings import Setting, fail, note
 

@@ -15,7 +15,7 @@ import yaml
 from amplifier_core.testing import MockCoordinator
 
 from amplifier_module_provider_vllm import VLLMProvider, mount
-from amplifier_module_provider_vllm._config import read_config, unknown_keys
+from amplifier_module_provider_vllm._config_reading import read_config, unknown_keys
 from amplifier_module_provider_vllm._doctor.configured import read_instances
 from amplifier_module_provider_vllm._doctor.parsers import Parsers, parsers_of
 from amplifier_module_provider_vllm._harmony.vocabulary import CHECKSUMS

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from amplifier_core.llm_errors import ConfigurationError
 
-from amplifier_module_provider_vllm._config import Config, read_config
+from amplifier_module_provider_vllm._config import Config
+from amplifier_module_provider_vllm._config_reading import read_config
 from amplifier_module_provider_vllm._limits import (
     Limits,
     ModelCard,

@@ -14,7 +14,7 @@ from amplifier_core.testing import MockCoordinator
 
 import amplifier_module_provider_vllm as package
 from amplifier_module_provider_vllm import VLLMProvider, mount, on_session_ready
-from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._config_reading import read_config
 from amplifier_module_provider_vllm._family import FAMILIES
 from tests.support.replay import ReplayServer
 

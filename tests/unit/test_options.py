@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from amplifier_core.message_models import ChatRequest, Degradation, Message
 
-from amplifier_module_provider_vllm._config import read_config
+from amplifier_module_provider_vllm._config_reading import read_config
 from amplifier_module_provider_vllm._family import GPT_OSS, TEMPLATED
 from amplifier_module_provider_vllm._keywords import read_keywords
 from amplifier_module_provider_vllm._options import CallOptions, decide_options, first_set
