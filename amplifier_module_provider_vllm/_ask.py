@@ -52,9 +52,11 @@ class Ask:
     reply: tuple[Item, ...] = ()
     """The items of earlier rounds. The last one, a text, is still open: the next round continues it."""
     tokens: TokenPrompt | None = None
-    """The prompt and the reply so far in token ids, for `/v1/completions`."""
+    """The prompt and the reply so far in token ids, for `/v1/completions`, and for chat with `token_in`."""
     wants_tokens: bool = False
     """Whether the reply's token ids are asked for, because another round may continue it by them."""
+    segment: str | None = None
+    """With `token_in`, why the prompt does not begin with the tokens of the call before; None: it does."""
     stored: StoredReply | None = None
     item_ids: str = ""
     """What makes the ids of the items unique to one request; empty: the same history gives the same bytes."""
@@ -65,6 +67,11 @@ class Ask:
     def items(self) -> tuple[PromptItem, ...]:
         """The prompt and the reply so far."""
         return (*self.prompt.items, *to_prompt_items(self.reply)) if self.reply else self.prompt.items
+
+    @property
+    def sends_prompt_ids(self) -> bool:
+        """Whether a chat sends its prompt as token ids; a round that continues a reply by its items does not."""
+        return self.tokens is not None and self.options.endpoint == "chat" and not self.reply
 
     @property
     def is_exact(self) -> bool:
@@ -145,7 +152,7 @@ def corrected(ask: Ask, turn: Turn, bad: FunctionCall, reason: str) -> Ask:
     """The round after an invalid call: every call of the turn gets a result, the invalid one the reason."""
     results = [Result(call.call_id, (reason if call is bad else _not_run(bad),)) for call in turn.calls]
     items = (*ask.prompt.items, *to_prompt_items(turn.items), *results)
-    return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), tokens=None, stored=None)
+    return replace(ask, prompt=replace(ask.prompt, items=items), reply=(), tokens=None, segment=None, stored=None)
 
 
 def without_format(ask: Ask, reason: str) -> Ask | None:

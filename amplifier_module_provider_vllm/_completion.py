@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from amplifier_core.llm_errors import InvalidRequestError, LLMError, LLMTimeoutError, NotFoundError, StreamError
-from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation
+from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation, Message
 
-from ._ask import Ask, corrected, to_ask, with_newest_images, without_format
+from ._ask import Ask, corrected, to_ask, to_prompt_items, with_newest_images, without_format
 from ._blocks import to_updates
 from ._cancellation import CancellationToken, CancellationWatch
 from ._constants import PROVIDER
@@ -17,14 +17,23 @@ from ._endpoints import encode, fitted
 from ._keywords import read_keywords, unknown_keywords, with_keywords
 from ._learning import learning_from_refusals
 from ._markup.recovery import recover_calls
+from ._messages import to_items
 from ._observability import ObservedCall
-from ._options import CallOptions, decide_options, first_set
-from ._refusals import is_about_format, lacks_tool_parser, most_images, refuses_an_image, refuses_token_ids
+from ._options import CallOptions, decide_options, first_set, without_tools
+from ._refusals import (
+    is_about_format,
+    is_about_prompt_ids,
+    lacks_tool_parser,
+    most_images,
+    refuses_an_image,
+    refuses_token_ids,
+)
 from ._rendering import rendered, without_template
 from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
 from ._server import Server
+from ._token_in import in_messages, with_prompt_ids
 from ._tool_repair import RepairedHistory, repair_tool_sequence
 from ._turn import Turn
 
@@ -87,6 +96,8 @@ class Completion:
             self._server.warn_once(sentence)
         self._overrides = read_keywords(self._overrides)
         self._request = with_keywords(self._request, self._overrides)
+        if self._config.disable_tools:
+            self._request = without_tools(self._request)
 
     async def _prepare(self) -> tuple[Ask, RepairedHistory]:
         options = self._options(await self._retries.run(self._model))
@@ -111,17 +122,19 @@ class Completion:
         if isinstance(response, BadCall):
             raise response.error(ask.options.model) from response.cause
         await self._watch.check()
+        if ask.options.token_in:
+            reply = Message(role="assistant", content=response.content)
+            self._server.chains.remember(ask, to_items(reply), answer.turn)
         self._call.set_response(response, answer.turn.raw)
         return response
 
     async def _rendered(self, ask: Ask) -> Ask:
-        """The request with the prompt that `/v1/completions` gets, rendered once for its event and its first round."""
-        if ask.options.endpoint != "completions":
-            return ask
+        """The request with its prompt in token ids, if it gets one: rendered once for its event and its first round."""
+        render = rendered if ask.options.endpoint == "completions" else with_prompt_ids
 
         async def rendered_once() -> Ask:
             async with learning_from_refusals(self._server, ask):
-                return await rendered(self._server, ask)
+                return await render(self._server, ask)
 
         try:
             return await self._retries.run(rendered_once)
@@ -153,6 +166,7 @@ class Completion:
             family=self._server.family(model),
             largest_reply=limits.largest_reply if limits.from_server else None,
             has_responses=self._server.has_responses,
+            gives_tokens=self._server.gives_tokens,
         )
         options = replace(options, calls_in_text=not self._server.parses_calls)
         return replace(options, vision=False) if self._server.most_images.get(model) == 0 else options
@@ -194,9 +208,11 @@ class Completion:
         if lacks_tool_parser(error) and not ask.options.calls_in_text:
             self._server.parses_calls = False
             return replace(ask, options=replace(ask.options, calls_in_text=True))
+        if ask.sends_prompt_ids and is_about_prompt_ids(error):
+            return in_messages(self._server, ask, "ids refused")
         if refuses_token_ids(error) and self._server.gives_tokens:
             self._server.gives_tokens = False
-            return ask
+            return replace(ask, options=replace(ask.options, token_ids=False))
         if is_about_format(error) and (degraded := without_format(ask, str(error))):
             return degraded
         most = most_images(error)
@@ -216,9 +232,9 @@ class Completion:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations, *self._unavailable(answer.turn)]
         tools = self._request.tools or []
         spent, continuations = self._rounds.spent, self._rounds.continuations
-        return to_response(
-            answer.turn, tools, self._config.rates, degradations, spent=spent, continuations=continuations
-        )
+        # Those that go with captured token ids are not part of the transcript.
+        turn = answer.turn if answer.ask.options.logprobs is not None else replace(answer.turn, logprobs=None)
+        return to_response(turn, tools, self._config.rates, degradations, spent=spent, continuations=continuations)
 
     def _unavailable(self, turn: Turn) -> Iterator[Degradation]:
         for label, reason in turn.unavailable:
@@ -230,4 +246,7 @@ class Completion:
         error = bad.error(answer.ask.options.model)
         await self._call.stream.abort(error)
         await self._call.emit_retry(1, 0.0, error, max_retries=1)
-        return await self._answer(corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again."))
+        if answer.ask.options.token_in:
+            self._server.chains.remember(answer.ask, to_prompt_items(answer.turn.items), answer.turn)
+        ask = corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again.")
+        return await self._answer(await self._rendered(ask))

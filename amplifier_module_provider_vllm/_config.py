@@ -129,6 +129,19 @@ class Config(BaseModel):
         False,
         description="The last user message is the prompt, without the model's template (only `completions`)",
     )
+    return_token_ids: bool = Field(
+        False, description="Emit `llm:tokens` with the exact token ids of every model call (not at `responses`)"
+    )
+    token_in: bool = Field(
+        False, description="Send each prompt as the tokens of the last one, of its reply, and of what is new (`chat`)"
+    )
+    across_turns: Literal["append", "rerender"] = Field(
+        "append", description="With `token_in`, a new user turn keeps earlier thoughts, or is rendered by the template"
+    )
+    tokenize_url: str | None = Field(
+        None, description="URL of a server with vLLM's `/tokenize`, if `base_url` is a proxy that lacks it"
+    )
+    disable_tools: bool = Field(False, description="Send neither tools nor `tool_choice`")
     reasoning: EffortOrReasoning = Field(None, description="Effort, or `{effort, summary}`")
     reasoning_effort: Effort | None = Field(
         None, description="`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`; overrides `reasoning`"
@@ -182,6 +195,11 @@ class Config(BaseModel):
         if self.endpoint != "auto":
             return self.endpoint
         return None if self.use_completions is None else named_by(self.use_completions)
+
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether the session is told the token ids of every model call."""
+        return self.return_token_ids or self.token_in
 
     @property
     def stated_tools(self) -> list[Mapping[str, Any]]:

@@ -26,11 +26,11 @@ ENVIRONMENT: Final = {
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([^}]{0,10000}))?\}")
 """`${NAME}` or `${NAME:default}`, which an app resolves; in a mount plan it may arrive as it was written."""
 
-RESOLVED: Final = ("base_url", "api_key", "extra_headers", "hosted_tools")
+RESOLVED: Final = ("base_url", "api_key", "extra_headers", "hosted_tools", "tokenize_url")
 """Config keys whose variables we resolve: unresolved ones would be sent to the server."""
 
 
-SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params", "hosted_tools"}
+SECRETS: Final = {"api_key", "base_url", "extra_headers", "extra_request_params", "hosted_tools", "tokenize_url"}
 """Config keys whose values may hold a key or a password; error messages hide them."""
 
 
@@ -49,6 +49,8 @@ def read_config(config: Mapping[str, Any], environment: Mapping[str, str]) -> Co
     except ValidationError as error:
         raise ConfigurationError(_explanation(error, stated), provider=PROVIDER) from None
     _check_endpoint(read)
+    if read.wants_tokens:
+        _check_tokens(read)
     return read
 
 
@@ -59,6 +61,24 @@ def _check_endpoint(config: Config) -> None:
             f"config key 'use_completions' is {older}, which means endpoint {named_by(older)!r},"
             f" but the config key 'endpoint' is {config.endpoint!r}: leave one of them out"
         )
+        raise ConfigurationError(message, provider=PROVIDER)
+
+
+def _check_tokens(config: Config) -> None:
+    """Raise `ConfigurationError` for what hides the token ids that the config asks for."""
+    key = "token_in" if config.token_in else "return_token_ids"
+    unread = config.token_in and (config.stated_endpoint == "completions" or config.raw_prompt)
+    hidden = config.extra_request_params.get("include_reasoning") is False
+    conflicts = {
+        "`endpoint: responses`, where vLLM tells no ids of gpt-oss, and none of a reply that breaks": (
+            config.stated_endpoint == "responses"
+        ),
+        "`include_reasoning: false`, with which vLLM hides the ids": hidden,
+        "`echo`, with which vLLM tells no ids of the prompt": config.echo,
+        "`endpoint: completions` or `raw_prompt`, where the server does not read the reply": unread,
+    }
+    for conflict in (text for text, is_stated in conflicts.items() if is_stated):
+        message = f"config key {key!r} cannot be used with {conflict}: leave one of them out"
         raise ConfigurationError(message, provider=PROVIDER)
 
 

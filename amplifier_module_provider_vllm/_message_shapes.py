@@ -14,6 +14,7 @@ from amplifier_core.message_models import (
     ReasoningBlock,
     RedactedThinkingBlock,
     ThinkingBlock,
+    ToolCallBlock,
 )
 from pydantic import BaseModel
 
@@ -21,6 +22,8 @@ from ._constants import PROVIDER
 from ._prompt import Image, ToolText
 from ._strict_json import Json
 from ._turn import HostedCall
+
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class StoredCall(NamedTuple):
@@ -147,3 +150,24 @@ def _output_text(output: object) -> str:
         return "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
         return str(output)
+
+
+def original_arguments(block: ToolCallBlock) -> str:
+    """The model's raw arguments, if they still equal the block's: sessions may change a stored call."""
+    match (block.model_extra or {}).get("vllm"):
+        case {"arguments": str(original)} if _is_same_json(original, block.input):
+            return original
+        case _:
+            return json_arguments(block.input)
+
+
+def json_arguments(arguments: object) -> str:
+    """A call's arguments as JSON; a string is already JSON."""
+    return arguments if isinstance(arguments, str) else _encode_json(arguments)
+
+
+def _is_same_json(original: str, arguments: object) -> bool:
+    try:
+        return bool(msgspec.json.decode(original) == arguments)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False

@@ -3,7 +3,6 @@
 The prompt of a history is a prefix of the prompt of the longer history, so that vLLM finds it in its prefix cache.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -30,6 +29,8 @@ from amplifier_core.message_models import (
 from ._constants import PROVIDER
 from ._message_shapes import (
     holds_encrypted_thought,
+    json_arguments,
+    original_arguments,
     output_parts,
     stored_calls,
     stored_hosted_call,
@@ -57,8 +58,6 @@ UNSENT_FIELDS: Final = frozenset({"annotations", "audio", "refusal"})
 
 THOUGHTS: Final = {"thinking", "redacted_thinking", "reasoning"}
 """Types of blocks that hold reasoning."""
-
-_encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def to_prompt(messages: Sequence[Message], request: ChatRequest) -> Prompt:
@@ -123,6 +122,11 @@ class _Conversation:
                 self.losses[f"the field {key!r} of a message is not sent: vLLM has no such field"] = None
 
 
+def to_items(reply: Message) -> tuple[PromptItem, ...]:
+    """The items of an assistant's message, as the prompt of the next request has them."""
+    return tuple(_assistant(reply, {}))
+
+
 def _awaits_result(items: Sequence[PromptItem]) -> bool:
     """Whether one of the last calls has no result yet."""
     results = list(takewhile(lambda item: isinstance(item, Result), reversed(items)))
@@ -158,7 +162,7 @@ def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem
         match block:
             case ToolCallBlock(id=call_id, name=name):
                 stored.pop(call_id, None)
-                yield FunctionCall(call_id, name, _original_arguments(block))
+                yield FunctionCall(call_id, name, original_arguments(block))
             case TextBlock(text=text):
                 if text.strip():
                     yield Text(text, beside_calls=place < last_call)
@@ -171,7 +175,7 @@ def _assistant(message: Message, losses: dict[str, None]) -> Iterator[PromptItem
             case _:
                 raise _unsupported_block(message, block)
     for beside in stored.values():
-        yield FunctionCall(beside.call_id, beside.name, _arguments(beside.arguments))
+        yield FunctionCall(beside.call_id, beside.name, json_arguments(beside.arguments))
 
 
 def _hosted_calls(blocks: Sequence[ContentBlockUnion]) -> dict[int, HostedCall]:
@@ -254,27 +258,6 @@ def _system_text(message: Message) -> str:
 
 def _blocks(message: Message) -> Sequence[ContentBlockUnion]:
     return [TextBlock(text=message.content)] if isinstance(message.content, str) else message.content
-
-
-def _original_arguments(block: ToolCallBlock) -> str:
-    """The model's raw arguments, if they still equal the block's: sessions may change a stored call."""
-    match (block.model_extra or {}).get("vllm"):
-        case {"arguments": str(original)} if _is_same_json(original, block.input):
-            return original
-        case _:
-            return _arguments(block.input)
-
-
-def _arguments(arguments: object) -> str:
-    """A call's arguments as JSON; a string is already JSON."""
-    return arguments if isinstance(arguments, str) else _encode_json(arguments)
-
-
-def _is_same_json(original: str, arguments: object) -> bool:
-    try:
-        return bool(msgspec.json.decode(original) == arguments)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return False
 
 
 def _format(request: ChatRequest) -> Format | None:

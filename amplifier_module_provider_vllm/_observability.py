@@ -180,6 +180,10 @@ class ObservedCall:
         counts = {"continuation_number": number, "max_attempts": limit}
         await self._emit("provider:incomplete_continuation", payload | counts)
 
+    async def emit_tokens(self, payload: Mapping[str, Any]) -> None:
+        """Emit `llm:tokens`. No module contributes it to the event logs: it would fill them."""
+        await self._emit("llm:tokens", {**payload})
+
     async def emit_retry(self, attempt: int, delay: float, error: LLMError, max_retries: int) -> None:
         payload = {"attempt": attempt, "max_retries": max_retries, "delay": delay}
         # Not under the key `error`: Amplifier's logging hook would write the line at level ERROR.

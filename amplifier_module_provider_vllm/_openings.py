@@ -17,6 +17,7 @@ from ._observability import ObservedStream
 from ._options import CallOptions
 from ._rendering import rendered, with_reply_text
 from ._server import Server
+from ._token_in import with_prompt_ids
 from ._visible_text import VisibleText
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def opened(
 
 async def _rendered(server: Server, ask: Ask) -> Ask:
     if ask.options.endpoint != "completions":
-        return ask
+        return await with_prompt_ids(server, ask)
     return await with_reply_text(server, ask) if ask.is_exact else await rendered(server, ask)
 
 

@@ -63,10 +63,19 @@ class CallOptions:
     """Whether the server has no parser for calls: at chat it refuses tools unless it is told not to look for calls."""
     logprobs: int | None = None
     """How many alternatives to tell for each sampled token; None: no log probabilities."""
+    token_in: bool = False
+    """Whether a prompt that extends the one before is sent as token ids."""
+    token_ids: bool = False
+    """Whether the session is told the token ids of every round, with their log probabilities."""
     echo: bool = False
     """Whether the reply's text starts with the prompt."""
     raw_prompt: bool = False
     """Whether the last user message is the prompt, without a template."""
+
+    @property
+    def asked_logprobs(self) -> int | None:
+        """How many alternatives the server is asked for; None: no log probabilities."""
+        return 0 if self.logprobs is None and self.token_ids else self.logprobs
 
     @property
     def has_grammar(self) -> bool:
@@ -96,6 +105,10 @@ def first_set(*candidates: T | None) -> T | None:
     return next((value for value in candidates if value is not None), None)
 
 
+def without_tools(request: ChatRequest) -> ChatRequest:
+    return request.model_copy(update={"tools": None, "tool_choice": None})
+
+
 def decide_options(
     request: ChatRequest,
     overrides: Mapping[str, Any],
@@ -105,28 +118,36 @@ def decide_options(
     family: Family,
     largest_reply: int | None,
     has_responses: bool = True,
+    gives_tokens: bool = True,
 ) -> CallOptions:
     """The options of a call to `model`. `overrides`: keywords as `read_keywords` converts them.
 
     `largest_reply` caps a reply, in tokens, that nobody else capped. `has_responses`: whether the server has
-    `/v1/responses`, as far as it is known.
+    `/v1/responses`, as far as it is known; `gives_tokens`: whether it gives token ids.
     """
     options = _decided(request, overrides, config, model, family, largest_reply)
     options = replace(
         options,
         logprobs=first_set(overrides.get("logprobs"), config.logprobs),
+        token_ids=config.wants_tokens and gives_tokens,
+        token_in=config.token_in and gives_tokens,
         echo=bool(first_set(overrides.get("echo"), config.echo)),
         raw_prompt=bool(first_set(overrides.get("raw_prompt"), config.raw_prompt)),
     )
-    return replace(options, endpoint=config.stated_endpoint or _fitting_endpoint(options, has_responses))
+    if config.disable_tools:
+        kept = {key: value for key, value in options.extra_body.items() if key != "tool_choice"}
+        options = replace(options, tool_choice=None, parallel_tool_calls=None, hosted_tools=[], extra_body=kept)
+    # The endpoint stays the same if the server turns out to give no token ids.
+    at_chat = config.wants_tokens or options.logprobs is not None or not has_responses
+    return replace(options, endpoint=config.stated_endpoint or _fitting_endpoint(options, at_chat=at_chat))
 
 
-def _fitting_endpoint(options: CallOptions, has_responses: bool) -> EndpointName:
+def _fitting_endpoint(options: CallOptions, *, at_chat: bool) -> EndpointName:
     """The endpoint for a call whose config states none."""
     if options.raw_prompt or options.echo:
         return "completions"
     # /v1/responses gives log probabilities only with a text; for gpt-oss vLLM 0.32 refuses them there.
-    return "responses" if has_responses and options.logprobs is None else "chat"
+    return "chat" if at_chat else "responses"
 
 
 def _decided(

@@ -1,7 +1,8 @@
 """Prompt: a conversation, its tools and its response format, independent of the endpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -122,3 +123,11 @@ def join_text(parts: Sequence[Part], tool_text: Callable[[str], str]) -> str:
     if lines or not reminders:
         reminders.insert(0, "\n".join(lines))
     return "\n\n".join(reminders)
+
+
+def digests(items: Iterable[PromptItem]) -> Iterator[bytes]:
+    """The digest of the items up to each one."""
+    digest = blake2b()
+    for item in items:
+        digest.update(repr(item).encode())
+        yield digest.copy().digest()

@@ -75,6 +75,11 @@ def refuses_token_ids(error: InvalidRequestError) -> bool:
     return error.status_code in (400, 422) and "return_token_ids" in str(error)
 
 
+def is_about_prompt_ids(error: InvalidRequestError | NotFoundError) -> bool:
+    """Whether a refusal is about a prompt in token ids."""
+    return any(words in str(error) for words in ("kv_transfer_params", "prompt_token_ids", "out of vocabulary"))
+
+
 def refuses_an_image(error: InvalidRequestError) -> bool:
     """Whether the server cannot read an image of the request."""
     return BAD_IMAGE.search(str(error).lower()) is not None

@@ -68,6 +68,15 @@ def without_template(ask: Ask, error: InvalidRequestError) -> Ask | None:
     return fitted(replace(ask, options=options, degradations=(*ask.degradations, lost)))
 
 
+async def tokenized(server: Server, ask: Ask, *, ends_here: bool = False) -> Sequence[int]:
+    """The ids of a conversation by the server's template, at `/tokenize` alone. Raises `LLMError`.
+
+    `ends_here`: without the start of the next reply.
+    """
+    body = tokenize_body(ask) | ({"add_generation_prompt": False} if ends_here else {})
+    return _ids(await _post(server, ask, TOKENIZE, body), "tokens") or ()
+
+
 async def _prompt_ids(server: Server, ask: Ask) -> Sequence[int]:
     ask = replace(ask, reply=())
     if ask.options.family.rendering == "template" and server.tokenizes:
@@ -86,7 +95,7 @@ async def _prompt_ids(server: Server, ask: Ask) -> Sequence[int]:
 async def _ids_by_chat(server: Server, ask: Ask) -> Sequence[int]:
     """The prompt of a chat call that samples one token. It is in the server's prefix cache from then on."""
     extra = {key: value for key, value in ask.options.extra_body.items() if key not in ABOUT_REPLIES}
-    options = replace(ask.options, endpoint="chat", stream=False, stop=None, logprobs=None)
+    options = replace(ask.options, endpoint="chat", stream=False, stop=None, logprobs=None, token_ids=False)
     options = replace(options, max_output_tokens=1, extra_body=extra)
     body = encode(replace(ask, options=options, wants_tokens=True))
     try:
@@ -156,7 +165,8 @@ async def _with_cap(server: Server, ask: Ask) -> Ask:
 
 async def _post(server: Server, ask: Ask, path: str, body: Mapping[str, object]) -> Json:
     """The answer at a path. Raises `LLMError`, also if the provider is closed meanwhile: another request reopens it."""
-    transport, options, wait = server.transport, ask.options, server.config.stream_idle_timeout
+    options, wait = ask.options, server.config.stream_idle_timeout
+    transport = server.tokenizer if path in (TOKENIZE, DETOKENIZE) else server.transport
     closed_before = transport.times_closed
     answer = await transport.post(path, body, wait, model=options.model, headers=options.extra_headers)
     if transport.times_closed != closed_before:

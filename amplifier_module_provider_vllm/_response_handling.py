@@ -209,6 +209,11 @@ def _unwrap_json(value: Json, schema: Json) -> Json:
             return value
 
 
+def finish_reason(turn: Turn) -> str:
+    """Why a turn ended, in Amplifier's words."""
+    return _finish_reason(turn, bool(turn.calls))
+
+
 def _finish_reason(turn: Turn, calls: bool) -> str:
     refused = any(isinstance(item, Text) and item.refusal for item in turn.items)
     if refused or turn.incomplete_reason == "content_filter":

@@ -25,17 +25,15 @@ from ._retries import Retries
 from ._secrets import Secrets, shorten
 from ._server import Server
 from ._server_text import sanitize
+from ._stored_replies import NO_STORE
+from ._token_event import NO_TOKENS, token_payload
+from ._token_in import as_taken
 from ._turn import HostedCall, Item, Status, TokenUsage, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
 
 LONG_HISTORY = 1_000
 """Items. Encoding and dumping 400 messages blocks the event loop for 2.3 ms, 4,000 for 13 ms (`make bench`)."""
-
-NO_STORE = (
-    "`enable_state` is set, but the server keeps no replies, so every request has the full history: start vLLM with"
-    " VLLM_ENABLE_RESPONSES_API_STORE=1, or remove the key"
-)
 
 
 class Rounds:
@@ -47,6 +45,8 @@ class Rounds:
         self._call = call
         self._retries = retries
         self._empty_replies = 0
+        self._told = 0
+        """The number of rounds whose tokens the session was told."""
         self._unsettled: Fold[Any] | None = None
         """The fold of the last round that succeeded."""
         self.continuations = 0
@@ -126,15 +126,18 @@ class Rounds:
                 if any(isinstance(item, HostedCall) and item.server for item in blocks.items[len(ask.reply) :]):
                     error.retryable = False  # another attempt would run the MCP server's tools again
                 raise
+            ask = as_taken(self._server, ask, turn)
             turn = await _with_hidden_cut(self._server, turn, ask)
             following = next_ask(ask, turn, self._server_window(ask), exactly=True) if may_continue else None
             self._unsettled = fold
+            is_repeat = following is not None and (following.reply, following.tokens) == (ask.reply, ask.tokens)
+            if ask.options.token_ids and not is_repeat:
+                await self._tell_tokens(ask, turn)
             if following is None and turn.truncated:
                 turn = await self._settled(fold, turn)
             if following is None and not turn.items:
                 self._empty_replies += 1
                 raise empty_reply(turn, model, retryable=self._empty_replies == 1)
-            is_repeat = following is not None and (following.reply, following.tokens) == (ask.reply, ask.tokens)
             if following is None or is_repeat:
                 await stream.show(blocks.close())
             if blocks.discarded and stream.visible:
@@ -144,6 +147,15 @@ class Rounds:
             if is_repeat:
                 await stream.abort(StreamError("the reply was truncated; it is requested again with more room"))
             return turn, following
+
+    async def _tell_tokens(self, ask: Ask, turn: Turn) -> None:
+        """Tell the session the tokens of a round, unless it is asked again and its reply discarded."""
+        payload = token_payload(ask, turn, self._told)
+        if payload is None:
+            self._server.warn_once(NO_TOKENS)
+            return
+        self._told += 1
+        await self._call.emit_tokens(payload)
 
     async def _settled(self, fold: Fold[Any], turn: Turn) -> Turn:
         """The truncated turn with what was held back for a round that would continue it."""

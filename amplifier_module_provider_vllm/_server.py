@@ -17,7 +17,9 @@ from ._refusals import is_empty_not_found, is_missing_path
 from ._secrets import hidden_secrets
 from ._shared_operation import SharedOperation
 from ._stored_replies import StoredReplies
+from ._token_chains import TokenChains
 from ._wire.client import Transport
+from ._wire.url import normalized_url, same_server
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ BRIEF_PROBE_TIMEOUT = 0.2
 PromptEnd = tuple[str, tuple[int, ...]]
 """A model, and the last token ids of a prompt."""
 
+TurnEnd = tuple[int, int]
+"""The token that ends a turn, and how often a prompt with one short message has it."""
+
 
 @dataclass(slots=True)
 class Server:
@@ -38,7 +43,10 @@ class Server:
     transport: Transport
     config: Config
     cards: list[ModelCard] = field(default_factory=list[ModelCard])
+    tokenizer: Transport = field(init=False)
+    """Where `/tokenize` and `/detokenize` are: at `tokenize_url`, or at the server itself."""
     stored: StoredReplies = field(default_factory=StoredReplies)
+    chains: TokenChains = field(default_factory=TokenChains)
     vocabulary: Vocabulary = field(default_factory=shared_vocabulary)
     most_images: dict[str, int] = field(default_factory=dict[str, int])
     """The images that a request may have, for models that refused some."""
@@ -52,6 +60,10 @@ class Server:
     """False as soon as the server is known to have no `/tokenize`."""
     gives_tokens: bool = True
     """False as soon as the server has refused to give token ids, or lacks what goes on from them."""
+    takes_prompt_ids: bool = True
+    """False as soon as the server is known to take no prompt in token ids at chat."""
+    turn_ends: dict[tuple[bytes, ...], TurnEnd] = field(default_factory=dict[tuple[bytes, ...], TurnEnd])
+    """By the settings of a request that its template reads."""
     open_thoughts: dict[PromptEnd, bool] = field(default_factory=dict[PromptEnd, bool])
     """Whether a prompt with this end is inside a thought that the template has opened."""
     outdated: bool = False
@@ -65,6 +77,11 @@ class Server:
 
     def __post_init__(self) -> None:
         self._listing = SharedOperation(self._list_models)
+        other = self.config.tokenize_url
+        if other is None or same_server(other, self.config.base_url):
+            self.tokenizer = self.transport
+        else:  # which gets no key and no header of this one
+            self.tokenizer = Transport(normalized_url(other), "", {}, None)
 
     @property
     def default_model(self) -> str | None:
@@ -87,6 +104,8 @@ class Server:
     async def close(self) -> None:
         await self._listing.cancel()
         await self.transport.close()
+        if self.tokenizer is not self.transport:
+            await self.tokenizer.close()
 
     async def _list_models(self) -> None:
         try:

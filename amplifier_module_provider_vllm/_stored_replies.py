@@ -2,7 +2,6 @@
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -10,7 +9,7 @@ from typing import Final
 
 from ._ask import Ask, StoredReply, to_prompt_items
 from ._family import Family
-from ._prompt import PromptItem
+from ._prompt import digests
 from ._turn import FunctionCall, Turn
 
 MAX_STORED_REPLIES: Final = 64
@@ -18,6 +17,11 @@ MAX_STORED_REPLIES: Final = 64
 
 MISSES_BEFORE_GIVING_UP: Final = 2
 """A server without a response store (vLLM's default) answers every `previous_response_id` with 404."""
+
+NO_STORE: Final = (
+    "`enable_state` is set, but the server keeps no replies, so every request has the full history: start vLLM with"
+    " VLLM_ENABLE_RESPONSES_API_STORE=1, or remove the key"
+)
 
 AGENTIC_API_ID: Final = re.compile(r"resp_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Response ids of agentic-api, whose own store keeps calls. vLLM's are 16 hex digits; LiteLLM's contain vLLM's."""
@@ -57,7 +61,7 @@ class StoredReplies:
         calls_tools = any(isinstance(item, FunctionCall) for item in items)
         if calls_tools and not keeps_calls(ask.options.family, turn.response_id):
             return
-        *_, digest = _digests(items)
+        *_, digest = digests(items)
         self._conversations.append(
             _StoredConversation(turn.response_id, _settings(ask), len(items), digest, self._epoch)
         )
@@ -67,8 +71,8 @@ class StoredReplies:
         items, settings = ask.items, _settings(ask)
         matching = [one for one in self._conversations if one.settings == settings and one.length < len(items)]
         longest = max((one.length for one in matching), default=0)
-        digests = dict(enumerate(_digests(islice(items, longest)), start=1))
-        found = [one for one in matching if digests[one.length] == one.items]
+        by_length = dict(enumerate(digests(islice(items, longest)), start=1))
+        found = [one for one in matching if by_length[one.length] == one.items]
         best = max(found, key=lambda one: one.length, default=None)
         return None if best is None else StoredReply(best.response_id, best.length)
 
@@ -103,11 +107,3 @@ def _settings(ask: Ask) -> bytes:
     hosted = ask.options.hosted_tools if ask.may_call_tools else ()
     kept = (ask.options.model, ask.prompt.instructions, tools, hosted, ask.options.reasoning_effort)
     return blake2b(repr(kept).encode()).digest()
-
-
-def _digests(items: Iterator[PromptItem] | Sequence[PromptItem]) -> Iterator[bytes]:
-    """The digest of the items up to each one."""
-    digest = blake2b()
-    for item in items:
-        digest.update(repr(item).encode())
-        yield digest.copy().digest()

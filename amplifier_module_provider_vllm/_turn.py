@@ -146,6 +146,8 @@ class Turn:
     """The ids of the round, if they were asked for and the server gave them."""
     logprobs: tuple[TokenLogprob, ...] | None = None
     """One entry for each sampled token, if they were asked for; those of all rounds so far."""
+    policy_version: str | None = None
+    """The version of the weights that sampled the reply, if the server told it."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The server's raw JSON, for the debug events."""
 

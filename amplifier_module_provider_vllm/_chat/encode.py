@@ -10,7 +10,7 @@ from .._ask import Ask
 from .._chat_messages import chat_messages, chat_tools, response_format
 from .._endpoint import Body
 from .._options import CallOptions, NamedTool, ToolChoice, first_set
-from .._strict_json import wire_text, wire_value
+from .._strict_json import Json, wire_text, wire_value
 
 
 def encode(ask: Ask) -> Body:
@@ -30,7 +30,8 @@ def encode(ask: Ask) -> Body:
     given = {key: value for key, value in fields.items() if value is not None}
     body: Body = {"model": wire_text(options.model), "messages": messages, "stream": options.stream, **given}
     stream_options = wire_value({"stream_options": options.stream_options}) if options.stream else {}
-    return {**_extra_body(options, body), **body, **stream_options}
+    extra = _extra_body(options, body)
+    return {**extra, **body, **stream_options, **_prompt_ids(ask, extra)}
 
 
 def _with_older_spelling(message: Body) -> Body:
@@ -79,9 +80,18 @@ def _tool_choice(choice: ToolChoice | None) -> object:
 
 def _tokens(ask: Ask) -> Body:
     """What the reply tells of its tokens."""
-    alternatives = ask.options.logprobs
-    ids = {"return_token_ids": True} if ask.wants_tokens else {}
+    alternatives = ask.options.asked_logprobs
+    ids = {"return_token_ids": True} if ask.wants_tokens or ask.options.token_ids else {}
     return ids if alternatives is None else {**ids, "logprobs": True, "top_logprobs": alternatives}
+
+
+def _prompt_ids(ask: Ask, extra: Body) -> Body:
+    """The prompt's token ids. A server that does not take them has the messages, and its reply tells (vLLM #55771)."""
+    if not ask.sends_prompt_ids or ask.tokens is None:
+        return {}
+    given: Json = extra.get("kv_transfer_params")
+    params = given if isinstance(given, Mapping) else {}
+    return {"kv_transfer_params": {**params, "prompt_token_ids": [*ask.tokens.ids]}}
 
 
 def _extra_body(options: CallOptions, body: Mapping[str, object]) -> Body:

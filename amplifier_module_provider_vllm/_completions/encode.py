@@ -24,7 +24,7 @@ def encode(ask: Ask) -> Body:
         "temperature": options.temperature,
         "top_p": options.top_p,
         "stop": options.stop,
-        "logprobs": options.logprobs,
+        "logprobs": options.asked_logprobs,
         "response_format": response_format(ask.prompt.format),
         "stream_options": options.stream_options,
         **({"echo": True} if options.echo else {"return_token_ids": True}),

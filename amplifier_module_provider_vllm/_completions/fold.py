@@ -100,7 +100,7 @@ class CompletionsFold:
             return "", ()
         if choice.prompt_token_ids is not None:
             self._check_prompt(choice.prompt_token_ids)
-        if added := ending.add_choice(choice, self._ask.options.logprobs):
+        if added := ending.add_choice(choice, self._ask.options.asked_logprobs):
             self._blocks.add_size(TOKEN_SIZE * added)
         text = choice.text or ""
         if chunk.is_split:

@@ -4,15 +4,13 @@ Renders the input as vLLM 0.32 does (entrypoints/openai/responses/harmony.py and
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, assert_never
 
 from .._ask import Ask
-from .._family import Family
-from .._prompt import PromptItem, Result, User, join_text
 from .._strict_json import wire_text, wire_value
 from .._turn import FunctionCall, HostedCall, Item, OtherItem, Reasoning, Status, Text, TokenUsage, Turn
+from .messages import HarmonyMessage, harmony_messages
 
 if TYPE_CHECKING:
     from openai_harmony import HarmonyEncoding, Message
@@ -37,48 +35,11 @@ def count_usage(encoding: "HarmonyEncoding", ask: Ask, turn: Turn) -> TokenUsage
 def count_input(encoding: "HarmonyEncoding", ask: Ask) -> int:
     """The tokens of the prompt that vLLM renders, the start of the reply's header included."""
     counter = _Counter(encoding)
-    messages = _without_old_reasoning(_messages(ask))
+    messages = _without_old_reasoning(harmony_messages(ask))
     return counter.preamble(ask) + sum(map(counter.message, messages)) + len(counter.header("<|start|>assistant"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A message of the prompt: its author, its channel with the rest of the header, and its text."""
-
-    author: str
-    channel: str | None
-    text: str
-
-    @property
-    def header(self) -> str:
-        return self.author if self.channel is None else f"{self.author}<|channel|>{self.channel}"
-
-
-def _messages(ask: Ask) -> list[_Message]:
-    names = {item.call_id: item.name for item in ask.items if isinstance(item, FunctionCall)}
-    return [_message(item, names, ask.options.family) for item in ask.items]
-
-
-def _message(item: PromptItem, names: Mapping[str, str], family: Family) -> _Message:
-    """An item as a message; `names` maps call ids to tool names."""
-    match item:
-        case Reasoning(text):
-            return _Message("assistant", "analysis", text)
-        case Text(text, beside_calls=beside_calls):
-            return _Message("assistant", "analysis" if beside_calls and family.thinks_beside_calls else "final", text)
-        case FunctionCall(name=name, arguments=arguments):
-            # vLLM's own header, not the library's: oss-harmony 0.0.10 changed that.
-            return _Message(f"assistant to=functions.{name}", "commentary json", arguments)
-        case Result(call_id, parts):
-            author = f"functions.{names.get(call_id, '')} to=assistant"
-            return _Message(author, "commentary", join_text(parts, family.tool_text))
-        case User(parts):
-            return _Message("user", None, join_text(parts, family.tool_text))
-        case _:
-            assert_never(item)
-
-
-def _without_old_reasoning(messages: list[_Message]) -> list[_Message]:
+def _without_old_reasoning(messages: list[HarmonyMessage]) -> list[HarmonyMessage]:
     """vLLM drops the reasoning before the last final message (`auto_drop_analysis_messages`)."""
     final = max((place for place, message in enumerate(messages) if message.channel == "final"), default=-1)
     return [message for place, message in enumerate(messages) if place > final or message.channel != "analysis"]
@@ -100,7 +61,7 @@ class _Counter:
             self._headers[header] = self._encoding.encode(header, allowed_special="all")
         return self._headers[header]
 
-    def message(self, message: _Message) -> int:
+    def message(self, message: HarmonyMessage) -> int:
         frame = self.header(f"<|start|>{message.header}<|message|><|end|>")
         return len(frame) + self.text(message.text)
 

@@ -35,7 +35,15 @@ WIRE_KEYS = {
 }  # fmt: skip
 """Keys of request and reply bodies that a session does not use."""
 SHARED_KEYS = {
-    "max_output_tokens": {"_budget", "_config_reading", "_keywords", "_observability", "_options", "_provider", "_turn"},
+    "max_output_tokens": {
+        "_budget",
+        "_config_reading",
+        "_keywords",
+        "_observability",
+        "_options",
+        "_provider",
+        "_turn",
+    },
     "parallel_tool_calls": {"_options"},
     "tool_choice": {"_options"},
 }
