@@ -159,7 +159,7 @@ _DECODERS: Final[Mapping[bytes, Callable[[bytes], Event]]] = {
 
 def decode_event(frame: Frame) -> Event | None:
     """The event, or None for one that we do not read. Raises `msgspec.DecodeError` for invalid data."""
-    name, data = frame
+    name, data = frame.event, frame.data
     decode = _DECODERS.get(name)
     if decode is None and (name or data == DONE):
         return None
@@ -182,7 +182,7 @@ def _decode_unnamed(data: bytes) -> Event | None:
 
 def is_progress(frame: Frame) -> bool:
     """Whether an event, read by us or not, belongs to the reply; a gateway's ping does not."""
-    name, data = frame
+    name, data = frame.event, frame.data
     # vLLM writes an event's type at its end: one without a name that has only begun is known by its length.
     unnamed = not name and (b'"response.' in data or len(data) > MAX_PING_BYTES)
     return name.startswith(b"response.") or name == b"error" or unnamed

@@ -238,13 +238,14 @@ async def _drain(reads: AsyncIterator[bytes]) -> None:
 def _decode(endpoint: Endpoint[E], frames: list[Frame]) -> Iterator[list[E]]:
     """The events up to the terminal one: later garbage must not fail the reply; events before garbage come first."""
     events: list[E] = []
+    decode, is_last = endpoint.decode, endpoint.is_last
     try:
         for frame in frames:
-            event = endpoint.decode(frame)
+            event = decode(frame)
             if event is None:
                 continue
             events.append(event)
-            if endpoint.is_last(event):
+            if is_last(event):
                 break
     except UNREADABLE:
         yield events

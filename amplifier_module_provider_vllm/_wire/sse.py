@@ -1,11 +1,18 @@
 """Frame server-sent events from arbitrary reads of a socket (WHATWG HTML, 9.2.6)."""
 
 import re
-from typing import Final, NamedTuple
+from itertools import starmap
+from typing import Final
+
+import msgspec
 
 from .._sizes import MAX_EVENT, check_size
 
 BOM: Final = b"\xef\xbb\xbf"
+
+DATA: Final = b"data: "
+
+NEXT_DATA: Final = b"\n\n" + DATA
 
 PLAIN: Final = re.compile(rb"(?:\A|\n\n)(?:event: (?!message\n)([^\n]*)\n)?data: ([^\n]+)(?=\n\n|\Z)")
 """The form of every event of vLLM: one event line, except in chat and text completions, and one data line."""
@@ -23,7 +30,7 @@ DONE: Final = b"[DONE]"
 """The data that ends a stream of chat and text completions; some gateways send it on every endpoint."""
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One raw event: its name (empty if it has none) and its data."""
 
     event: bytes
@@ -81,9 +88,13 @@ class SSEFramer:
 
 
 def _frames(complete: bytes) -> list[Frame]:
+    if complete.startswith(DATA):
+        data = complete[len(DATA) :].split(NEXT_DATA)
+        if complete.count(b"\n") == 2 * (len(data) - 1) and all(data):  # every event is one data line, as in chat
+            return [Frame(b"", one) for one in data]
     plain = PLAIN.findall(complete)
     if len(plain) == complete.count(b"\n\n") + 1:  # every event has the plain form
-        return list(map(Frame._make, plain))
+        return list(starmap(Frame, plain))
     return [frame for block in complete.split(b"\n\n") if (frame := _frame(block)).data]
 
 
