@@ -1,7 +1,9 @@
 """Fold the chunks of one /v1/chat/completions round into updates for the hooks and a final Turn."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, assert_never
 
 import msgspec
@@ -50,14 +52,15 @@ class ChatFold:
 
     def push_all(self, events: Iterable[Event]) -> Iterator[Update]:
         """The updates of all the events of one read, with consecutive deltas joined."""
-        for delta in join_deltas(self._deltas(events)):
+        for delta in join_deltas(self._read(events)):
             yield from self._call(delta) if isinstance(delta, CallDelta) else self._grow(delta.kind, delta.text)
         if self._ended:
             yield from self.end()
 
     def end(self) -> Iterator[Update]:
         """Finish a reply whose finish reason has arrived: not every server ends its streams with `[DONE]`."""
-        reason = self._ending.finish_reason
+        # An unstreamed reply is complete by its form.
+        reason = self._ending.finish_reason or (None if self._raw is None else "stop")
         if self.turn is not None or self.failure is not None or reason is None:
             return
         if reason in FINISH_FAILURES:
@@ -77,30 +80,31 @@ class ChatFold:
         """Nothing: the server holds nothing back."""
         return iter(())
 
-    def _deltas(self, events: Iterable[Event]) -> Iterator[Delta]:
+    def _read(self, events: Iterable[Event]) -> list[Delta]:
         """The deltas up to the terminal event; the rest of the events is kept here."""
+        deltas: list[Delta] = []
+        tokens = 0
+        if self._ended or self.failure is not None:
+            return deltas
         for event in events:
-            if self._ended or self.failure is not None:
-                return
             match event:
                 case Chunk():
-                    yield from self._read(event)
+                    tokens += self._ending.add(event)
+                    deltas += map(self._whole, event.deltas) if event.is_split else event.deltas
                 case WholeReply(chunk, raw):
+                    deltas += self._read([chunk])
                     self._raw, self._ended = raw, True
-                    yield from self._read(chunk)
-                    # An unstreamed reply is complete by its form.
-                    self._ending.finish_reason = chunk.finish_reason or "stop"
+                    break
                 case Done():
                     self._ended = True
+                    break
                 case ErrorEvent(failure):
                     self.failure = failure
+                    break
                 case _:
                     assert_never(event)
-
-    def _read(self, chunk: Chunk) -> Sequence[Delta]:
-        if tokens := self._ending.add(chunk):
-            self._blocks.add_size(TOKEN_SIZE * tokens)
-        return [self._whole(delta) for delta in chunk.deltas] if chunk.is_split else chunk.deltas
+        self._blocks.add_size(TOKEN_SIZE * tokens)
+        return deltas
 
     def _whole(self, delta: Delta) -> Delta:
         """The delta, with the half of its first character that the one before it had."""
@@ -182,18 +186,8 @@ class ChatFold:
 
 def join_deltas(deltas: Iterable[Delta]) -> Iterator[Delta]:
     """The same deltas, with consecutive ones of one kind of text joined: a hook call costs 80 to 140 µs."""
-    last: TextDelta | None = None
-    texts: list[str] = []
-    for delta in deltas:
-        if isinstance(delta, TextDelta) and last is not None and delta.kind == last.kind:
-            texts.append(delta.text)
-            continue
-        if last is not None:
-            yield TextDelta(last.kind, "".join(texts))
-            last = None
-        if isinstance(delta, TextDelta):
-            last, texts = delta, [delta.text]
+    for kind, run in groupby(deltas, attrgetter("kind")):
+        if kind == "call":
+            yield from run
         else:
-            yield delta
-    if last is not None:
-        yield TextDelta(last.kind, "".join(texts))
+            yield TextDelta(kind, "".join(map(attrgetter("text"), run)))

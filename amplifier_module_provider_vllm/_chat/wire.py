@@ -1,6 +1,6 @@
 """The wire types of a chat completion, with the dialects of the servers that speak it; unknown fields are skipped."""
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -85,6 +85,7 @@ class TextDelta(Wire, frozen=True):
 class CallDelta(Wire, frozen=True):
     """A piece of a call, or a whole one."""
 
+    kind: ClassVar[Literal["call"]] = "call"
     index: int | None
     call_id: str | None
     name: str
