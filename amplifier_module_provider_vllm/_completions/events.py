@@ -92,7 +92,7 @@ def decode_reply(body: bytes) -> Event:
 
 def is_last(event: Event) -> bool:
     """Whether the event is the terminal one. The usage comes after the chunk with the finish reason."""
-    return isinstance(event, Done | WholeReply)
+    return isinstance(event, (Done, WholeReply))  # a union takes 0.2 µs
 
 
 def is_progress(frame: Frame) -> bool:
