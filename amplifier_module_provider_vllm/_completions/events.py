@@ -10,8 +10,11 @@ from .._surrogates import fields_with_surrogates, read_fields
 from .._wire.sse import DONE, MAX_PING_BYTES, Frame
 
 
-class _Wire(msgspec.Struct, frozen=True):
-    """A wire type: unknown fields are ignored, and a server may send null for any field with a default."""
+class _Wire(msgspec.Struct, frozen=True, gc=False):
+    """A wire type: unknown fields are ignored, and a server may send null for any field with a default.
+
+    The garbage collector skips it.
+    """
 
 
 class WireLogprobs(_Wire, frozen=True):
