@@ -1,11 +1,15 @@
 """The payload of `llm:tokens`: what a model call was prompted with and what it sampled, token by token."""
 
+from math import isfinite
 from typing import Any, Final
 
 from ._ask import Ask
 from ._response_handling import finish_reason
-from ._strict_json import Json
+from ._strict_json import Json, wire_value
 from ._turn import FunctionCall, Item, Reasoning, TokenUsage, Turn, shown_text
+
+IMPOSSIBLE: Final = -9999.0
+"""vLLM's number for a log probability of minus infinity, which the kernel's events cannot hold."""
 
 NO_TOKENS: Final = (
     "the server gives no token ids, so there is no `llm:tokens` event of its replies: `return_token_ids` and `token_in`"
@@ -21,7 +25,7 @@ def token_payload(ask: Ask, turn: Turn, call_index: int) -> dict[str, Any] | Non
     tokens, options = turn.tokens, ask.options
     if tokens is None:
         return None
-    logprobs = [one.logprob for one in turn.logprobs or ()]
+    logprobs = [one.logprob if isfinite(one.logprob) else IMPOSSIBLE for one in turn.logprobs or ()]
     return {
         "call_index": call_index,
         "prompt_token_ids": [*tokens.prompt],
@@ -35,7 +39,7 @@ def token_payload(ask: Ask, turn: Turn, call_index: int) -> dict[str, Any] | Non
         "segment": ask.segment,
         "sampling": _sampling(ask),
         "usage": _usage(turn.usage),
-        "content": [_block(item) for item in turn.items],
+        "content": wire_value([_block(item) for item in turn.items]),
     }
 
 
