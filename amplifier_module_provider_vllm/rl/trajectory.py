@@ -163,7 +163,7 @@ def join(left: Iterable[Segment], right: Iterable[Segment]) -> tuple[Segment, ..
 
 def _segment(call: Call, index: int) -> Segment:
     mask = (1,) * len(call.token_ids)
-    return Segment(call.prompt_token_ids, call.token_ids, mask, call.logprobs, (index,), call.segment)
+    return Segment(call.prompt_token_ids, call.token_ids, mask, call.logprobs or None, (index,), call.segment)
 
 
 def _add(segments: list[Segment], new: Segment) -> None:
