@@ -40,7 +40,7 @@ soak: $(NEWEST)  ## The long part: every live test at every endpoint, a thousand
 
 fuzz: $(FUZZ)  ## Look for bytes that break us: FUZZ_SECONDS for each target (150); what is found is kept in .fuzz/
 	@mkdir -p .fuzz
-	@for target in stream story chat_stream chat_story completions_stream completions_story chunks cards refusal growth; do \
+	@for target in stream story chat_stream chat_story completions_stream completions_story chunks cards refusal growth trajectory_files; do \
 		(cd .fuzz && PYTHONPATH=.. ../.venv-fuzz/bin/python -m tests.fuzz $$target $(FUZZ_SECONDS)) || exit 1; \
 	done
 

@@ -1,11 +1,13 @@
 """Read decoded JSON from outside: each key as one type, with errors that name the key and its value."""
 
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 MAX_SHOWN = 80
 """Characters of a value that an error shows."""
+HIGHEST_ID = 2**31 - 1
+"""No vocabulary is larger, and every reader's integers hold it."""
 
 
 T = TypeVar("T")
@@ -43,9 +45,9 @@ class Fields:
         value = self._values.get(key)
         if value is None:
             return None
-        if type(value) not in (int, float) or not math.isfinite(cast("float", value)):
+        if not _is_number(value):
             raise self.error(key, "a finite number is needed")
-        return float(cast("float", value))
+        return float(value)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self._values.get(key)
@@ -54,11 +56,11 @@ class Fields:
         return default if value is None else value
 
     def ids(self, key: str) -> tuple[int, ...]:
-        """Token ids: whole numbers from 0."""
-        values = self._list(key)
-        if not set(map(type, values)) <= {int} or min(cast("Sequence[int]", values), default=0) < 0:
+        values = tuple(self._list(key, "a list of token ids"))
+        ids = cast("tuple[int, ...]", values)
+        if not set(map(type, values)) <= {int} or not 0 <= min(ids, default=0) <= max(ids, default=0) <= HIGHEST_ID:
             raise self.error(key, "a list of token ids is needed")
-        return tuple(cast("Sequence[int]", values))
+        return ids
 
     def maybe_logprobs(self, key: str) -> tuple[float, ...] | None:
         if self._values.get(key) is None:
@@ -70,11 +72,11 @@ class Fields:
 
     def sparse_logprobs(self, key: str) -> tuple[float | None, ...]:
         """Log probabilities, with None where a token has none."""
-        values = self._list(key)
-        numbers = cast("list[float]", [value for value in values if value is not None])
-        if not set(map(type, numbers)) <= {int, float} or not all(map(math.isfinite, numbers)):
+        values = self._list(key, "a list of log probabilities")
+        numbers = [value for value in values if _is_number(value)]
+        if len(numbers) + values.count(None) != len(values):
             raise self.error(key, "a list of finite log probabilities is needed")
-        return tuple(None if value is None else float(cast("float", value)) for value in values)
+        return tuple(float(value) if _is_number(value) else None for value in values)
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         value = self._values.get(key)
@@ -85,7 +87,7 @@ class Fields:
 
     def objects(self, key: str) -> list["Fields"]:
         """The objects of a list, each with its place; none if the key is missing."""
-        values = [] if self._values.get(key) is None else self._list(key)
+        values = self._list(key, "a list") if self.has(key) else []
         return [Fields(value, f"{self.place(key)}[{index}]") for index, value in enumerate(values)]
 
     def all(self) -> Mapping[str, Any]:
@@ -97,25 +99,32 @@ class Fields:
     def refuse_others(self, known: Iterable[str]) -> None:
         """A key that would be left out is an error: nothing is lost silently."""
         for key in sorted({key for key, value in self._values.items() if value is not None} - set(known)):
-            raise self.error(key, "this key cannot be kept; take it out")
+            raise self.error(key, "this key cannot be kept, take it out")
 
     def place(self, key: str) -> str:
-        return f"{self._place}.{key}" if self._place else key
+        name = key if key.isidentifier() else _shown(key)
+        return f"{self._place}.{name}" if self._place else name
 
     def error(self, key: str, need: str) -> ValueError:
-        found = f", not {_shown(self._values[key])}" if key in self._values else ""
+        found = f"; it is {_shown(self._values[key])}" if key in self._values else ", and missing"
         return ValueError(f"{self.place(key)}: {need}{found}")
 
-    def _list(self, key: str) -> Sequence[object]:
+    def _list(self, key: str, kind: str) -> Sequence[object]:
         value = self._values.get(key)
         if not isinstance(value, list | tuple):
-            raise self.error(key, "a list is needed")
+            raise self.error(key, f"{kind} is needed")
         return cast("Sequence[object]", value)
 
     def _present(self, key: str, kind: str, value: T | None) -> T:
         if value is None:
             raise self.error(key, f"{kind} is needed")
         return value
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    # An int is compared exactly, however long it is; NaN is not within any bounds.
+    limit = sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and -limit <= value <= limit
 
 
 def _shown(value: object) -> str:

@@ -35,6 +35,7 @@ from tests.fuzz import completions_stories
 from tests.fuzz.chat_stories import chunks_of
 from tests.fuzz.growth import growth
 from tests.fuzz.stories import events_of
+from tests.fuzz.trajectory_files import trajectory_files
 from tests.support.requests import ask_of
 from tests.support.rounds import to_frames
 from tests.support.routes import wire
@@ -172,6 +173,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
         cards,
         refusal,
         growth,
+        trajectory_files,
     )
 }
 
