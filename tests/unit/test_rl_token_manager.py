@@ -91,6 +91,8 @@ def test_its_sampled_tokens_are_those_of_the_merged_calls(calls: list[Call]) -> 
         tokens.add_call(call.prompt_token_ids, call.token_ids, call.logprobs)
 
     assert sum(tokens.loss_mask) == sum(segment.sampled for segment in merge(calls))
+    assert all(0 <= start < len(tokens.segments) for start in tokens.starts)
+    assert tokens.starts == sorted(set(tokens.starts))
 
 
 def test_one_chain_of_calls_is_the_one_merged_segment() -> None:
