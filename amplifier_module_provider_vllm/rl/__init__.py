@@ -12,12 +12,14 @@ from .adapters import (
 )
 from .atif import from_atif, to_atif
 from .files import read_trajectories
+from .journal import JournalWriter, read_journal
 from .rows import Row, from_rows, read_parquet, to_rows, write_jsonl, write_parquet
 from .token_manager import Token, TokenManager
 from .trajectory import Call, Observation, Segment, Step, ToolCall, Trajectory, merge
 
 __all__ = [
     "Call",
+    "JournalWriter",
     "Observation",
     "Row",
     "Segment",
@@ -31,6 +33,7 @@ __all__ = [
     "from_rows",
     "merge",
     "nemo_gym_items",
+    "read_journal",
     "read_parquet",
     "read_trajectories",
     "skyrl_output",
