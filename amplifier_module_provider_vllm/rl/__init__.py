@@ -13,6 +13,7 @@ from .adapters import (
 from .atif import from_atif, to_atif
 from .files import read_trajectories
 from .journal import JournalWriter, read_journal
+from .recorder import VLLMTokenRecorder
 from .rows import Row, from_rows, read_parquet, to_rows, write_jsonl, write_parquet
 from .token_manager import Token, TokenManager
 from .trajectory import Call, Observation, Segment, Step, ToolCall, Trajectory, merge
@@ -28,6 +29,7 @@ __all__ = [
     "TokenManager",
     "ToolCall",
     "Trajectory",
+    "VLLMTokenRecorder",
     "agent_lightning_events",
     "from_atif",
     "from_rows",
