@@ -8,17 +8,25 @@ from typing import Final
 from .._strict_json import read_json
 from .atif import from_atif
 from .fields import Fields
+from .journal_reader import read_journal
 from .rows import Row, from_rows, read_parquet, read_row
 from .trajectory import Trajectory
 
-SUFFIXES: Final = (".json", ".jsonl", ".parquet")
+JOURNAL: Final = ".journal"
+SUFFIXES: Final = (".json", JOURNAL, ".jsonl", ".parquet")
 
 
 def read_trajectories(path: Path) -> Iterator[Trajectory]:
     """The sessions of a file, or of the files below a folder. Raises `ValueError` that names file, line and key."""
-    below = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
-    for file in below if path.is_dir() else [path]:
+    for file in _files_below(path) if path.is_dir() else [path]:
         yield from _read_file(file)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Of a session with a journal the journal alone: what else there is of it was written from that, and earlier."""
+    found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    journals = {file for file in found if file.suffix == JOURNAL}
+    return [file for file in found if file.suffix != ".jsonl" or file.with_suffix(JOURNAL) not in journals]
 
 
 def _read_file(path: Path) -> Iterator[Trajectory]:
@@ -28,6 +36,8 @@ def _read_file(path: Path) -> Iterator[Trajectory]:
             with _located(str(path)):
                 sessions = from_rows(rows)
             yield from sessions
+        case ".journal":
+            yield read_journal(path)
         case ".json":
             with _located(str(path)):
                 session = from_atif(_object(path.read_bytes()).all())

@@ -7,7 +7,7 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -58,16 +58,15 @@ class JournalWriter:
         self._recent: deque[bytes] = deque(maxlen=RECENT)
         self._size = 0
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
             self._lock()
             self._resume(session_id)
             if self._size == 0:
                 session = {"version": FORMAT_VERSION, "session_id": session_id, "parent_session_id": parent_session_id}
                 agent = {"agent_name": agent_name, "agent_version": agent_version, "tools": list(tools)}
                 self._append({"kind": "session", **session, **agent})
-        except BaseException:
-            self.close()
-            raise
+            on_failure.pop_all()
 
     def write_message(self, source: Source, content: str, index: int, timestamp: str | None = None) -> None:
         """A message that stands at this place of the session's context."""
@@ -76,7 +75,7 @@ class JournalWriter:
 
     def write_observation(self, call_id: str, content: str, index: int) -> None:
         """The result of a tool call, as the session's context has it at this place."""
-        self._write_message({"kind": "observation", "call_id": call_id, "content": content, "index": index})
+        self._write_message({"kind": "observation", "tool_call_id": call_id, "content": content, "index": index})
 
     def write_call(self, event: Record) -> None:
         """The payload of an `llm:tokens` event. Raises `ValueError` that names the key that is wrong."""

@@ -88,7 +88,7 @@ class _Reader:
                 step = Step(_source(read), read.text("content"), timestamp=read.maybe_text("timestamp"))
                 self.steps.append(step)
             case "observation":
-                self._add_observation(Observation(read.text("call_id"), read.text("content")))
+                self._add_observation(Observation(read.text("tool_call_id"), read.text("content")))
             case "call":
                 self._add_call(read)
             case "reward":

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from amplifier_module_provider_vllm.rl import (
+    JournalWriter,
     Trajectory,
     from_rows,
+    read_journal,
     read_trajectories,
     to_atif,
     to_rows,
     write_jsonl,
     write_parquet,
 )
+from tests.support.token_events import tokens_event
 from tests.support.trajectories import SESSION
 
 OTHER = replace(SESSION, session_id="session-2", parent_session_id="session-1", reward=None)
@@ -49,6 +52,20 @@ def test_sessions_are_read_from_parquet(tmp_path: Path) -> None:
     write_parquet(path, rows)
 
     assert list(read_trajectories(path)) == from_rows(rows)
+
+
+def test_a_session_is_read_from_its_journal(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / "one.journal")
+
+    assert list(read_trajectories(path)) == [read_journal(path)]
+
+
+def test_of_a_session_with_a_journal_a_folder_gives_the_journal_alone(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / "one.journal")
+    write_jsonl(tmp_path / "one.jsonl", [to_atif(replace(SESSION, session_id="one"))])
+    write_jsonl(tmp_path / "two.jsonl", [to_atif(OTHER)])
+
+    assert list(read_trajectories(tmp_path)) == [read_journal(path), OTHER]
 
 
 def test_a_folder_gives_the_sessions_of_its_files_by_name(tmp_path: Path) -> None:
@@ -130,3 +147,9 @@ def test_an_empty_file_has_no_sessions(tmp_path: Path) -> None:
     sessions: list[Trajectory] = list(read_trajectories(path))
 
     assert sessions == []
+
+
+def write_journal(path: Path) -> Path:
+    with JournalWriter(path, "one") as journal:
+        journal.write_call(tokens_event([1, 2], [3]))
+    return path

@@ -2,12 +2,9 @@
 
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 
 from amplifier_module_provider_vllm.rl import Call, Observation, Step, ToolCall, Trajectory
 from amplifier_module_provider_vllm.rl.journal import JournalWriter, read_journal
+from tests.support.full_disk import limited_files
 from tests.support.token_events import tokens_event, tool_call
 
 WEATHER = {
@@ -259,17 +257,6 @@ def test_a_thousand_calls_take_a_file_and_a_time_that_grow_linearly(path: Path, 
     early, late = sizes[199] - sizes[99], sizes[999] - sizes[899]
     assert late < 1.1 * early
     assert sizes[-1] < 1_500_000
-
-
-@contextmanager
-def limited_files(size: int) -> Iterator[None]:
-    """As on a full disk, the first part of a line is written, and then no more."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def write_calls(path: Path, count: int) -> None:
