@@ -115,12 +115,17 @@ def unknown_keys(config: Mapping[str, object]) -> list[str]:
     return unknown_names("config key", config, Config.model_fields)
 
 
-def unknown_names(kind: str, given: Iterable[str], known: Collection[str]) -> list[str]:
-    """One sentence for each unknown name of this kind, with the nearest known one."""
+def unknown_names(
+    kind: str,
+    given: Iterable[str],
+    known: Collection[str],
+    otherwise: str = "put it under 'extra_request_params' if it is meant for vLLM",
+) -> list[str]:
+    """One sentence for each unknown name of this kind, with the nearest known one, or what to do if none is near."""
     sentences: list[str] = []
     for name in sorted(set(given).difference(known)):
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "put it under 'extra_request_params' if it is meant for vLLM"
+        hint = f"did you mean {near[0]!r}?" if near else otherwise
         sentences.append(f"unknown {kind} {name!r}: {hint}")
     return sentences
 

@@ -15,7 +15,10 @@ from tests.rig.server import LiveServer
 pytestmark = pytest.mark.live
 
 INSTALL = ("pip install .", "pip install '.[doctor]'")
-SOURCES = ("amplifier_module_provider_vllm", "tests/support/modules", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "amplifier_module_provider_vllm", "amplifier_module_hooks_vllm_tokens", "tests/support/modules",
+    "pyproject.toml", "README.md", "LICENSE",
+)  # fmt: skip
 SESSION = """
 import asyncio
 import sys

@@ -28,7 +28,7 @@ PUBLIC = "rl"
 """The inner package that users import, and the package itself does not."""
 MAY_USE_GETATTR = {"_turn"}
 ENDPOINT_FOLDERS = ("_chat.", "_completions.", "_responses.")
-SPELLS_OTHER_FORMATS = {"_chat_messages", "_tokenize", "_message_shapes", "rl.adapters"}
+SPELLS_OTHER_FORMATS = {"_chat_messages", "_tokenize", "_message_shapes", "rl.adapters", "rl.transcript"}
 """The messages of a chat, the counting endpoints, what other providers store in a session, and what trainers read."""
 WIRE_KEYS = {
     "call_id", "choices", "delta", "extra_body", "function_call_output", "image_url", "incomplete_details", "input",

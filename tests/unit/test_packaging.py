@@ -5,6 +5,8 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,7 +19,14 @@ def test_the_lowest_environment_has_the_lowest_version_of_every_dependency() -> 
     assert None not in allowed
 
 
-def test_amplifier_finds_the_provider_by_its_entry_point() -> None:
-    (found,) = entry_points(group="amplifier.modules", name="provider-vllm")
+@pytest.mark.parametrize(
+    ("module", "mount"),
+    [
+        ("provider-vllm", "amplifier_module_provider_vllm:mount"),
+        ("hooks-vllm-tokens", "amplifier_module_hooks_vllm_tokens:mount"),
+    ],
+)
+def test_amplifier_finds_a_module_by_its_entry_point(module: str, mount: str) -> None:
+    (found,) = entry_points(group="amplifier.modules", name=module)
 
-    assert found.value == "amplifier_module_provider_vllm:mount"
+    assert found.value == mount

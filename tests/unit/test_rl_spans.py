@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from amplifier_core.testing import MockCoordinator
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from amplifier_module_hooks_vllm_tokens import mount
 from amplifier_module_provider_vllm.rl import VLLMTokenRecorder
 from tests.support.token_events import tokens_event
 
@@ -56,6 +58,7 @@ ATTRIBUTES = {
 WITHOUT_OPENTELEMETRY = """
 import asyncio, json, sys
 sys.modules["opentelemetry"] = None
+from amplifier_module_hooks_vllm_tokens import mount
 from amplifier_module_provider_vllm.rl import VLLMTokenRecorder
 recorder = VLLMTokenRecorder()
 asyncio.run(recorder("llm:tokens", json.loads(sys.argv[1])))
@@ -122,7 +125,7 @@ async def test_calls_without_a_response_id_differ_by_their_place_in_the_request(
 
 
 async def test_what_is_not_known_is_no_attribute(exporter: InMemorySpanExporter) -> None:
-    unknown = {"logprobs": None, "finish_reason": None, "sampling": {}, "usage": {}}
+    unknown: dict[str, object] = {"logprobs": None, "finish_reason": None, "sampling": {}, "usage": {}}
 
     await VLLMTokenRecorder()("llm:tokens", CALL | unknown)
 
@@ -149,6 +152,19 @@ async def test_a_handler_of_a_session_finds_the_span_of_the_application(exporter
 
     (span,) = exporter.get_finished_spans()
     assert (span.name, of(span, "response_token_ids")) == ("my agent", (4, 5))
+
+
+@pytest.mark.parametrize(("config", "spans"), [({}, 0), ({"add_to_span": False}, 0), ({"add_to_span": "true"}, 1)])
+async def test_the_module_writes_spans_if_it_is_told_to(
+    exporter: InMemorySpanExporter, tmp_path: Path, config: dict[str, object], spans: int
+) -> None:
+    coordinator = MockCoordinator()  # type: ignore[no-untyped-call]
+    cleanup = await mount(coordinator, {"path": str(tmp_path), **config})
+
+    await coordinator.hooks.emit("llm:tokens", CALL)
+    await cleanup()
+
+    assert len(exporter.get_finished_spans()) == spans
 
 
 def test_without_opentelemetry_tokens_are_recorded_all_the_same() -> None:
