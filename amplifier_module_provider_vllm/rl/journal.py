@@ -6,13 +6,13 @@ import os
 import sys
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self
 
 from .._strict_json import wire_text
-from .journal_reader import RECENT, Record, read_journal, read_lines
+from .journal_reader import RECENT, Record, agent_step, read_journal, read_lines
 from .trajectory import Call, Source
 
 if sys.platform != "win32":
@@ -80,7 +80,8 @@ class JournalWriter:
     def write_call(self, event: Record) -> None:
         """The payload of an `llm:tokens` event. Raises `ValueError` that names the key that is wrong."""
         call = Call.from_event(event)
-        prompt, sampled = array("q", call.prompt_token_ids).tobytes(), array("q", call.token_ids).tobytes()
+        agent_step(event, call)  # a line that cannot be read would end the journal for its readers
+        prompt, sampled = _packed(call.prompt_token_ids), _packed(call.token_ids)
         shared, base = max(
             ((_shared_ids(ids, prompt), -place) for place, ids in enumerate(reversed(self._recent), 1)), default=(0, 0)
         )
@@ -152,6 +153,10 @@ class JournalWriter:
                 self.last_message = line.record
             self.calls += line.record["kind"] == "call"
         os.ftruncate(self._file, self._size)
+
+
+def _packed(ids: Sequence[int]) -> bytes:
+    return array("q", ids).tobytes()
 
 
 def _shared_ids(one: bytes, other: bytes) -> int:

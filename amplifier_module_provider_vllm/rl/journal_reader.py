@@ -105,7 +105,7 @@ class _Reader:
             raise read.error("shared", f"at most {len(ids)} ids can be shared with that call")
         call = Call.from_event({**read.all(), "prompt_token_ids": ids[:shared] + read.ids("prompt_token_ids")})
         self._recent.append(call.prompt_token_ids + call.token_ids)
-        self.steps.append(_agent_step(read.objects("content"), call))
+        self.steps.append(agent_step(read.all(), call))
 
     def _add_observation(self, observation: Observation) -> None:
         for place in range(len(self.steps) - 1, -1, -1):
@@ -135,8 +135,9 @@ def _source(read: Fields) -> Source:
     return source
 
 
-def _agent_step(content: list[Fields], call: Call) -> Step:
+def agent_step(event: Record, call: Call) -> Step:
     """What the model said in one call, from the blocks of its event."""
+    content = Fields(event).objects("content")
     thinking = [block.text("thinking") for block in content if block.text("type") == "thinking"]
     texts = [block.text("text") for block in content if block.text("type") == "text"]
     return Step(

@@ -220,11 +220,41 @@ def test_strings_of_a_session_cannot_break_the_file(path: Path) -> None:
     assert len(path.read_bytes().decode().split("\n")) == 1 + len(strings) + 1
 
 
-def test_a_call_that_is_none_is_refused_and_not_written(path: Path) -> None:
-    with JournalWriter(path, "one") as journal, pytest.raises(ValueError, match=r"token_ids: .*'x'"):
-        journal.write_call(tokens_event([1], []) | {"token_ids": ["x"]})
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"token_ids": ["x"]}, r"token_ids: .*'x'"),
+        ({"prompt_token_ids": [2**64]}, "prompt_token_ids: .*18446744073709551616"),
+        ({"content": [{"type": "text"}]}, r"content\[0\]\.text"),
+        ({"content": [tool_call("call-1") | {"name": None}]}, r"content\[0\]\.name"),
+        ({"sampling": {"temperature": float("nan")}}, "not JSON compliant"),
+    ],
+)
+def test_a_call_that_could_not_be_read_is_refused_and_not_written(
+    path: Path, fields: dict[str, object], said: str
+) -> None:
+    with JournalWriter(path, "one") as journal, pytest.raises(ValueError, match=said):
+        journal.write_call(tokens_event([1], [2]) | fields)
 
     assert [record["kind"] for record in records(path)] == ["session"]
+
+
+@pytest.mark.parametrize(
+    ("written", "arguments"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('{"a": ', {"arguments": '{"a": '}),
+        ("[1]", {"arguments": "[1]"}),
+        ("", {"arguments": ""}),
+    ],
+)
+def test_arguments_that_are_no_object_are_kept_as_the_model_wrote_them(
+    path: Path, written: str, arguments: dict[str, object]
+) -> None:
+    with JournalWriter(path, "one") as journal:
+        journal.write_call(tokens_event([1], [2], content=[tool_call("call-1", "get_weather", written)]))
+
+    assert read_journal(path).steps[0].tool_calls == (ToolCall("call-1", "get_weather", arguments),)
 
 
 def test_a_full_disk_leaves_the_journal_as_it_was(path: Path) -> None:
@@ -244,7 +274,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(path: Path) -> None:
 @pytest.mark.parametrize(
     "token_in", [True, False], ids=["every prompt extends the last", "the last reply is rendered anew"]
 )
-def test_a_thousand_calls_take_a_file_and_a_time_that_grow_linearly(path: Path, token_in: bool) -> None:
+def test_the_file_of_a_thousand_calls_grows_linearly(path: Path, token_in: bool) -> None:
     sizes = []
     with JournalWriter(path, "one") as journal:
         prompt = list(range(2_000))
