@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
+from .._strict_json import read_json
 from .fields import Fields
 from .trajectory import SOURCES, Call, Observation, Source, Step, ToolCall, Trajectory
 
@@ -154,8 +155,8 @@ def _tool_call(block: Fields) -> ToolCall:
     """Arguments that are no JSON object stand under the key of the text that the model wrote."""
     text = block.text("arguments")
     try:
-        arguments = json.loads(text)
-    except (ValueError, RecursionError):
+        arguments = read_json(text)
+    except ValueError:
         arguments = None
     return ToolCall(
         block.text("id"), block.text("name"), arguments if isinstance(arguments, dict) else {"arguments": text}

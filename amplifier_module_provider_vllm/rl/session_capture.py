@@ -39,6 +39,8 @@ class SessionCapture:
     _failed: bool = False
     _exported: int = 0
     """The size of the journal when the file was written."""
+    _unwritten: bool = False
+    """Whether it has been said that the file cannot be written."""
 
     async def record_call(self, event: Mapping[str, Any]) -> None:
         """Write what the model was told since the last call, and the call."""
@@ -103,7 +105,9 @@ class SessionCapture:
             await asyncio.to_thread(_export, journal.path, path, self.format)
             self._exported = size
         except (OSError, ValueError) as error:
-            self._warn(f"{path} cannot be written: {error}. What it would contain is in {journal.path}.")
+            if not self._unwritten:
+                self._unwritten = True
+                self._warn(f"{path} cannot be written: {error}. What it would contain is in {journal.path}.")
 
     def _path(self, suffix: str = ".journal") -> Path:
         return self.folder / f"{quote(self.coordinator.session_id, safe='')}{suffix}"

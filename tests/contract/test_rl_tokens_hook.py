@@ -1,5 +1,6 @@
 """The module `hooks-vllm-tokens` in an Amplifier session: what its folder has when, and what it leaves alone."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -170,8 +171,7 @@ async def test_a_sub_agent_has_a_file_of_its_own_that_names_its_parent(tmp_path:
         capturing(tmp_path, session_id="parent") as parent,
         capturing(tmp_path, session_id="parent/../child", parent_id="parent") as child,
     ):
-        await parent.ask(QUESTION)
-        await child.ask(QUESTION)
+        await asyncio.gather(parent.ask(QUESTION), child.ask(QUESTION))
 
     assert {path.name for path in tmp_path.glob("*.jsonl")} == {"parent.jsonl", "parent%2F..%2Fchild.jsonl"}
     (trajectory,) = [from_atif(line) for line in read_file(tmp_path / "parent%2F..%2Fchild.jsonl")]
@@ -211,6 +211,21 @@ async def test_a_full_disk_ends_the_capture_and_leaves_what_there_is(tmp_path: P
         ("the tokens of this session are no longer recorded", "warning")
     ]
     assert f"The calls before are in {tmp_path / name}.journal." in display.shown[0][0]
+
+
+async def test_a_file_that_cannot_be_written_is_said_once_and_the_journal_goes_on(tmp_path: Path) -> None:
+    display = Display()
+    (tmp_path / "mine.jsonl").mkdir()
+
+    async with capturing(tmp_path, turns=2, session_id="mine", display_system=display) as session:
+        await session.ask(QUESTION)
+        await session.ask(QUESTION)
+
+    assert told(read_journal(tmp_path / "mine.journal")) == steps(2)
+    ((message, _, _),) = display.shown
+    assert message.startswith(f"{tmp_path}/mine.jsonl cannot be written: ")
+    assert message.endswith(f"What it would contain is in {tmp_path}/mine.journal.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.journal", "mine.jsonl"]
 
 
 async def test_a_second_hook_for_the_same_folder_says_that_the_session_is_being_written(tmp_path: Path) -> None:

@@ -246,7 +246,11 @@ def test_a_call_that_could_not_be_read_is_refused_and_not_written(
         ('{"a": ', {"arguments": '{"a": '}),
         ("[1]", {"arguments": "[1]"}),
         ("", {"arguments": ""}),
+        ('{"a": NaN}', {"arguments": '{"a": NaN}'}),
+        (r'{"a": "\ud83d"}', {"arguments": r'{"a": "\ud83d"}'}),
+        ('{"a":' * 200 + "1" + "}" * 200, {"arguments": '{"a":' * 200 + "1" + "}" * 200}),
     ],
+    ids=["an object", "cut", "a list", "nothing", "no number", "half a character", "too deep"],
 )
 def test_arguments_that_are_no_object_are_kept_as_the_model_wrote_them(
     path: Path, written: str, arguments: dict[str, object]
