@@ -56,13 +56,17 @@ class Completion:
         request: ChatRequest,
         overrides: Mapping[str, Any],
         cancellation: CancellationToken | None = None,
+        *,
+        validated: bool = False,
     ) -> None:
+        """`validated`: the session itself denies calls that cannot work."""
         self._server = server
         self._watch = CancellationWatch(cancellation)
         self._config = server.config
         self._call = call
         self._request = request
         self._overrides = overrides
+        self._validated = validated
         self._retries = Retries(server.transport, server.config, call)
         self._rounds = Rounds(server, call, self._retries)
 
@@ -231,10 +235,17 @@ class Completion:
     def _convert(self, answer: _Answer) -> ChatResponse | BadCall:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations, *self._unavailable(answer.turn)]
         tools = self._request.tools or []
-        spent, continuations = self._rounds.spent, self._rounds.continuations
         # Those that go with captured token ids are not part of the transcript.
         turn = answer.turn if answer.ask.options.logprobs is not None else replace(answer.turn, logprobs=None)
-        return to_response(turn, tools, self._config.rates, degradations, spent=spent, continuations=continuations)
+        return to_response(
+            turn,
+            tools,
+            self._config.rates,
+            degradations,
+            spent=self._rounds.spent,
+            continuations=self._rounds.continuations,
+            validated=self._validated,
+        )
 
     def _unavailable(self, turn: Turn) -> Iterator[Degradation]:
         for label, reason in turn.unavailable:

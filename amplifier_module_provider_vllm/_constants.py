@@ -22,3 +22,10 @@ ANSWER_TIMEOUT: Final = 10.0
 
 FALLBACK_CONTEXT_WINDOW: Final = 128_000
 """Tokens; advertised until the server reports its limit."""
+
+TOOL_VALIDATION: Final = "vllm-tool-validation"
+"""The name of the hook by which our tool validation denies a call."""
+
+UNKNOWN_TOOL: Final = "Error: unknown tool: "
+INVALID_INPUT: Final = "Error: tool_name=<"
+"""How the errors of our tool validation begin."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
 from amplifier_core.llm_errors import InvalidRequestError
@@ -18,12 +18,15 @@ from amplifier_core.message_models import (
 )
 from pydantic import BaseModel
 
-from ._constants import PROVIDER
+from ._constants import INVALID_INPUT, PROVIDER, UNKNOWN_TOOL
 from ._prompt import Image, ToolText
 from ._strict_json import Json
 from ._turn import HostedCall
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
+
+DENIALS: Final = ("Denied by hook: ", "Tool execution denied: ")
+"""What Amplifier's loops write before a hook's reason to deny a call."""
 
 
 class StoredCall(NamedTuple):
@@ -96,8 +99,16 @@ def output_parts(output: Json) -> tuple[ToolText | Image, ...]:
     listed = output if isinstance(output, list | tuple) else [output]
     images = [_output_image(each) for each in listed]
     if all(image is None for image in images):
-        return (ToolText(_output_text(output)),)
-    return tuple(image or ToolText(_element_text(each)) for image, each in zip(images, listed, strict=True))
+        return (tool_text(_output_text(output)),)
+    return tuple(image or tool_text(_element_text(each)) for image, each in zip(images, listed, strict=True))
+
+
+def tool_text(text: str) -> ToolText:
+    """A tool's output; an error of our tool validation without what the loop wrote before it: models train on it."""
+    for denial in DENIALS:
+        if text.startswith(denial) and text.startswith((UNKNOWN_TOOL, INVALID_INPUT), len(denial)):
+            return ToolText(text.removeprefix(denial))
+    return ToolText(text)
 
 
 def _joined_text(parts: Sequence[Json]) -> str:

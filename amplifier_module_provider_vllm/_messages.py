@@ -36,6 +36,7 @@ from ._message_shapes import (
     stored_hosted_call,
     stored_thought,
     thought_text,
+    tool_text,
 )
 from ._prompt import (
     FUNCTION_FIELDS,
@@ -206,7 +207,7 @@ def _results(message: Message) -> Iterator[PromptItem]:
 
 def _result_parts(message: Message) -> tuple[Part, ...]:
     if isinstance(message.content, str):
-        return (ToolText(message.content),)
+        return (tool_text(message.content),)
     return tuple(part for block in message.content for part in _parts_of_result(message, block))
 
 
@@ -215,7 +216,7 @@ def _parts_of_result(message: Message, block: ContentBlockUnion) -> Sequence[Par
         case ToolResultBlock(output=output):
             return output_parts(output)
         case TextBlock(text=text):
-            return (ToolText(text),)
+            return (tool_text(text),)
         case _:
             return (_part(message, block),)
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Unpack
 
 import openai
+from amplifier_core.events import TOOL_PRE
 from amplifier_core.message_models import ChatRequest, ChatResponse, ToolCall
 from amplifier_core.models import ConfigField, ModelInfo, ProviderInfo
 
@@ -15,7 +16,7 @@ from ._cancellation import cancellation_token
 from ._completion import Completion
 from ._config import EFFORTS
 from ._config_reading import read_config, unknown_keys
-from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER
+from ._constants import ANSWER_TIMEOUT, DEFAULT_BASE_URL, PROVIDER, TOOL_VALIDATION
 from ._keywords import CallKeywords
 from ._observability import Hooks, NoHooks, ObservedCall, OrderedHooks, event_labels
 from ._server import Server
@@ -140,7 +141,7 @@ class VLLMProvider:
         labels = event_labels(self._instance(), self.url)
         call = ObservedCall(self._hooks(), self._server.config, labels, self._server.transport.secrets)
         cancellation = cancellation_token(self.coordinator)
-        completion = Completion(self._server, call, request, dict(kwargs), cancellation)
+        completion = Completion(self._server, call, request, dict(kwargs), cancellation, validated=self._is_validated())
         try:
             return await completion.run()
         finally:
@@ -200,6 +201,13 @@ class VLLMProvider:
 
     def _hooks(self) -> Hooks:
         return NoHooks() if self.coordinator is None else OrderedHooks(self.coordinator.hooks)
+
+    def _is_validated(self) -> bool:
+        """Whether the session has our tool validation: its errors then reach the model instead of our corrections."""
+        if self.coordinator is None:
+            return False
+        handlers: Mapping[str, list[str]] = self.coordinator.hooks.list_handlers(TOOL_PRE)
+        return TOOL_VALIDATION in handlers.get(TOOL_PRE, ())
 
     def _instance(self) -> str:
         """The name under which the session mounted this object; the kernel renames the mount of an instance later."""

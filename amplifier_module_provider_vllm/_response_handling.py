@@ -54,13 +54,17 @@ def to_response(
     *,
     spent: TokenUsage | None = None,
     continuations: int = 0,
+    validated: bool = False,
 ) -> ChatResponse | BadCall:
-    """The reply, or its first invalid call. `spent`: the usage of all rounds of the call, if there were several."""
+    """The reply, or its first invalid call. `spent`: the usage of all rounds of the call, if there were several.
+
+    `validated`: the session itself denies calls of unknown tools, and calls without required arguments.
+    """
     schemas = {tool.name: tool.parameters for tool in tools}
     items = turn.items if turn.status is Status.COMPLETED else _replace_truncated_call(turn.items)
     blocks: list[Block] = []
     for item in items:
-        block = _block(item, schemas)
+        block = _block(item, schemas, validated)
         if isinstance(block, BadCall):
             return block
         blocks.append(block)
@@ -134,7 +138,7 @@ def parse_arguments(call: FunctionCall, schema: Mapping[str, Any]) -> dict[str, 
     return {key: _unwrap_json(value, properties.get(key)) for key, value in arguments.items()}
 
 
-def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadCall:
+def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]], validated: bool) -> Block | BadCall:
     match item:
         case Reasoning(text=text):
             return ThinkingBlock(thinking=text)
@@ -145,16 +149,19 @@ def _block(item: Item, schemas: Mapping[str, Mapping[str, Any]]) -> Block | BadC
         case Text(text=text) | OtherItem(text=text):
             return TextBlock(text=text)
         case FunctionCall():
-            return _call_block(item, schemas)
+            return _call_block(item, schemas, validated)
         case _:
             assert_never(item)
 
 
-def _call_block(call: FunctionCall, schemas: Mapping[str, Mapping[str, Any]]) -> ToolCallBlock | BadCall:
+def _call_block(
+    call: FunctionCall, schemas: Mapping[str, Mapping[str, Any]], validated: bool
+) -> ToolCallBlock | BadCall:
     tool = _tool_name(call.name, schemas)
-    if call.unrecognised and tool not in schemas:
+    if call.unrecognised and tool not in schemas and not validated:
         return BadCall(call, f"which is not among the tools: {', '.join(schemas) or 'none'}")
-    arguments = parse_arguments(call, schemas.get(tool, {}))
+    schema = schemas.get(tool, {})
+    arguments = parse_arguments(call, {**schema, "required": []} if validated else schema)
     if isinstance(arguments, BadCall):
         return arguments
     return ToolCallBlock(id=call.call_id, name=tool, input=arguments, **_original_arguments(call, arguments))

@@ -16,6 +16,7 @@ from .journal import JournalWriter, read_journal
 from .recorder import VLLMTokenRecorder
 from .rows import Row, from_rows, read_parquet, to_rows, write_jsonl, write_parquet
 from .token_manager import Token, TokenManager
+from .tool_validation import VLLMToolValidationHooks
 from .trajectory import Call, Observation, Segment, Step, ToolCall, Trajectory, merge
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ToolCall",
     "Trajectory",
     "VLLMTokenRecorder",
+    "VLLMToolValidationHooks",
     "agent_lightning_events",
     "from_atif",
     "from_rows",

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.live
 
 INSTALL = ("pip install .", "pip install '.[doctor]'")
 SOURCES = (
-    "amplifier_module_provider_vllm", "amplifier_module_hooks_vllm_tokens", "tests/support/modules",
-    "pyproject.toml", "README.md", "LICENSE",
+    "amplifier_module_provider_vllm", "amplifier_module_hooks_vllm_tokens",
+    "amplifier_module_hooks_vllm_tool_validation", "tests/support/modules", "pyproject.toml", "README.md", "LICENSE",
 )  # fmt: skip
 SESSION = """
 import asyncio
