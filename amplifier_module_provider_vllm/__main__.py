@@ -1,7 +1,7 @@
-"""`python -m amplifier_module_provider_vllm doctor`."""
+"""`python -m amplifier_module_provider_vllm doctor`, and the other commands."""
 
 import sys
 
-from ._doctor.cli import main
+from ._cli import main
 
 sys.exit(main())

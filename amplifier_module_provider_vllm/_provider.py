@@ -204,10 +204,11 @@ class VLLMProvider:
 
     def _is_validated(self) -> bool:
         """Whether the session has our tool validation: its errors then reach the model instead of our corrections."""
-        if self.coordinator is None:
-            return False
-        handlers: Mapping[str, list[str]] = self.coordinator.hooks.list_handlers(TOOL_PRE)
-        return TOOL_VALIDATION in handlers.get(TOOL_PRE, ())
+        match self.coordinator:
+            case object(hooks=object(list_handlers=list_handlers)):
+                return TOOL_VALIDATION in list_handlers(TOOL_PRE).get(TOOL_PRE, ())
+            case _:
+                return False
 
     def _instance(self) -> str:
         """The name under which the session mounted this object; the kernel renames the mount of an instance later."""

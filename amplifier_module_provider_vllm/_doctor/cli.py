@@ -1,4 +1,4 @@
-"""The command: `amplifier-vllm doctor [URL]`, also `python -m amplifier_module_provider_vllm doctor`."""
+"""The command `amplifier-vllm doctor [URL]`: its arguments, and the report that fits the terminal."""
 
 import argparse
 import asyncio
@@ -7,43 +7,21 @@ import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from .._command import CommandError
 from .._constants import DEFAULT_BASE_URL
-from .._server_text import sanitize
 from .configured import COMMAND_LINE, Instance, read_instances
 from .examine import examine
 from .findings import Examination
 from .report import JsonReport, PlainReport, Report, works
 
-DISTRIBUTION = "amplifier-module-provider-vllm"
 INTERRUPTED = 130
-USAGE_ERROR = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 only if a session would work, 1 if not, 2 for an invalid command, 130 if interrupted."""
-    options = _parser().parse_args(arguments)
-    try:
-        instances = _instances(options)
-    except (OSError, ValueError) as error:
-        return _reject(f"cannot read {options.config}: {error}")
-    if not instances:
-        return _reject(f"{options.config} has no provider with `module: provider-vllm`")
-    with _logging_disabled():
-        return _run(instances, _report(as_json=options.json))
-
-
-def _reject(reason: str) -> int:
-    sys.stderr.write(f"amplifier-vllm: {sanitize(reason)}\n")
-    return USAGE_ERROR
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="amplifier-vllm", description="Amplifier's provider for vLLM.")
-    parser.add_argument("--version", action="version", version=f"amplifier-vllm {version(DISTRIBUTION)}")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_command(commands: Any) -> None:
+    """Add the command to the parsers of all commands."""
     doctor = commands.add_parser(
         "doctor",
         help="find out why a session with a vLLM server does not work",
@@ -56,7 +34,19 @@ def _parser() -> argparse.ArgumentParser:
     subject.add_argument("--config", type=Path, metavar="FILE", help="check every vLLM provider of an Amplifier file")
     doctor.add_argument("--model", metavar="NAME", help="the model to ask; required if the server has several")
     doctor.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    return parser
+    doctor.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 only if a session would work, 1 if not, 130 if interrupted. Raises `CommandError` for an unusable file."""
+    try:
+        instances = _instances(options)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"cannot read {options.config}: {error}") from error
+    if not instances:
+        raise CommandError(f"{options.config} has no provider with `module: provider-vllm`")
+    with _logging_disabled():
+        return _run(instances, _report(as_json=options.json))
 
 
 def _instances(options: argparse.Namespace) -> list[Instance]:
@@ -95,12 +85,8 @@ def _report(*, as_json: bool) -> Report:
 
 def _run(instances: Sequence[Instance], report: Report) -> int:
     examinations: list[Examination] = []
-    try:
-        stopped = _is_interrupted(instances, examinations, report)
-        report.end(examinations, stopped=stopped)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is left to flush
-        return 1
+    stopped = _is_interrupted(instances, examinations, report)
+    report.end(examinations, stopped=stopped)
     if stopped:
         return INTERRUPTED
     return 0 if works(examinations, stopped=False) else 1

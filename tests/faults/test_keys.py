@@ -13,7 +13,7 @@ import pytest
 from amplifier_core.llm_errors import ConfigurationError
 
 from amplifier_module_provider_vllm import VLLMProvider
-from amplifier_module_provider_vllm._doctor.cli import main
+from amplifier_module_provider_vllm._cli import main
 from tests.support.doctor import run_doctor
 from tests.support.exchange import CAPITAL, mounted_provider
 from tests.support.provider_session import CITIES, provider_session

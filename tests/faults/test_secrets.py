@@ -15,8 +15,8 @@ import pytest
 from amplifier_core.llm_errors import ConfigurationError, ContextLengthError, InvalidRequestError, LLMError
 
 from amplifier_module_provider_vllm import VLLMProvider
+from amplifier_module_provider_vllm._cli import main
 from amplifier_module_provider_vllm._config import EndpointName
-from amplifier_module_provider_vllm._doctor.cli import main
 from tests.support.fault_table import FAULTS, silences
 from tests.support.provider_session import CITIES, provider_session
 from tests.support.replay import ReplayServer, Reply, json_reply

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amplifier_module_provider_vllm._doctor.cli import main
+from amplifier_module_provider_vllm._cli import main
 from amplifier_module_provider_vllm._doctor.parsers import FAMILIES
 from tests.live.endpoints import with_token_ids
 from tests.live.servers import KEY

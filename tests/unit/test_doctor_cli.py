@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from amplifier_module_provider_vllm._doctor.cli import main
+from amplifier_module_provider_vllm._cli import main
 from tests.support.replay import ReplayServer
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
