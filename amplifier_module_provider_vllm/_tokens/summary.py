@@ -121,7 +121,7 @@ def _call_findings(summary: CallSummary) -> Iterator[str]:
     if not call.prompt_token_ids:
         yield "its prompt has no tokens"
     if summary.begins == NOT_TOLD and call.endpoint:  # other programs, and training rows, never say why
-        yield f"its prompt goes on from no call before it, and the file does not say why ({summary.reused} tokens agree)"
+        yield f"its prompt goes on from no call before it, and {NOT_TOLD} ({summary.reused:,} tokens agree)"
     if call.logprobs is not None:
         above = [place for place, logprob in enumerate(call.logprobs) if logprob > 0]
         if above:

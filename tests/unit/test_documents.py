@@ -129,7 +129,7 @@ def test_the_table_of_modules_names_every_module_once() -> None:
     assert sorted(named) == names_in(PACKAGE)
     assert sorted(f"{room}/" for room in rooms) == [name for name in names_in(PACKAGE) if name.endswith("/")]
     for room, listed in rooms.items():
-        assert sorted(re.findall(r"`(\w+\.py)`", listed)) == names_in(PACKAGE / room)
+        assert sorted(re.findall(r"`(\w+\.\w+)`", listed)) == names_in(PACKAGE / room)
 
 
 @every_guide
