@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from .._message_shapes import tool_text
 from .._strict_json import wire_text
 from .journal import JournalWriter
 from .journal_reader import Record
@@ -28,7 +29,7 @@ def write_new_messages(journal: JournalWriter, messages: Sequence[Message]) -> N
         message = messages[index]
         source = SOURCE_OF.get(message.get("role"))
         if source is None:
-            journal.write_observation(_call_id(message), _text(message), index)
+            journal.write_observation(_call_id(message), _result(message), index)
         elif source != "agent" or journal.calls == 0:
             journal.write_message(source, _text(message), index, _timestamp(message))
 
@@ -46,9 +47,14 @@ def _first_new(last: Record | None, messages: Sequence[Message]) -> int:
 
 def _is_record(message: Message, record: Record) -> bool:
     source = SOURCE_OF.get(message.get("role"))
-    if source != record.get("source") or _text(message) != record["content"]:
-        return False
-    return source is not None or _call_id(message) == record["tool_call_id"]
+    if source is None:
+        return (_call_id(message), _result(message)) == (record.get("tool_call_id"), record["content"])
+    return (source, _text(message)) == (record.get("source"), record["content"])
+
+
+def _result(message: Message) -> str:
+    """A tool's result as the model reads it: loops write words of their own before the error of our validation."""
+    return tool_text(_text(message)).text
 
 
 def _call_id(message: Message) -> str:

@@ -62,6 +62,18 @@ def test_a_result_belongs_to_the_step_with_its_call(path: Path, result: Message)
     assert step.observations == (Observation("call-1", result["content"]),)
 
 
+def test_an_error_of_our_tool_validation_is_written_as_the_model_reads_it(path: Path) -> None:
+    denied = DENIED | {"content": "Denied by hook: Error: unknown tool: get_wether | allowed_tools=[get_weather]"}
+    with JournalWriter(path, "one") as journal:
+        journal.write_call(CALL | {"content": [tool_call("call-1")]})
+        for _ in range(2):
+            write_new_messages(journal, [YES, REPLY, denied])
+
+    observations = [one for step in read_journal(path).steps for one in step.observations]
+
+    assert [one.content for one in observations] == ["Error: unknown tool: get_wether | allowed_tools=[get_weather]"]
+
+
 def test_a_result_without_its_call_is_told_as_a_message(path: Path) -> None:
     assert told(path, [RESULT]) == [("user", "sunny"), ("agent", "Hello.")]
 
