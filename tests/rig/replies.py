@@ -28,6 +28,15 @@ class Counts:
     cached: int | None
 
 
+@dataclass(frozen=True, order=True)
+class Tokens:
+    """The tokens of a reply, where they were asked for."""
+
+    prompt: tuple[int, ...]
+    sampled: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
 def final_reply(body: bytes) -> dict[str, Any]:
     """The unstreamed reply, or a streamed one in the same form: as its last event tells it, or of its chunks."""
     lines = [line.removeprefix(b"data: ") for line in body.splitlines() if line.startswith(b"data: ")]
@@ -81,6 +90,23 @@ def counts_of(reply: dict[str, Any]) -> Counts:
     )
 
 
+def tokens_of(reply: dict[str, Any]) -> Tokens:
+    """What the server says the model read, and what it sampled."""
+    (choice,) = reply["choices"]
+    prompt = reply.get("prompt_token_ids") or choice["prompt_token_ids"]
+    return Tokens(tuple(prompt), tuple(choice["token_ids"]), tuple(_logprobs(choice)))
+
+
+def _logprobs(choice: dict[str, Any]) -> list[float]:
+    match choice.get("logprobs"):
+        case {"content": list(entries)}:
+            return [entry["logprob"] for entry in entries]
+        case {"token_logprobs": list(logprobs)}:
+            return logprobs
+        case _:
+            return []
+
+
 def _joined(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     """The reply of which these are the chunks."""
     choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
@@ -94,7 +120,18 @@ def _joined(chunks: list[dict[str, Any]]) -> dict[str, Any]:
         return chunks[-1]  # the error that ended it
     usage = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
     kind = chunks[0]["object"].removesuffix(".chunk")
-    return {"object": kind, "choices": [{**said, "finish_reason": reasons[-1]}], "usage": usage[-1] if usage else None}
+    choice = {**said, **_joined_tokens(choices), "finish_reason": reasons[-1]}
+    told = {key: chunks[0][key] for key in ("prompt_token_ids",) if key in chunks[0]}
+    return {"object": kind, "choices": [choice], "usage": usage[-1] if usage else None, **told}
+
+
+def _joined_tokens(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """In the shape of /v1/completions, which has one list of logprobs."""
+    return {
+        "prompt_token_ids": next((ids for choice in choices if (ids := choice.get("prompt_token_ids"))), None),
+        "token_ids": [one for choice in choices for one in choice.get("token_ids") or ()],
+        "logprobs": {"token_logprobs": [one for choice in choices for one in _logprobs(choice)]},
+    }
 
 
 def _begun_calls(deltas: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
