@@ -124,10 +124,8 @@ def _keep_tokens(session: Session, calls: list[Payload]) -> None:
 
 def _remind(session: Session) -> None:
     async def remind(_event: str, data: dict[str, Any]) -> HookResult:
-        reminder = f"<system-reminder>Step {data['iteration']} of at most 10.</system-reminder>"
-        return HookResult(
-            action="inject_context", context_injection=reminder, context_injection_role="user", ephemeral=True
-        )
+        step = f"Step {data['iteration']} of at most 10."
+        return HookResult(action="inject_context", context_injection=step, ephemeral=True)
 
     session.coordinator.hooks.register("provider:request", remind, name="remind")
 
