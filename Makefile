@@ -44,9 +44,10 @@ fuzz: $(FUZZ)  ## Look for bytes that break us: FUZZ_SECONDS for each target (15
 		(cd .fuzz && PYTHONPATH=.. ../.venv-fuzz/bin/python -m tests.fuzz $$target $(FUZZ_SECONDS)) || exit 1; \
 	done
 
-bench: $(BENCH) $(BENCH_LITELLM)  ## Measure the provider beside its peers; writes bench/results.json, the pictures and docs/benchmarks.md
+bench: $(BENCH) $(BENCH_LITELLM)  ## Measure the provider beside its peers; writes bench/*.json, the pictures, docs/benchmarks.md and the tables of docs/rl.md
 	.venv-bench/bin/python -m bench
 	.venv-bench/bin/python -m bench.prefix_cache
+	.venv-bench/bin/python -m bench.drift
 
 format: $(NEWEST)  ## Sort imports and lay out the code
 	.venv/bin/ruff check --fix-only

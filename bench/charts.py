@@ -9,8 +9,10 @@ from bench.concurrency import Crowd
 from bench.contenders import FLOOR, OURS
 from bench.history import CallCost
 from bench.streaming import Cost
+from bench.token_sessions import Drawn, Prompt
 
 COLOR, OTHERS, GRID, INK = "#1a73e8", "#9aa0a6", "#dadce0", "#202124"
+LOST = "#d93025"
 LABEL_GAP = 1.55
 """The minimum ratio between the positions of two line labels."""
 
@@ -101,6 +103,41 @@ def draw_history(costs: Sequence[CallCost], path: Path) -> None:
     axes.grid(color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
+
+
+def draw_drift(drawn: Sequence[Drawn], path: Path) -> None:
+    """The prompts of a session as bars: what each keeps of the call before it, and from where it differs."""
+    from matplotlib.figure import Figure
+
+    models, modes = (
+        list(dict.fromkeys(names)) for names in zip(*((one.model, one.mode) for one in drawn), strict=True)
+    )
+    figure = Figure(figsize=(10, 2.6 * len(models)), layout="constrained")
+    panels = figure.subplots(len(models), len(modes), sharex=True, squeeze=False)
+    for one in drawn:
+        axes = panels[models.index(one.model), modes.index(one.mode)]
+        _draw_prompts(axes, one.prompts)
+        axes.set_title(f"{one.model}, {one.mode}", fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel("tokens of the prompt")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_prompts(axes: Any, prompts: Sequence[Prompt]) -> None:
+    names = [f"call {number}" for number in range(1, len(prompts) + 1)]
+    lost = [min(one.before, one.length) - one.kept for one in prompts]
+    parts = (
+        ("as the model read and wrote it", [one.kept for one in prompts], COLOR),
+        ("from the first other token on", lost, LOST),
+        ("new", [one.length - one.kept - gone for one, gone in zip(prompts, lost, strict=True)], GRID),
+    )
+    left = [0] * len(prompts)
+    for label, lengths, color in parts:
+        axes.barh(names, lengths, left=left, color=color, height=0.7, label=label)
+        left = [start + length for start, length in zip(left, lengths, strict=True)]
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _name_ends(axes: Any, messages: int, ends: Sequence[tuple[float, str]]) -> None:

@@ -69,8 +69,7 @@ def tables(results: Results) -> str:
 
 
 def with_results(page: str, results: Results) -> str:
-    """The page with the text between the markers replaced."""
-    before, _, rest = page.partition(BEGIN)
+    """The page with the tables and the pictures between its markers."""
     streaming, concurrency = _streaming_table(results.streaming), _concurrency_table(results.concurrency)
     history = _history_table(results.history)
     parts = [
@@ -81,7 +80,13 @@ def with_results(page: str, results: Results) -> str:
         _figures_table(results.figures, results.real_server),
         _machine_line(results.machine),
     ]
-    return before + BEGIN + "\n".join(part for part in parts if part) + END + rest.partition(END)[2]
+    return with_text(page, "\n".join(part for part in parts if part))
+
+
+def with_text(page: str, text: str) -> str:
+    """The page with this text between the markers."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + text + END + rest.partition(END)[2]
 
 
 def _streaming_table(costs: Sequence[Cost]) -> str:

@@ -23,6 +23,8 @@ SYSTEMS: Final = (
 CUT: Final = 24
 """Tokens of a round: a reply with a call takes two or three rounds."""
 
+STEPS: Final = tuple(f"Step {step} of at most 10." for step in range(1, 11))
+
 AT_ONCE: Final = 4
 """Sessions side by side: the ids of one must not reach another."""
 
@@ -39,8 +41,8 @@ class Episode:
     results: Literal["text", "json"] = "text"
     max_tokens: int | None = None
     """The cap of a round. The replies that it cuts are continued."""
-    reminders: bool = False
-    """Whether a hook adds a message to each request that stands at its end and is not kept."""
+    reminders: tuple[str, ...] = ()
+    """What a hook adds to the requests of a turn, one after the other: it stands at their end and is not kept."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _varied(conversations: Iterable[Episode]) -> Iterator[Episode]:
 
 PLAIN: Final = tuple(_varied(_conversations()))
 CUT_OFF: Final = tuple(replace(one, name=f"{one.name}, cut off", max_tokens=CUT) for one in PLAIN[::2])
-REMINDED: Final = tuple(replace(one, name=f"{one.name}, with reminders", reminders=True) for one in PLAIN)
+REMINDED: Final = tuple(replace(one, name=f"{one.name}, with reminders", reminders=STEPS) for one in PLAIN)
 EPISODES: Final = (*PLAIN, *CUT_OFF, *REMINDED)
 
 FEW: Final = (PLAIN[0], PLAIN[2], PLAIN[13], PLAIN[18], CUT_OFF[6], REMINDED[1])
@@ -108,7 +110,7 @@ async def play(base_url: str, episode: Episode, **config: Any) -> Played:
     ):
         _keep_tokens(session, calls)
         if episode.reminders:
-            _remind(session)
+            _remind(session, episode.reminders)
         for prompt in episode.prompts:
             await session.ask(prompt)
     return Played(episode, tuple(calls), tuple(tokens_of(reply) for reply in tap.replies))
@@ -122,10 +124,10 @@ def _keep_tokens(session: Session, calls: list[Payload]) -> None:
     session.coordinator.hooks.register(TOKENS, keep, name="keep-tokens")
 
 
-def _remind(session: Session) -> None:
+def _remind(session: Session, reminders: Sequence[str]) -> None:
     async def remind(_event: str, data: dict[str, Any]) -> HookResult:
-        step = f"Step {data['iteration']} of at most 10."
-        return HookResult(action="inject_context", context_injection=step, ephemeral=True)
+        text = reminders[(data["iteration"] - 1) % len(reminders)]
+        return HookResult(action="inject_context", context_injection=text, ephemeral=True)
 
     session.coordinator.hooks.register("provider:request", remind, name="remind")
 
