@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.rig.replies import call_ids_of, counts_of, final_reply, is_cut, text_of
+from tests.rig.replies import Tokens, call_ids_of, counts_of, final_reply, is_cut, text_of, tokens_of
 from tests.rig.tap import open_tap
 from tests.support.recordings import load_recording
 
@@ -106,3 +107,32 @@ def test_an_error_that_ends_a_stream_is_no_reply() -> None:
     recorded = load_recording("chat/tiny-gpt-oss", "chat_fmt_schema_bad_stream")
 
     assert "error" in final_reply(recorded.body)
+
+
+def test_the_tokens_of_a_stream_are_those_of_its_chunks() -> None:
+    body = load_recording("chat/tiny-qwen3", "chat_usage_continuous_token_ids_stream").body
+
+    tokens = tokens_of(final_reply(body))
+
+    counts = counts_of(final_reply(body))
+    assert (len(tokens.prompt), len(tokens.sampled)) == (counts.input, counts.output)
+    assert tokens.logprobs == ()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param({"logprobs": {"content": [{"logprob": -0.5}, {"logprob": 0.0}]}}, id="chat"),
+        pytest.param({"logprobs": {"token_logprobs": [-0.5, 0.0]}}, id="completions"),
+    ],
+)
+@pytest.mark.parametrize("at_the_top", [True, False])
+def test_the_tokens_of_a_reply_are_found_where_either_endpoint_has_them(
+    choice: dict[str, Any], at_the_top: bool
+) -> None:
+    prompt = {"prompt_token_ids": [1, 2]}
+    reply = {"choices": [{"token_ids": [3, 4], **choice}]}
+
+    told = {**reply, **prompt} if at_the_top else {"choices": [{**reply["choices"][0], **prompt}]}
+
+    assert tokens_of(told) == Tokens((1, 2), (3, 4), (-0.5, 0.0))
