@@ -18,7 +18,7 @@ LABEL_GAP = 1.55
 
 GOAL, GOAL_RATE = 1.5, 200_000.0
 
-ENDPOINTS = (("responses",), ("chat", "chat with ids"), ("completions", "completions of gpt-oss"))
+ENDPOINTS = (("responses",), ("chat", "chat with ids", "chat with logprobs"), ("completions", "completions of gpt-oss"))
 """The panels of the first picture: what the server sends."""
 
 

@@ -30,8 +30,9 @@ class Open(Protocol):
     ) -> AbstractAsyncContextManager[Ask]: ...
 
 
-Wire = Literal["responses", "chat", "chat with ids", "completions", "completions of gpt-oss"]
-"""What the server sends: its endpoint, with or without token ids, and its model where that makes a difference."""
+Wire = Literal["responses", "chat", "chat with ids", "chat with logprobs", "completions", "completions of gpt-oss"]
+"""What the server sends: its endpoint, with or without token ids and their log probabilities, and its model where that
+makes a difference."""
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,11 @@ RAW: Final[Mapping[Wire, tuple[str, Callable[[Sequence[Step]], Json], Callable[[
     "responses": ("responses", lambda steps: {"input": response_items(steps)}, _response_text),
     "chat": ("chat/completions", _chat_body, _chat_text),
     "chat with ids": ("chat/completions", lambda steps: {**_chat_body(steps), "return_token_ids": True}, _chat_text),
+    "chat with logprobs": (
+        "chat/completions",
+        lambda steps: {**_chat_body(steps), "return_token_ids": True, "logprobs": True},
+        _chat_text,
+    ),
     "completions": ("completions", _prompt_body, _completion_text),
     "completions of gpt-oss": (
         "completions",
@@ -156,7 +161,11 @@ def this_provider(**config: Any) -> Open:
                 on_text(data["text"])
             return HookResult(action="continue")
 
+        async def keep(_event: str, _data: dict[str, Any]) -> HookResult:
+            return HookResult(action="continue")
+
         coordinator.hooks.register("llm:stream_block_delta", listen, priority=0, name="listen")
+        coordinator.hooks.register("llm:tokens", keep, priority=0, name="keep")
         settings = {"base_url": base_url, "default_model": MODEL, "temperature": 0, **config}
         cleanup = await mount(coordinator, settings)
         provider = coordinator.get("providers")["vllm"]
@@ -210,6 +219,12 @@ STREAMING: Final = (
     *_WITH_HISTORY,
     Contender("openai SDK, responses.stream()", sdk_stream),
     Contender("raw socket + json (chat with ids)", raw_socket("chat with ids"), "chat with ids"),
+    Contender("raw socket + json (chat with logprobs)", raw_socket("chat with logprobs"), "chat with logprobs"),
+    Contender(
+        "this provider, with a hook (chat, return_token_ids)",
+        this_provider(endpoint="chat", return_token_ids=True),
+        "chat with logprobs",
+    ),
     Contender(
         "raw socket + json (completions of gpt-oss)", raw_socket("completions of gpt-oss"), "completions of gpt-oss"
     ),

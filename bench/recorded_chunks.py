@@ -27,18 +27,22 @@ MARKUP: Final = {
 }
 """The text of the tokens that chat leaves out, by their ids in the vocabularies of both models."""
 
+LOGPROB: Final = -0.00035398892941884696
+
 PROMPT: Final = re.compile(rb'("prompt_token_ids":)(\[[^\]]*\])')
 
 Json = dict[str, Any]
 
 
 @cache
-def scale_chat(tokens: int, model: str = QWEN, *, ids: bool = True) -> RecordedStream:
+def scale_chat(tokens: int, model: str = QWEN, *, ids: bool = True, logprobs: bool = False) -> RecordedStream:
     """The recording with about this many tokens of text, its reasoning and its answer in their recorded proportions.
 
     Without ids vLLM sends no chunk for a token of markup. A reply of one token has no reasoning.
     """
     chunks = _scaled(tokens, model)
+    if logprobs:
+        chunks = [_with_logprob(chunk) for chunk in chunks]
     return _stream(chunks, chunks if ids else [_without_ids(chunk) for chunk in chunks if not _is_markup(chunk)])
 
 
@@ -86,12 +90,25 @@ def _longer(kind: str, run: list[Json], tokens: int, factor: float) -> list[Json
 
 def _to_text_chunk(chunk: Json, prompt: list[int] | None) -> Json:
     """A chat chunk as /v1/completions sends it."""
-    (choice,), delta = chunk["choices"], _delta(chunk)
+    (choice,) = chunk["choices"]
     ids = choice["token_ids"]
-    text = delta.get("reasoning") or delta.get("content") or MARKUP.get(ids[0], "")
+    text = _text_of(chunk, ids[0])
     ends = {key: choice.get(key) for key in ("logprobs", "finish_reason", "stop_reason")}
     told = {"index": 0, "text": text, **ends, "prompt_token_ids": prompt, "token_ids": ids}
     return {**chunk, "id": "cmpl-b3bf6eac20a14abb", "object": "text_completion", "choices": [told]}
+
+
+def _with_logprob(chunk: Json) -> Json:
+    """The chunk with the log probability of its token, as vLLM writes it."""
+    (choice,) = chunk["choices"]
+    texts = [_text_of(chunk, one) for one in choice.get("token_ids") or ()]
+    entries = [{"token": text, "logprob": LOGPROB, "bytes": [*text.encode()], "top_logprobs": []} for text in texts]
+    return chunk | {"choices": [choice | {"logprobs": {"content": entries}}]} if entries else chunk
+
+
+def _text_of(chunk: Json, token: int) -> str:
+    text: str = _delta(chunk).get("reasoning") or _delta(chunk).get("content") or MARKUP.get(token, "")
+    return text
 
 
 def _without_ids(chunk: Json) -> Json:

@@ -18,7 +18,7 @@ from functools import cache
 from http import HTTPStatus
 
 from bench.recorded_chunks import DONE, QWEN, scale_chat, scale_completions, usage_event, with_prompt
-from bench.recorded_stream import STAMP, scale_recording
+from bench.recorded_stream import STAMP, RecordedStream, scale_recording
 from tests.support.recordings import load_recording
 
 WRITE = 256 * 1024
@@ -33,6 +33,7 @@ BYTES_PER_TOKEN = 4
 
 MODEL_OF = re.compile(rb'"model": ?"([^"]*)"')
 ASKS_FOR_IDS = re.compile(rb'"return_token_ids": ?true')
+ASKS_FOR_LOGPROBS = re.compile(rb'"logprobs": ?true')
 ASKS_FOR_USAGE = re.compile(rb'"include_usage": ?true')
 UNSTREAMED = re.compile(rb'"stream": ?false')
 
@@ -100,8 +101,12 @@ class Replay:
         """The reply in chunks. The first says what the prompt was, if it is asked; so does the last with the usage."""
         model = MODEL_OF.search(body)
         name = QWEN if model is None else model[1].decode()
-        ids = ASKS_FOR_IDS.search(body) is not None
-        first, rest, usage = _parts(self._tokens, name, is_chat=path.endswith("/chat/completions"), ids=ids)
+        if path.endswith("/chat/completions"):
+            ids, logprobs = ASKS_FOR_IDS.search(body) is not None, ASKS_FOR_LOGPROBS.search(body) is not None
+            stream = scale_chat(self._tokens, name, ids=ids, logprobs=logprobs)
+        else:
+            stream = scale_completions(self._tokens, name)
+        first, rest, usage = _parts(stream)
         prompt = with_prompt(first, len(body) // BYTES_PER_TOKEN)
         return _chunk(prompt) + rest + (usage if ASKS_FOR_USAGE.search(body) else b"") + _chunk(DONE)
 
@@ -158,9 +163,8 @@ def _card() -> bytes:
 
 
 @cache
-def _parts(tokens: int, model: str, *, is_chat: bool, ids: bool) -> tuple[bytes, bytes, bytes]:
+def _parts(stream: RecordedStream) -> tuple[bytes, bytes, bytes]:
     """The first chunk of a stream, the others in HTTP chunks, and the one with the usage."""
-    stream = scale_chat(tokens, model, ids=ids) if is_chat else scale_completions(tokens, model)
     first, *rest, _done = stream.events
     return first, _body(rest), _chunk(usage_event(stream))
 

@@ -55,7 +55,7 @@ def _expected(wire: Wire, tokens: int) -> RecordedStream:
     match wire:
         case "responses":
             return scale_recording(tokens)
-        case "chat" | "chat with ids":
+        case "chat" | "chat with ids" | "chat with logprobs":
             return scale_chat(tokens)
         case "completions":
             return scale_completions(tokens)
