@@ -16,7 +16,6 @@ from tests.support.episodes import Episode, Payload, all_tokens, play
 STEPS: Final = 10
 CITIES: Final = ("Paris", "London", "Berlin", "Tokyo")
 
-# The reminders ask what the tiny models answer with a call, so that the turn goes on.
 TURN: Final = Episode(
     "ten steps with reminders",
     ("What is the weather in Paris?",),
@@ -39,9 +38,9 @@ class Turn:
 
 
 async def measure_turn(base_url: str, model: str, mode: str, **config: Any) -> Turn:
-    # A unique salt excludes cache entries of other runs.
-    salt = {"cache_salt": uuid.uuid4().hex}
-    played = await play(base_url, TURN, temperature=0, extra_request_params=salt, **config)
+    # The tiny models would answer after one result. A unique salt excludes cache entries of other runs.
+    always = {"tool_choice": "required", "cache_salt": uuid.uuid4().hex}
+    played = await play(base_url, TURN, temperature=0, extra_request_params=always, **config)
     if len(played.calls) < STEPS:
         raise BrokenRunError(f"{model}: the turn ended after {len(played.calls)} of {STEPS} calls")
     block, pairs = await _block_size(base_url), list(pairwise(played.calls))
