@@ -136,7 +136,7 @@ def continued_by_tokens(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:
     text = None if new.text is None or before.reply_text is None else before.reply_text + new.text
     tokens = replace(before, reply=reply, reply_text=text)
     options = replace(ask.options, endpoint="completions")
-    return replace(ask, reply=turn.items, tokens=tokens, stored=None, options=options)
+    return replace(ask, reply=turn.items, tokens=tokens, segment=None, stored=None, options=options)
 
 
 def with_more_room(ask: Ask, turn: Turn, window: int | None) -> Ask | None:
