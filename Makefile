@@ -7,6 +7,8 @@ LOWEST := .venv-lowest/.ready
 BENCH := .venv-bench/.ready
 BENCH_LITELLM := .venv-bench-litellm/.ready
 FUZZ := .venv-fuzz/.ready
+# What reads our trajectories, by the Python that it needs; what cannot be installed together is apart.
+RL_ENVIRONMENTS := .venv-rl-312/.ready .venv-rl-lightning-03/.ready .venv-rl-training/.ready
 FUZZ_SECONDS ?= 150
 # Processes of pytest-xdist, one more than the cores of a small machine: many tests wait for a server that stalls.
 PARALLEL := --numprocesses 3
@@ -15,7 +17,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 export QUESTION ENDPOINT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test soak fuzz bench format clean
+.PHONY: help demo check test soak fuzz bench rl format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,12 +51,15 @@ bench: $(BENCH) $(BENCH_LITELLM)  ## Measure the provider beside its peers; writ
 	.venv-bench/bin/python -m bench.prefix_cache
 	.venv-bench/bin/python -m bench.drift
 
+rl: $(NEWEST) $(RL_ENVIRONMENTS)  ## Have real trainers and readers read the trajectories of real sessions, and run Agent Lightning rollouts
+	@.venv/bin/python -m tests.rl
+
 format: $(NEWEST)  ## Sort imports and lay out the code
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
 clean:  ## Remove the environments and caches (but not .vllm, the 3.4 GB of vLLM)
-	rm -rf .venv .venv-bench .venv-bench-litellm .venv-fuzz .venv-lowest .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-bench-litellm .venv-fuzz .venv-lowest .venv-rl-* .rl .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The package is installed in place: source files need no new environment, only what pyproject.toml asks for does.
 $(NEWEST): pyproject.toml
@@ -86,3 +91,7 @@ $(BENCH_LITELLM): pyproject.toml
 	@$(PYTHON) -m venv .venv-bench-litellm
 	@.venv-bench-litellm/bin/python $(PIP) --editable '.[bench-litellm]'
 	@touch $@
+
+# Without a Python that is new enough the environment is left out: `make rl` says so again at its end.
+.venv-rl-%/.ready: pyproject.toml tests/rl/requirements/%.txt $(NEWEST)
+	@.venv/bin/python -m tests.rl.environments $*

@@ -1,0 +1,1 @@
+"""Amplifier sessions as the agents of a trainer."""

@@ -1,0 +1,140 @@
+"""Run many sessions as Agent Lightning rollouts, and say what its trainer gets: `python -m examples.rl.rollouts`."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from examples.rl.lightning import Triplets, local_controller, serve_lightning, triplets
+
+AGENT = "examples.rl.agent:AmplifierAgent"
+SECONDS = 540.0
+# The words that tests/support/modules/amplifier_module_tool_weather lets the tools answer with.
+TASKS = {"Paris": "sunny 14", "Berlin": "snowy 14", "London": "rainy 14", "Tokyo": "sunny 14"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What all rollouts of a run share."""
+
+    vllm: str
+    model: str
+    rollouts: int
+    processes: int
+    token_in: bool
+    folder: Path
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """The body of each rollout: the task, and how it becomes the environment of the agent's process."""
+        same = {"MODEL": self.model, "TOKENIZE_URL": self.vllm, "RECORDED": str(self.recorded)}
+        tasks = {"QUESTION": "input.question", "EXPECTED": "input.expected", "TOKEN_IN": "input.token_in"}
+        for number, (city, expected) in zip(range(self.rollouts), cycle(TASKS.items()), strict=False):
+            name = f"rollout-{number}"
+            question = f"What is the weather and time in {city}?"
+            environment = {**same, **tasks, "SESSION_ID": name}
+            yield {
+                "rollout_id": name,
+                "input": {"data_id": name, "question": question, "expected": expected, "token_in": self.token_in},
+                "config": {"timeout_seconds": 300, "local": {"agent_class": AGENT, "env_map": environment}},
+            }
+
+    @property
+    def recorded(self) -> Path:
+        """Where the sessions write their own trajectories."""
+        return self.folder / "recorded"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All rollouts, as the trainer reads them, and the seconds that they took."""
+
+    states: Counter[str]
+    read: Sequence[Triplets]
+    seconds: float
+
+    @property
+    def calls(self) -> int:
+        return sum(len(one.calls) for one in self.read)
+
+    @property
+    def follow_ups(self) -> list[bool]:
+        return [exact for one in self.read for exact in one.exact]
+
+    @property
+    def aligned(self) -> bool:
+        return all(one.aligned for one in self.read)
+
+    def lines(self) -> Iterator[str]:
+        """What people want to know."""
+        rewards = [value for one in self.read for value in one.rewards]
+        sampled = sum(len(ids) for one in self.read for _, ids, _ in one.calls) / self.seconds
+        states = ", ".join(f"{count} {state}" for state, count in self.states.items())
+        yield f"rollouts    {states}; {self.seconds:.0f} s"
+        yield f"follow-ups  {sum(self.follow_ups)} of {len(self.follow_ups)} exact, in {self.calls} model calls"
+        yield f"logprobs    {'one for each sampled token' if self.aligned else 'NOT aligned with the sampled tokens'}"
+        yield f"reward      {sum(rewards) / max(1, len(rewards)):.2f} on average, of {len(rewards)} rollouts"
+        yield f"throughput  {len(self.read) / self.seconds:.2f} rollouts/s, {sampled:.0f} sampled tokens/s"
+
+
+def main() -> int:
+    batch = _arguments()
+    batch.folder.mkdir(parents=True, exist_ok=True)
+    finished = run(batch)
+    print("\n".join(finished.lines()))
+    complete = finished.states == {"succeeded": batch.rollouts} and finished.aligned
+    return 0 if complete and (all(finished.follow_ups) or not batch.token_in) else 1
+
+
+def run(batch: Batch) -> Finished:
+    """Start Agent Lightning, queue the rollouts, and wait for the last of them."""
+    with ExitStack() as running:
+        server = running.enter_context(serve_lightning(batch.folder, batch.model))
+        replica = {"model": batch.model, "endpoint": f"{batch.vllm.removesuffix('/v1')}/v1", "version": 0}
+        server.post("api/models", json=[replica]).raise_for_status()
+        server.post("api/rollouts", json=list(batch.requests())).raise_for_status()
+        started = time.monotonic()
+        running.enter_context(local_controller(batch.folder, server, batch.processes))
+        ended = _wait_for_all(server, batch.rollouts)
+        seconds = time.monotonic() - started
+        read = [triplets(server, one["rollout_id"]) for one in ended]
+        return Finished(Counter(one["state"] for one in ended), read, seconds)
+
+
+def _wait_for_all(server: httpx.Client, rollouts: int) -> list[dict[str, Any]]:
+    """The rollouts that have ended. Raises if some have not in time."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        answer = server.get("api/rollouts/terminal")
+        answer.raise_for_status()
+        items: list[dict[str, Any]] = answer.json()["items"]
+        if len(items) >= rollouts:
+            return items
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(items)} of {rollouts} rollouts ended within {SECONDS:.0f} s")
+        time.sleep(0.5)
+
+
+def _arguments() -> Batch:
+    parser = argparse.ArgumentParser(prog="python -m examples.rl.rollouts", description=__doc__)
+    parser.add_argument("--vllm", required=True, help="the URL of a vLLM server")
+    parser.add_argument("--model", default="tiny-qwen3")
+    parser.add_argument("--rollouts", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--message-mode", action="store_true", help="send messages, not ids, and see how it drifts")
+    parser.add_argument("--folder", type=Path, default=Path(".rl") / "rollouts", help="for logs and trajectories")
+    given = parser.parse_args()
+    return Batch(
+        given.vllm, given.model, given.rollouts, given.processes, not given.message_mode, given.folder.absolute()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

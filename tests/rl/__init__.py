@@ -1,0 +1,1 @@
+"""Programs that train on trajectories, or check them, read what we write."""
