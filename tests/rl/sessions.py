@@ -1,6 +1,7 @@
 """Real sessions with a real model, recorded as a user records them: what the readers read."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from amplifier_module_provider_vllm.rl import (
     to_rows,
     write_jsonl,
 )
+from amplifier_module_provider_vllm.rl.adapters import agent_lightning_events, trl_rollouts, trl_sft, verifiers_trace
 from tests.rig.server import LiveServer
 from tests.support.session import open_session, vllm
 
@@ -105,3 +107,11 @@ def _export(trajectories: Sequence[Trajectory], folder: Path) -> None:
     rows = [row for trajectory in trajectories for row in to_rows(trajectory)]
     write_jsonl(folder / "trajectories.jsonl", map(to_atif, trajectories))
     write_jsonl(folder / "rows.jsonl", rows)
+    write_jsonl(folder / "trl_sft.jsonl", [row for one in trajectories for row in trl_sft(one)])
+    (folder / "trl_rollouts.json").write_text(json.dumps(trl_rollouts(trajectories)))
+    write_jsonl(folder / "verifiers.jsonl", map(verifiers_trace, trajectories))
+    lightning = [
+        {"session_id": one.session_id, "reward": one.reward, "events": agent_lightning_events(one)}
+        for one in trajectories
+    ]
+    write_jsonl(folder / "lightning.jsonl", lightning)

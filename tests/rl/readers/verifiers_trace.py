@@ -16,8 +16,8 @@ def read(written: Written) -> Iterator[str]:
     traces = written.lines("verifiers.jsonl")
     branches = 0
     for line in traces:
-        session = line["session_id"]
-        trace = WireTrace.model_validate(line["trace"])
+        session = line["info"]["session_id"]
+        trace = WireTrace.model_validate(line)
         got = [(b.token_ids, [int(one) for one in b.sampled_mask], b.logprobs) for b in trace.branches]
         require([_branch(row) for row in rows[session]], got, f"the branches of {session}")
         require(rows[session][0]["reward"], trace.reward, f"the reward of {session}")

@@ -23,6 +23,11 @@ class Written:
         """The objects of one of its JSON Lines files."""
         return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
 
+    def object(self, name: str) -> Line:
+        """The object of one of its JSON files."""
+        read: Line = json.loads((self.folder / name).read_text())
+        return read
+
     def heard(self) -> dict[str, list[Line]]:
         """The payloads of `llm:tokens`, by session: noted by a listener of its own, without any of the writers."""
         return {line["session_id"]: line["calls"] for line in self.lines("heard.jsonl")}
