@@ -17,8 +17,13 @@ from examples.rl.lightning import Triplets, local_controller, serve_lightning, t
 
 AGENT = "examples.rl.agent:AmplifierAgent"
 SECONDS = 540.0
-# The words that tests/support/modules/amplifier_module_tool_weather lets the tools answer with.
-TASKS = {"Paris": "sunny 14", "Berlin": "snowy 14", "London": "rainy 14", "Tokyo": "sunny 14"}
+# What the tools of the agent know. tiny-qwen3 is wrong about some of it.
+SKY = {"Paris": "sunny", "Berlin": "snowy", "London": "rainy", "Tokyo": "sunny"}
+TASKS = [
+    *((f"What is the weather and time in {city}?", f"{sky} 14") for city, sky in SKY.items()),
+    # Text before a call: in message mode the next prompt renders it differently.
+    *((f"Say what you do, then check the weather in {city}.", sky) for city, sky in SKY.items()),
+]
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,8 @@ class Batch:
         """The body of each rollout: the task, and how it becomes the environment of the agent's process."""
         same = {"MODEL": self.model, "TOKENIZE_URL": self.vllm, "RECORDED": str(self.recorded)}
         tasks = {"QUESTION": "input.question", "EXPECTED": "input.expected", "TOKEN_IN": "input.token_in"}
-        for number, (city, expected) in zip(range(self.rollouts), cycle(TASKS.items()), strict=False):
+        for number, (question, expected) in zip(range(self.rollouts), cycle(TASKS), strict=False):
             name = f"rollout-{number}"
-            question = f"What is the weather and time in {city}?"
             environment = {**same, **tasks, "SESSION_ID": name}
             yield {
                 "rollout_id": name,

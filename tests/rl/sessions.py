@@ -31,22 +31,15 @@ class Task:
     expected: str
 
 
+SKY = {"Paris": "sunny", "Berlin": "snowy", "London": "rainy", "Tokyo": "sunny"}
 TASKS = (
-    *(
-        Task((f"What is the weather and time in {city}?",), word)
-        for city, word in {"Paris": "sunny", "Berlin": "snowy", "London": "rainy", "Tokyo": "sunny"}.items()
-    ),
-    *(
-        Task((f"Compare the weather in {one} and {other}.",), "weather of both")
-        for one, other in (("Paris", "London"), ("Berlin", "Tokyo"), ("London", "Berlin"))
-    ),
-    *(
-        Task((f"Say what you do, then check the weather in {city}.",), word)
-        for city, word in {"Paris": "sunny", "Berlin": "snowy"}.items()
-    ),
-    Task(("What is the weather in Paris?", "And what is the weather in Berlin?"), "snowy"),
+    # The tiny model is wrong about Paris and Tokyo here: rewards differ.
+    *(Task((f"What is the weather and time in {city}?",), sky) for city, sky in SKY.items()),
+    *(Task((f"Say what you do, then check the weather in {city}.",), sky) for city, sky in SKY.items()),
+    *(Task((f"Compare the weather in {city} and London.",), "both cities") for city in ("Paris", "Berlin", "Tokyo")),
+    Task(("What is the weather in Paris?", "What is the weather in Berlin?"), "snowy"),
     Task(("What is the capital of France?", "What is the weather in London?"), "rainy"),
-    Task(("What is the capital of Japan?",), "Kyoto"),  # an answer without a reward
+    Task(("What is the capital of Japan?",), "Tokyo"),
 )
 
 

@@ -1,4 +1,4 @@
-"""TRL trains one SFT step on our rows: it learns what the model sampled, and its loss there is what our logprobs say."""
+"""TRL trains one SFT step on our rows: it learns what the model sampled, and its loss is that of our logprobs."""
 
 import tempfile
 from collections.abc import Iterator, Sequence

@@ -2,10 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
+
+# Characters of a difference: whole trajectories are long.
+BEFORE = 40
+SHOWN = 160
 
 
 class RejectedError(Exception):
@@ -40,11 +45,10 @@ class Written:
 
 
 def require(expected: object, got: object, what: str) -> None:
-    """Raise unless both are equal, naming what differs."""
+    """Raise unless both are equal, with the place where they differ."""
     if expected != got:
-        raise RejectedError(f"{what}: {_short(got)} came back, and {_short(expected)} was written")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]} … ({len(text)} characters)"
+        written, read = repr(expected), repr(got)
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(written, read, strict=False))
+        start = max(0, sum(1 for _ in same) - BEFORE)
+        written, read = (f"{text[start : start + SHOWN]!r}" for text in (written, read))
+        raise RejectedError(f"{what}: {read} came back instead of {written}, from character {start}")
