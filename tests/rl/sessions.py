@@ -11,12 +11,16 @@ from amplifier_core import HookResult
 
 from amplifier_module_provider_vllm.rl import (
     Trajectory,
+    agent_lightning_events,
     read_trajectories,
     to_atif,
     to_rows,
+    trl_rollouts,
+    trl_sft,
+    verifiers_trace,
     write_jsonl,
+    write_parquet,
 )
-from amplifier_module_provider_vllm.rl.adapters import agent_lightning_events, trl_rollouts, trl_sft, verifiers_trace
 from tests.rig.server import LiveServer
 from tests.support.session import open_session, vllm
 
@@ -100,6 +104,7 @@ def _export(trajectories: Sequence[Trajectory], folder: Path) -> None:
     rows = [row for trajectory in trajectories for row in to_rows(trajectory)]
     write_jsonl(folder / "trajectories.jsonl", map(to_atif, trajectories))
     write_jsonl(folder / "rows.jsonl", rows)
+    write_parquet(folder / "rows.parquet", rows)
     write_jsonl(folder / "trl_sft.jsonl", [row for one in trajectories for row in trl_sft(one)])
     (folder / "trl_rollouts.json").write_text(json.dumps(trl_rollouts(trajectories)))
     write_jsonl(folder / "verifiers.jsonl", map(verifiers_trace, trajectories))

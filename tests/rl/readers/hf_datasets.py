@@ -5,14 +5,11 @@ from importlib.metadata import version
 
 import datasets
 
-from amplifier_module_provider_vllm.rl.rows import Row, read_row, write_parquet
-from tests.rl.readers.written import Written, require
+from tests.rl.readers.written import Line, Written, require
 
 
 def read(written: Written) -> Iterator[str]:
-    rows = [read_row(line) for line in written.lines("rows.jsonl")]
-    # Written here: pyarrow is an extra of the package.
-    write_parquet(written.folder / "rows.parquet", rows)
+    rows = written.lines("rows.jsonl")
     for kind, name in (("json", "rows.jsonl"), ("parquet", "rows.parquet")):
         loaded = datasets.load_dataset(kind, data_files=str(written.folder / name), split="train")
         require(rows, list(loaded), f"the rows of {name}")
@@ -20,7 +17,7 @@ def read(written: Written) -> Iterator[str]:
     yield f"{version('datasets')}: {len(rows)} rows equal from JSON Lines and parquet; mask 1 is what was sampled"
 
 
-def _unmasked(rows: list[Row]) -> dict[str, list[int]]:
+def _unmasked(rows: list[Line]) -> dict[str, list[int]]:
     sampled: dict[str, list[int]] = {}
     for row in rows:
         chosen = [one for one, mask in zip(row["completion_ids"], row["completion_mask"], strict=True) if mask]

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import set_tracer_provider
 
-from amplifier_module_provider_vllm.rl.recorder import VLLMTokenRecorder
+from amplifier_module_provider_vllm.rl import VLLMTokenRecorder
 from tests.rl.readers.written import Line, Written, require
 
 # What the adapters look for: the one by a pattern that its constructor takes, the other by a fixed name.
