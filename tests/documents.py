@@ -15,7 +15,10 @@ REFERENCE = ROOT / "docs" / "coming-from-the-reference.md"
 DOCUMENTS = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 """Documents for users and contributors; every code block is run or checked."""
 
-FOLDERS = [ROOT / folder / "README.md" for folder in ("ai_working", "ai_working/vllm-investigation", "tests/rig")]
+FOLDERS = [
+    ROOT / folder / "README.md"
+    for folder in ("ai_working", "ai_working/vllm-investigation", "examples/rl", "tests/rig", "tests/rl")
+]
 """READMEs of folders; their links and paths are checked."""
 
 

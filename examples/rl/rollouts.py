@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 
-from examples.rl.lightning import Triplets, local_controller, serve_lightning, triplets
+from amplifier_module_provider_vllm.rl import Trajectory, read_trajectories
+from examples.rl.lightning import Triplet, Triplets, local_controller, serve_lightning, triplets
 
 AGENT = "examples.rl.agent:AmplifierAgent"
 SECONDS = 540.0
@@ -58,32 +59,35 @@ class Batch:
 
 @dataclass(frozen=True)
 class Finished:
-    """All rollouts, as the trainer reads them, and the seconds that they took."""
+    """All rollouts: their states, what the trainer reads of each, and which of them their sessions recorded equally."""
 
     states: Counter[str]
-    read: Sequence[Triplets]
+    read: Mapping[str, Triplets]
+    recorded: Collection[str]
     seconds: float
 
     @property
-    def calls(self) -> int:
-        return sum(len(one.calls) for one in self.read)
+    def calls(self) -> list[Triplet]:
+        return [call for one in self.read.values() for call in one.calls]
 
     @property
     def follow_ups(self) -> list[bool]:
-        return [exact for one in self.read for exact in one.exact]
+        return [exact for one in self.read.values() for exact in one.exact]
 
     @property
-    def aligned(self) -> bool:
-        return all(one.aligned for one in self.read)
+    def complete(self) -> bool:
+        """Whether every rollout succeeded, with a logprob for each token, and recorded what the gateway saw."""
+        aligned = all(one.aligned for one in self.read.values())
+        return set(self.states) == {"succeeded"} and aligned and len(self.recorded) == len(self.read)
 
     def lines(self) -> Iterator[str]:
         """What people want to know."""
-        rewards = [value for one in self.read for value in one.rewards]
-        sampled = sum(len(ids) for one in self.read for _, ids, _ in one.calls) / self.seconds
+        rewards = [value for one in self.read.values() for value in one.rewards]
         states = ", ".join(f"{count} {state}" for state, count in self.states.items())
-        yield f"rollouts    {states}; {self.seconds:.0f} s"
-        yield f"follow-ups  {sum(self.follow_ups)} of {len(self.follow_ups)} exact, in {self.calls} model calls"
-        yield f"logprobs    {'one for each sampled token' if self.aligned else 'NOT aligned with the sampled tokens'}"
+        sampled = sum(len(ids) for _, ids, _ in self.calls) / self.seconds
+        yield f"rollouts    {states}, in {self.seconds:.0f} s"
+        yield f"follow-ups  {sum(self.follow_ups)} of {len(self.follow_ups)} exact, in {len(self.calls)} model calls"
+        yield f"recorded    {len(self.recorded)} of {len(self.read)} trajectories equal to what the gateway recorded"
         yield f"reward      {sum(rewards) / max(1, len(rewards)):.2f} on average, of {len(rewards)} rollouts"
         yield f"throughput  {len(self.read) / self.seconds:.2f} rollouts/s, {sampled:.0f} sampled tokens/s"
 
@@ -93,8 +97,7 @@ def main() -> int:
     batch.folder.mkdir(parents=True, exist_ok=True)
     finished = run(batch)
     print("\n".join(finished.lines()))
-    complete = finished.states == {"succeeded": batch.rollouts} and finished.aligned
-    return 0 if complete and (all(finished.follow_ups) or not batch.token_in) else 1
+    return 0 if finished.complete and (all(finished.follow_ups) or not batch.token_in) else 1
 
 
 def run(batch: Batch) -> Finished:
@@ -108,8 +111,18 @@ def run(batch: Batch) -> Finished:
         running.enter_context(local_controller(batch.folder, server, batch.processes))
         ended = _wait_for_all(server, batch.rollouts)
         seconds = time.monotonic() - started
-        read = [triplets(server, one["rollout_id"]) for one in ended]
-        return Finished(Counter(one["state"] for one in ended), read, seconds)
+        read = {one["rollout_id"]: triplets(server, one["rollout_id"]) for one in ended}
+        own = {one.session_id: own_triplets(one) for one in read_trajectories(batch.recorded)}
+        equal = [name for name, one in read.items() if own.get(name) == one.calls]
+        return Finished(Counter(one["state"] for one in ended), read, equal, seconds)
+
+
+def own_triplets(trajectory: Trajectory) -> list[Triplet]:
+    """What the session's own recorder wrote, in the trainer's form."""
+    return [
+        (list(call.prompt_token_ids), list(call.token_ids), None if call.logprobs is None else list(call.logprobs))
+        for call in trajectory.calls
+    ]
 
 
 def _wait_for_all(server: httpx.Client, rollouts: int) -> list[dict[str, Any]]:
