@@ -93,5 +93,5 @@ $(BENCH_LITELLM): pyproject.toml
 	@touch $@
 
 # Without a Python that is new enough the environment is left out: `make rl` says so again at its end.
-.venv-rl-%/.ready: pyproject.toml tests/rl/requirements/%.txt $(NEWEST)
+.venv-rl-%/.ready: pyproject.toml tests/rl/requirements/%.txt | $(NEWEST)
 	@.venv/bin/python -m tests.rl.environments $*

@@ -8,8 +8,8 @@ import pytest
 from amplifier_module_provider_vllm._config import Config
 from amplifier_module_provider_vllm.rl import Call, Step, Trajectory
 from examples.rl.agent import mount_plan, provider_config, reward
-from examples.rl.lightning import Triplets
-from examples.rl.rollouts import Batch, Finished, own_triplets
+from examples.rl.lightning import Triplet, Triplets
+from examples.rl.rollouts import Batch, Finished, recorded_equally
 
 GATEWAY = "http://127.0.0.1:8080/proxy/rollout/r/attempt/0/mode/train/openai/v1"
 BATCH = Batch("http://127.0.0.1:8101/v1", "tiny-qwen3", 20, 4, True, Path("/out"))
@@ -85,8 +85,19 @@ def test_a_run_is_complete_if_all_succeeded_and_recorded_the_same() -> None:
     ]
 
 
-def test_the_recorded_trajectory_has_the_trainers_form() -> None:
+@pytest.mark.parametrize(
+    ("seen", "equal"),
+    [
+        pytest.param([FIRST, EXTENDING], True, id="the same"),
+        pytest.param([FIRST, ([1, 2, 3, 4], [5], [-0.20000000000000004])], True, id="the last bit of a logprob"),
+        pytest.param([FIRST, ([1, 2, 3, 4], [5], [-0.2001])], False, id="another logprob"),
+        pytest.param([FIRST, ([1, 2, 3, 4], [5], None)], False, id="no logprobs"),
+        pytest.param([FIRST, DRIFTED], False, id="other ids"),
+        pytest.param([FIRST], False, id="a call less"),
+    ],
+)
+def test_a_session_has_recorded_what_the_gateway_saw(seen: list[Triplet], equal: bool) -> None:
     calls = (Call((1, 2), (3,), (-0.1,)), Call((1, 2, 3, 4), (5,), (-0.2,)))
-    steps = tuple(Step("agent", "", call=call) for call in calls)
+    own = Trajectory("one", tuple(Step("agent", "", call=call) for call in calls))
 
-    assert own_triplets(Trajectory("one", steps)) == [FIRST, EXTENDING]
+    assert recorded_equally(own, Triplets(seen, [])) is equal
