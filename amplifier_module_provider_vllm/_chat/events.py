@@ -12,7 +12,7 @@ from .._strict_json import Json, wire_value
 from .._surrogates import fields_with_surrogates, read_fields
 from .._turn import TokenLogprob
 from .._wire.sse import DONE, MAX_PING_BYTES, Frame
-from .wire import CallDelta, Delta, Wire, WireChoice, WireChunk, WireMessage, to_deltas
+from .wire import CallDelta, Delta, Wire, WireChoice, WireChunk, WireMessage, policy_version, to_deltas
 
 
 class Chunk(Wire, frozen=True):
@@ -29,6 +29,8 @@ class Chunk(Wire, frozen=True):
     """The token ids of the prompt."""
     response_id: str | int | None = None
     model: str | None = None
+    policy_version: str | None = None
+    """The version of the weights."""
     is_split: bool = False
     """Whether the deltas may have lone surrogates: a gateway that cuts strings in UTF-16 sent a character in two."""
 
@@ -128,6 +130,7 @@ def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
         wire.prompt_token_ids,
         wire.id,
         wire.model,
+        None if wire.metadata is None and wire.weight_versions is None else policy_version(wire),
     )
 
 

@@ -25,6 +25,7 @@ class Ending:
     response_id: str | int | None = None
     model: str | None = None
     prompt: Sequence[int] | None = None
+    policy_version: str | None = None
     sampled: list[int] = field(default_factory=list[int])
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
@@ -38,6 +39,8 @@ class Ending:
             self.usage = chunk.usage
         if chunk.prompt is not None:
             self.prompt = chunk.prompt
+        if chunk.policy_version is not None:
+            self.policy_version = chunk.policy_version
         added = 0
         if chunk.sampled:
             self.sampled += chunk.sampled
@@ -62,6 +65,7 @@ class Ending:
             at_cap=at_cap,
             tokens=ReplyTokens(tuple(self.prompt), tuple(self.sampled)) if self.prompt and self.sampled else None,
             logprobs=tuple(self.logprobs) or None,
+            policy_version=self.policy_version,
             raw=self._raw(items) if raw is None else raw,
         )
 

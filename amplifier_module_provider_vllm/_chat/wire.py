@@ -75,6 +75,21 @@ class WireChunk(Wire, frozen=True):
     model: str | None = None
     prompt_token_ids: list[int] | None = None
     error: Any = None
+    metadata: Any = None
+    """SGLang tells the version of the weights here."""
+    weight_versions: Any = None
+    """vLLM's list of versions, and of the tokens that each has sampled, where it tells them."""
+
+
+def policy_version(chunk: WireChunk) -> str | None:
+    """The version of the weights that sampled the last tokens; None if the chunk does not tell it."""
+    match chunk:
+        case WireChunk(weight_versions=[*_, {"version": str() | int() as version}]):
+            return str(version)
+        case WireChunk(metadata={"weight_version": str() | int() as version}):
+            return str(version)
+        case _:
+            return None
 
 
 class TextDelta(Wire, frozen=True):

@@ -36,6 +36,28 @@ async def test_each_call_tells_its_prompt_its_tokens_and_their_log_probabilities
     assert "vllm:logprobs" not in (response.metadata or {})
 
 
+@pytest.mark.parametrize(
+    ("told", "version"),
+    [
+        ({"weight_versions": [{"version": "6", "start": 0, "end": 2}, {"version": 7, "start": 2, "end": 9}]}, "7"),
+        ({"metadata": {"weight_version": "step-12"}}, "step-12"),
+        ({"metadata": {"weight_version": None}}, None),
+        ({"weight_versions": []}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_the_version_of_the_weights_is_told_where_the_server_tells_it(
+    told: dict[str, Any], version: str | None, stream: bool
+) -> None:
+    server = TokenServer([ANSWER], also_tells=told)
+
+    async with token_session(server, return_token_ids=True, use_streaming=stream) as session:
+        await session.ask(said("Weather?"))
+
+    assert session.events[0]["policy_version"] == version
+
+
 async def test_a_history_that_goes_back_as_messages_sends_no_ids() -> None:
     server = TokenServer([ANSWER, ANSWER])
 

@@ -49,6 +49,8 @@ class TokenServer:
     refuses_ids: bool = False
     tokenizes: bool = True
     tells_ids: bool = True
+    also_tells: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Further fields of a whole reply, and of a stream's last chunk."""
     prompts: list[list[int]] = field(default_factory=list[list[int]])
     sent_ids: list[list[int] | None] = field(default_factory=list[list[int] | None])
     """The ids that each request had; None for a request without."""
@@ -86,7 +88,8 @@ class TokenServer:
 
     def _whole(self, prompt: list[int], sampled: Sampled) -> Reply:
         choice = {"index": 0, "message": sampled.message(len(self.prompts)), **self._end(sampled), **self._ids(sampled)}
-        return json_reply(200, {**self._head(prompt), "choices": [choice], "usage": usage(prompt, sampled)})
+        told = {"usage": usage(prompt, sampled), **self.also_tells}
+        return json_reply(200, {**self._head(prompt), "choices": [choice], **told})
 
     def _streamed(self, prompt: list[int], sampled: Sampled) -> Reply:
         message = sampled.message(len(self.prompts))
@@ -97,7 +100,7 @@ class TokenServer:
         chunks[0] |= self._head(prompt)
         chunks[1]["choices"][0] |= self._ids(sampled)
         chunks.append({"choices": [{"index": 0, "delta": {}, **self._end(sampled)}]})
-        chunks.append({"choices": [], "usage": usage(prompt, sampled)})
+        chunks.append({"choices": [], "usage": usage(prompt, sampled), **self.also_tells})
         return sse_reply(*(f"data: {json.dumps(one)}\n\n".encode() for one in chunks), b"data: [DONE]\n\n")
 
     def _head(self, prompt: list[int]) -> dict[str, Any]:
