@@ -14,6 +14,7 @@ import msgspec
 from ._ask import Ask, TokenPrompt, has_images
 from ._harmony.suffix import harmony_suffix
 from ._prompt import PromptItem, User
+from ._refusals import is_missing_path
 from ._rendering import UNAVAILABLE, tokenized
 from ._server import Server
 from ._token_chains import Extension
@@ -26,8 +27,8 @@ NOT_TAKEN: Final = (
     " /v1/chat/completions, without a gateway that drops `kv_transfer_params`"
 )
 NO_SUFFIX: Final = (
-    "the token ids of new messages cannot be had, so `token_in` has no effect: it needs vLLM's /tokenize (config key"
-    " `tokenize_url` behind a proxy), and for gpt-oss its vocabulary files"
+    "the token ids of new messages cannot be had, so messages are sent: `token_in` needs vLLM's /tokenize (config"
+    " key `tokenize_url` behind a proxy), and for gpt-oss its vocabulary files"
 )
 QUESTION: Final = User(("x",))
 
@@ -55,7 +56,6 @@ async def _extended(server: Server, ask: Ask) -> Ask:
         return replace(ask, segment="new user turn")
     suffix = await _suffix(server, ask, found)
     if suffix is None:
-        server.takes_prompt_ids = False
         server.warn_once(NO_SUFFIX)
         return replace(ask, segment="message mode")
     return replace(ask, tokens=TokenPrompt((*found.chain.ids, *suffix)))
@@ -87,6 +87,7 @@ async def _suffix(server: Server, ask: Ask, found: Extension) -> Sequence[int] |
         return await _template_suffix(server, ask, found)
     except UNAVAILABLE as error:
         logger.info("[PROVIDER] vLLM: /tokenize refused the new messages: %s", error)
+        server.takes_prompt_ids = not is_missing_path(error)
         return None
 
 

@@ -206,6 +206,16 @@ async def test_a_server_without_tokenize_gets_the_messages(caplog: pytest.LogCap
     assert "`tokenize_url`" in caplog.text
 
 
+async def test_a_template_that_refuses_one_message_costs_one_segment() -> None:
+    server = TokenServer([ANSWER] * 4, refuses_text="odd")
+
+    async with token_session(server, token_in=True) as session:
+        for question in ("Weather?", "An odd one.", "And tomorrow?", "And then?"):
+            await session.ask(said(question))
+
+    assert session.segments == ["first call", "message mode", None, None]
+
+
 async def test_another_server_may_tokenize_and_gets_no_key() -> None:
     server, other = TokenServer([ANSWER, ANSWER], tokenizes=False), TokenServer([])
     async with other() as tokenizer:

@@ -48,6 +48,8 @@ class TokenServer:
     takes_ids: bool = True
     refuses_ids: bool = False
     tokenizes: bool = True
+    refuses_text: str | None = None
+    """A text that its template refuses at /tokenize."""
     tells_ids: bool = True
     also_tells: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further fields of a whole reply, and of a stream's last chunk."""
@@ -72,6 +74,8 @@ class TokenServer:
 
     def _tokenize(self, request: Request) -> Reply:
         self.tokenized += 1
+        if self.refuses_text is not None and self.refuses_text in request.body.decode():
+            return json_reply(400, {"error": {"message": "the template refuses it", "code": 400}})
         ids = render(request.json)
         return json_reply(200, {"count": len(ids), "max_model_len": 4096, "tokens": ids})
 
