@@ -66,7 +66,7 @@ class TokenChains:
             return
         self._chains.append(
             TokenChain(
-                ids=array("I", (*turn.tokens.prompt, *turn.tokens.sampled)),
+                ids=array("I", turn.tokens.all),
                 ended=turn.status is Status.COMPLETED and not ask.options.hidden_stop_strings,
                 settings=_settings(ask),
                 length=len(kept),

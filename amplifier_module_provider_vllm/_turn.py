@@ -119,6 +119,11 @@ class ReplyTokens:
     text: str | None = None
     """The text of those, markup and control tokens included; None if the server gave only what it read in it."""
 
+    @property
+    def all(self) -> tuple[int, ...]:
+        """The prompt and what was sampled."""
+        return (*self.prompt, *self.sampled)
+
 
 class Status(StrEnum):
     """The final status of a reply. vLLM 0.32 sends `incomplete` inside a `response.completed` event."""

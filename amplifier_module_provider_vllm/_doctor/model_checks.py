@@ -27,6 +27,7 @@ from .gateway_checks import (
 )
 from .parsers import Parsers, parsers_of, reasoning_flag, tool_flags
 from .question import MAX_TOKENS, Answer, ask
+from .token_checks import check_tokens
 
 WEATHER = ToolSpec(
     name="get_weather",
@@ -85,6 +86,8 @@ async def check_model(server: Server, config: Config) -> AsyncIterator[Finding]:
     yield await _run_check("json schema", _json_schema(server), note)
     yield _usage(answer)
     yield _history(server.limits(model), config)
+    if config.wants_tokens:
+        yield await _run_check("token ids", check_tokens(server, config), fail)
     yield await _run_check("prefix cache", _prefix_cache(server), note)
     async for finding in _check_state(server, config, answer):
         yield finding

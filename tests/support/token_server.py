@@ -46,6 +46,8 @@ class TokenServer:
 
     replies: Iterable[Sampled]
     takes_ids: bool = True
+    drifts: bool = False
+    """Whether it ignores ids, and renders a reply in another way than the model wrote it."""
     refuses_ids: bool = False
     tokenizes: bool = True
     refuses_text: str | None = None
@@ -84,11 +86,15 @@ class TokenServer:
         sent = (body.get("kv_transfer_params") or {}).get("prompt_token_ids")
         if sent is not None and self.refuses_ids:
             return json_reply(400, {"error": {"message": "unknown field: kv_transfer_params", "code": 400}})
-        prompt = sent if sent is not None and self.takes_ids else render(body)
+        prompt = sent if sent is not None and self.takes_ids and not self.drifts else self._render(body)
         self.sent_ids.append(sent)
         self.prompts.append(prompt)
         sampled = self._replies.popleft()
         return self._streamed(prompt, sampled) if body["stream"] else self._whole(prompt, sampled)
+
+    def _render(self, body: Mapping[str, Any]) -> list[int]:
+        ids = render(body)
+        return [START, *ids] if self.drifts and len(self.prompts) else ids
 
     def _whole(self, prompt: list[int], sampled: Sampled) -> Reply:
         choice = {"index": 0, "message": sampled.message(len(self.prompts)), **self._end(sampled), **self._ids(sampled)}
