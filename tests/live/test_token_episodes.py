@@ -11,7 +11,7 @@ from amplifier_module_provider_vllm.rl import Call, Segment, merge
 from tests.live.endpoints import later
 from tests.rig.replies import Tokens
 from tests.rig.server import LiveServer
-from tests.support.episodes import EPISODES, FEW, Episode, Played, extends, follow_ups, play_all
+from tests.support.episodes import EPISODES, FEW, LEFT_CUT, Episode, Played, extends, follow_ups, play_all
 
 pytestmark = pytest.mark.live
 
@@ -37,6 +37,12 @@ async def test_a_session_of_every_kind_is_one_run_of_tokens(
 @at_both_temperatures
 async def test_every_session_is_one_run_of_tokens(server: LiveServer, stream: bool, temperature: float) -> None:
     await _assert_exact(server, EPISODES, stream=stream, temperature=temperature)
+
+
+@later
+@streamed_and_whole
+async def test_a_reply_that_stays_cut_is_closed_before_the_next_question(qwen: LiveServer, stream: bool) -> None:
+    await _assert_exact(qwen, LEFT_CUT, stream=stream, temperature=0)
 
 
 @pytest.mark.usefixtures("vocabulary")

@@ -81,9 +81,12 @@ def _varied(conversations: Iterable[Episode]) -> Iterator[Episode]:
 
 
 PLAIN: Final = tuple(_varied(_conversations()))
-CUT_OFF: Final = tuple(replace(one, name=f"{one.name}, cut off", max_tokens=CUT) for one in PLAIN[::2])
+CUT_OFF: Final = tuple(replace(one, name=f"{one.name}, cut off", max_tokens=CUT) for one in PLAIN[:22:2])
 REMINDED: Final = tuple(replace(one, name=f"{one.name}, with reminders", reminders=STEPS) for one in PLAIN)
 EPISODES: Final = (*PLAIN, *CUT_OFF, *REMINDED)
+
+LEFT_CUT: Final = tuple(replace(one, name=f"{one.name}, cut for good", max_tokens=CUT) for one in PLAIN[22:])
+"""Their long answer is longer than all its rounds together. tiny-gpt-oss talks nonsense after one."""
 
 FEW: Final = (PLAIN[0], PLAIN[2], PLAIN[13], PLAIN[18], CUT_OFF[6], REMINDED[1])
 """One of each kind."""
