@@ -28,7 +28,7 @@ from ._server_text import sanitize
 from ._stored_replies import NO_STORE
 from ._token_event import NO_TOKENS, token_payload
 from ._token_in import as_taken
-from ._turn import HostedCall, Item, Status, TokenUsage, Turn, is_counted, total_usage
+from ._turn import HostedCall, Item, ReplyTokens, Status, TokenUsage, Turn, is_counted, total_usage
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class Rounds:
         self._call = call
         self._retries = retries
         self._empty_replies = 0
-        self._told = 0
-        """The number of rounds whose tokens the session was told."""
+        self._told: list[ReplyTokens] = []
+        """The rounds whose tokens the session was told."""
         self._unsettled: Fold[Any] | None = None
         """The fold of the last round that succeeded."""
         self.continuations = 0
@@ -151,10 +151,10 @@ class Rounds:
     async def _tell_tokens(self, ask: Ask, turn: Turn) -> None:
         """Tell the session the tokens of a round, unless it is asked again and its reply discarded."""
         payload = token_payload(ask, turn, self._told)
-        if payload is None:
+        if payload is None or turn.tokens is None:
             self._server.warn_once(NO_TOKENS)
             return
-        self._told += 1
+        self._told.append(turn.tokens)
         await self._call.emit_tokens(payload)
 
     async def _settled(self, fold: Fold[Any], turn: Turn) -> Turn:

@@ -1,15 +1,18 @@
 """The payload of `llm:tokens`: what a model call was prompted with and what it sampled, token by token."""
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any, Final
 
 from ._ask import Ask
 from ._response_handling import finish_reason
 from ._strict_json import Json, wire_value
-from ._turn import FunctionCall, Item, Reasoning, TokenUsage, Turn, shown_text
+from ._turn import FunctionCall, Item, Reasoning, ReplyTokens, TokenUsage, Turn, shown_text
 
 IMPOSSIBLE: Final = -9999.0
 """vLLM's number for a log probability of minus infinity, which the kernel's events cannot hold."""
+
+ASKED_AGAIN: Final = "asked again"
 
 NO_TOKENS: Final = (
     "the server gives no token ids, so there is no `llm:tokens` event of its replies: `return_token_ids` and `token_in`"
@@ -17,8 +20,8 @@ NO_TOKENS: Final = (
 )
 
 
-def token_payload(ask: Ask, turn: Turn, call_index: int) -> dict[str, Any] | None:
-    """The tokens of one round; None if the server gave no ids. `call_index`: the rounds before it of the same call.
+def token_payload(ask: Ask, turn: Turn, told: Sequence[ReplyTokens]) -> dict[str, Any] | None:
+    """The tokens of one round; None if the server gave no ids. `told`: those of the rounds before it of the same call.
 
     `logprobs` has one number for each of `token_ids`, and is None if the server gave others.
     """
@@ -27,7 +30,7 @@ def token_payload(ask: Ask, turn: Turn, call_index: int) -> dict[str, Any] | Non
         return None
     logprobs = [one.logprob if isfinite(one.logprob) else IMPOSSIBLE for one in turn.logprobs or ()]
     return {
-        "call_index": call_index,
+        "call_index": len(told),
         "prompt_token_ids": [*tokens.prompt],
         "token_ids": [*tokens.sampled],
         "logprobs": logprobs if len(logprobs) == len(tokens.sampled) else None,
@@ -36,11 +39,21 @@ def token_payload(ask: Ask, turn: Turn, call_index: int) -> dict[str, Any] | Non
         "response_id": turn.response_id,
         "policy_version": turn.policy_version,
         "token_in": ask.tokens is not None,
-        "segment": ask.segment,
+        "segment": _segment(ask, tokens, told),
         "sampling": _sampling(ask),
         "usage": _usage(turn.usage),
         "content": wire_value([_block(item) for item in turn.items]),
     }
+
+
+def _segment(ask: Ask, tokens: ReplyTokens, told: Sequence[ReplyTokens]) -> str | None:
+    """Why the prompt does not extend the round before it; a reply may be given up, and asked for once more."""
+    if not told:
+        return ask.segment
+    before = told[-1]
+    if tokens.prompt[: len(before.prompt) + len(before.sampled)] == (*before.prompt, *before.sampled):
+        return None
+    return ASKED_AGAIN if tokens.prompt == before.prompt else ask.segment
 
 
 def _sampling(ask: Ask) -> dict[str, Json]:
