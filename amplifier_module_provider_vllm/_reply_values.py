@@ -15,6 +15,8 @@ FINISH_FAILURES: Final[Mapping[str, Failure]] = {
 }
 """Those of the finish reasons that are errors: vLLM's engine aborts, OpenRouter has an error behind it."""
 
+LOGPROBS: Final = list[TokenLogprob]
+
 
 def count(counts: Json, key: str) -> int | None:
     """A count, read leniently: a whole number may come as a float or a string; anything else is no count."""
@@ -46,7 +48,14 @@ def read_logprobs(value: Json) -> list[TokenLogprob]:
     if not value:
         return []
     try:
-        return msgspec.convert(_without_nulls(value), list[TokenLogprob])
+        return msgspec.convert(value, LOGPROBS)
+    except msgspec.ValidationError:
+        return _odd_logprobs(value)
+
+
+def _odd_logprobs(value: Json) -> list[TokenLogprob]:
+    try:
+        return msgspec.convert(_without_nulls(value), LOGPROBS)
     except msgspec.ValidationError:
         return []
 

@@ -90,7 +90,7 @@ class TokenUsage:
     """Whether the counts are ours: the server gave none."""
 
 
-class TopLogprob(msgspec.Struct, frozen=True):
+class TopLogprob(msgspec.Struct, frozen=True, gc=False):
     """A token that the model could have sampled at one place."""
 
     token: str
@@ -99,7 +99,7 @@ class TopLogprob(msgspec.Struct, frozen=True):
     """The token's UTF-8 bytes, which may be a part of a character; None: not told by the server."""
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """A sampled token with its log probability, and the most probable ones at its place."""
 
     token: str
