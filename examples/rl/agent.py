@@ -15,7 +15,7 @@ MODULES = Path(__file__).resolve().parents[2] / "tests" / "support" / "modules"
 
 
 class AmplifierAgent:
-    """One rollout, in a process of its own: answer QUESTION; the reward is for the words of EXPECTED in the answer."""
+    """One rollout, in a process of its own: ask QUESTIONS; words of EXPECTED in the last answer are rewarded."""
 
     async def run(self) -> None:
         """Run the session at the gateway of this rollout, then post the reward."""
@@ -23,8 +23,10 @@ class AmplifierAgent:
         sys.path.insert(0, str(MODULES))
         session = AmplifierSession(config=mount_plan(task), session_id=task["SESSION_ID"])
         await session.initialize()
+        answer = ""
         try:
-            answer = await session.execute(task["QUESTION"])
+            for question in json.loads(task["QUESTIONS"]):
+                answer = await session.execute(question)
         finally:
             await session.cleanup()
         await _post_reward(task, reward(answer, task["EXPECTED"]))

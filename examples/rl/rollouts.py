@@ -22,9 +22,12 @@ SECONDS = 540.0
 # What the tools of the agent know. tiny-qwen3 is wrong about some of it.
 SKY = {"Paris": "sunny", "Berlin": "snowy", "London": "rainy", "Tokyo": "sunny"}
 TASKS = [
-    *((f"What is the weather and time in {city}?", f"{sky} 14") for city, sky in SKY.items()),
-    # Text before a call: in message mode the next prompt renders it differently.
-    *((f"Say what you do, then check the weather in {city}.", sky) for city, sky in SKY.items()),
+    *(((f"What is the weather and time in {city}?",), f"{sky} 14") for city, sky in SKY.items()),
+    # At a new user turn the model's template drops the thoughts of earlier ones: messages drift here, ids do not.
+    *(
+        ((f"What is the capital of {country}?", f"What is the weather in {city}?"), SKY[city])
+        for country, city in {"France": "Paris", "Germany": "Berlin", "England": "London", "Japan": "Tokyo"}.items()
+    ),
 ]
 
 
@@ -42,13 +45,13 @@ class Batch:
     def requests(self) -> Iterator[dict[str, Any]]:
         """The body of each rollout: the task, and how it becomes the environment of the agent's process."""
         same = {"MODEL": self.model, "TOKENIZE_URL": self.vllm, "RECORDED": str(self.recorded)}
-        tasks = {"QUESTION": "input.question", "EXPECTED": "input.expected", "TOKEN_IN": "input.token_in"}
-        for number, (question, expected) in zip(range(self.rollouts), cycle(TASKS), strict=False):
+        tasks = {"QUESTIONS": "input.questions", "EXPECTED": "input.expected", "TOKEN_IN": "input.token_in"}
+        for number, (questions, expected) in zip(range(self.rollouts), cycle(TASKS), strict=False):
             name = f"rollout-{number}"
             environment = {**same, **tasks, "SESSION_ID": name}
             yield {
                 "rollout_id": name,
-                "input": {"data_id": name, "question": question, "expected": expected, "token_in": self.token_in},
+                "input": {"data_id": name, "questions": questions, "expected": expected, "token_in": self.token_in},
                 "config": {"timeout_seconds": 300, "local": {"agent_class": AGENT, "env_map": environment}},
             }
 
@@ -148,7 +151,7 @@ def _arguments() -> Batch:
     parser.add_argument("--model", default="tiny-qwen3")
     parser.add_argument("--rollouts", type=int, default=60)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--message-mode", action="store_true", help="send messages, not ids, and see how it drifts")
+    parser.add_argument("--message-mode", action="store_true", help="send messages instead of ids")
     parser.add_argument("--folder", type=Path, default=Path(".rl") / "rollouts", help="for logs and trajectories")
     given = parser.parse_args()
     return Batch(
