@@ -20,7 +20,7 @@ async def check_tokens(server: Server, config: Config) -> Finding:
     """Ask twice, as a session with `return_token_ids` or `token_in` would."""
     first = await question(server, GREETING)
     answer = await send(server, first)
-    payload = token_payload(first, answer.turn, 0)
+    payload = token_payload(first, answer.turn, ())
     if payload is None:
         return fail("token ids", "the server tells no token ids: there is no `llm:tokens` of its replies", GET_VLLM)
     if payload["logprobs"] is None:
