@@ -12,7 +12,18 @@ from .._strict_json import Json, wire_value
 from .._surrogates import fields_with_surrogates, read_fields
 from .._turn import TokenLogprob
 from .._wire.sse import DONE, MAX_PING_BYTES, Frame
-from .wire import CallDelta, Delta, Wire, WireChoice, WireChunk, WireMessage, policy_version, to_deltas
+from .wire import (
+    CallDelta,
+    Delta,
+    TypedChunk,
+    Wire,
+    WireChoice,
+    WireChunk,
+    WireLogprobs,
+    WireMessage,
+    policy_version,
+    to_deltas,
+)
 
 
 class Chunk(Wire, frozen=True):
@@ -54,6 +65,7 @@ class ErrorEvent(Wire, frozen=True):
 
 Event = Chunk | WholeReply | Done | ErrorEvent
 
+_typed = msgspec.json.Decoder(TypedChunk)
 _chunk = msgspec.json.Decoder(WireChunk)
 _nothing: Final = WireChoice()
 
@@ -64,7 +76,7 @@ def decode_event(frame: Frame) -> Event | None:
     if data == DONE:
         return Done()
     try:
-        wire = _chunk.decode(data)
+        wire = _decode(data)
     except msgspec.DecodeError as error:
         return _decode_split(fields_with_surrogates(data, error))
     if wire.error or (wire.choices is None and wire.usage is None):
@@ -75,7 +87,7 @@ def decode_event(frame: Frame) -> Event | None:
 def decode_reply(body: bytes) -> Event:
     """An unstreamed reply as a single event; `{"error": …}` with status 200 is an `ErrorEvent`."""
     try:
-        wire = _chunk.decode(body)
+        wire = _decode(body)
     except msgspec.DecodeError as error:
         wire = msgspec.convert(wire_value(fields_with_surrogates(body, error)), WireChunk)
     if wire.error or wire.choices is None:
@@ -95,6 +107,14 @@ def is_progress(frame: Frame) -> bool:
 def is_last(event: Event) -> bool:
     """Whether the event is the terminal one."""
     return isinstance(event, (Done, WholeReply))  # a union takes 0.2 µs
+
+
+def _decode(data: bytes) -> WireChunk:
+    """Raises `msgspec.DecodeError` for what is no chunk."""
+    try:
+        return _typed.decode(data)
+    except msgspec.ValidationError:  # perhaps only of the log probabilities
+        return _chunk.decode(data)
 
 
 def _decode_split(fields: dict[str, Json]) -> Event | None:
@@ -125,13 +145,23 @@ def _to_event(wire: WireChunk, *, whole: bool = False) -> Chunk | ErrorEvent:
         choice.finish_reason,
         choice.stop_reason,
         choice.token_ids,
-        read_logprobs(choice.logprobs.get("content")) if isinstance(choice.logprobs, dict) else None,
+        None if choice.logprobs is None else _logprobs(choice.logprobs),
         wire.usage,
         wire.prompt_token_ids,
         wire.id,
         wire.model,
         None if wire.metadata is None and wire.weight_versions is None else policy_version(wire),
     )
+
+
+def _logprobs(told: WireLogprobs | Json) -> list[TokenLogprob] | None:
+    match told:
+        case WireLogprobs(content):
+            return content or []
+        case dict():
+            return read_logprobs(told.get("content"))
+        case _:
+            return None
 
 
 def _first(choices: Sequence[WireChoice]) -> WireChoice:

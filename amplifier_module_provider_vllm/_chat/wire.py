@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 
 from .._reply_values import text_id, to_arguments
+from .._turn import TokenLogprob
 
 Kind = Literal["reasoning", "details", "text", "refusal"]
 """`details`: reasoning in a second form, which counts only if there is none in the first."""
@@ -79,6 +80,22 @@ class WireChunk(Wire, frozen=True):
     """SGLang tells the version of the weights here."""
     weight_versions: Any = None
     """vLLM's list of versions, and of the tokens that each has sampled, where it tells them."""
+
+
+class WireLogprobs(Wire, frozen=True):
+    """Log probabilities in vLLM's own shape."""
+
+    content: list[TokenLogprob] | None = None
+
+
+class TypedChoice(WireChoice, frozen=True):
+    logprobs: WireLogprobs | None = None
+
+
+class TypedChunk(WireChunk, frozen=True):
+    """A chunk whose log probabilities have vLLM's own shape: they are decoded at once, in a third of the time."""
+
+    choices: list[TypedChoice] | None = None  # type: ignore[assignment]  # a list that nobody changes
 
 
 def policy_version(chunk: WireChunk) -> str | None:
