@@ -236,7 +236,7 @@ class Completion:
         degradations = [*answer.ask.options.degradations, *answer.ask.degradations, *self._unavailable(answer.turn)]
         tools = self._request.tools or []
         # Those that go with captured token ids are not part of the transcript.
-        turn = answer.turn if answer.ask.options.logprobs is not None else replace(answer.turn, logprobs=None)
+        turn = replace(answer.turn, logprobs=None) if answer.ask.options.captures_logprobs else answer.turn
         return to_response(
             turn,
             tools,

@@ -73,9 +73,14 @@ class CallOptions:
     """Whether the last user message is the prompt, without a template."""
 
     @property
+    def captures_logprobs(self) -> bool:
+        """Whether log probabilities are asked for with the token ids alone."""
+        return self.token_ids and self.logprobs is None and not self.extra_body.get("logprobs")
+
+    @property
     def asked_logprobs(self) -> int | None:
         """How many alternatives the server is asked for; None: no log probabilities."""
-        return 0 if self.logprobs is None and self.token_ids else self.logprobs
+        return 0 if self.captures_logprobs else self.logprobs
 
     @property
     def has_grammar(self) -> bool:
