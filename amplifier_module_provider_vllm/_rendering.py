@@ -168,7 +168,8 @@ async def _post(server: Server, ask: Ask, path: str, body: Mapping[str, object])
     options, wait = ask.options, server.config.stream_idle_timeout
     transport = server.tokenizer if path in (TOKENIZE, DETOKENIZE) else server.transport
     closed_before = transport.times_closed
-    answer = await transport.post(path, body, wait, model=options.model, headers=options.extra_headers)
+    headers = options.extra_headers if transport is server.transport else {}  # they may hold this server's keys
+    answer = await transport.post(path, body, wait, model=options.model, headers=headers)
     if transport.times_closed != closed_before:
         raise closed(options.model)
     return answer
