@@ -101,6 +101,15 @@ class CallOptions:
         # A server that reads `min_tokens` looks for stop strings only after so many tokens.
         if self.extra_body.get("include_stop_str_in_output") or self.extra_body.get("min_tokens"):
             return ()
+        return self._stop_strings
+
+    @property
+    def has_stops(self) -> bool:
+        """Whether something that the caller states may end the reply before the model ends its turn."""
+        return bool(self._stop_strings or self.extra_body.get("stop_token_ids"))
+
+    @property
+    def _stop_strings(self) -> tuple[str, ...]:
         stop = self.extra_body.get("stop") if self.stop is None else self.stop
         return tuple(filter(None, [stop] if isinstance(stop, str) else stop or ()))
 

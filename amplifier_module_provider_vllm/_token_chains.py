@@ -67,7 +67,7 @@ class TokenChains:
         self._chains.append(
             TokenChain(
                 ids=array("I", turn.tokens.all),
-                ended=turn.status is Status.COMPLETED and not ask.options.hidden_stop_strings,
+                ended=turn.status is Status.COMPLETED and not ask.options.has_stops,
                 settings=_settings(ask),
                 length=len(kept),
                 first=kept[0],

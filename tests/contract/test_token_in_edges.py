@@ -1,6 +1,10 @@
 """Token-in at its edges: what may not leave this server, other stops, discarded replies, gateways, many conversations."""
 
-from tests.support.token_server import Sampled, TokenServer
+from typing import Any
+
+import pytest
+
+from tests.support.token_server import END, Sampled, TokenServer
 from tests.support.token_session import said, token_session
 
 ANSWER = Sampled("It is 17 degrees.")
@@ -17,3 +21,24 @@ async def test_another_server_that_tokenizes_gets_no_header_of_this_one() -> Non
 
     assert session.exact == [True]
     assert [request.headers.get("x-gateway-key") for request in tokenizer.requests] == [None] * other.tokenized
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"stop": ["!"], "extra_request_params": {"include_stop_str_in_output": True}},
+        {"stop": ["!"], "extra_request_params": {"min_tokens": 2}},
+        {"extra_request_params": {"stop_token_ids": [ord("!")]}},
+    ],
+    ids=["shown", "min_tokens", "a token"],
+)
+async def test_a_reply_that_ends_with_what_stopped_it_gets_the_end_of_its_turn(config: dict[str, Any]) -> None:
+    stopped = Sampled("It is!", ends_turn=False)
+    server = TokenServer([stopped, ANSWER])
+
+    async with token_session(server, token_in=True, **config) as session:
+        await session.ask(said("Weather?"))
+        await session.ask(said("Go on."))
+
+    assert session.exact == [True]
+    assert server.prompts[1][len(server.prompts[0]) + len(stopped.ids)] == END
