@@ -56,7 +56,8 @@ class Rounds:
 
     def first(self, ask: Ask) -> Ask:
         """The first round of a request, which asks for token ids if another round may go on by them."""
-        exactly = self._limit(ask) > 0 and self._server.gives_tokens and may_continue_exactly(ask)
+        can = self._server.gives_tokens and self._server.goes_on_by_tokens
+        exactly = can and self._limit(ask) > 0 and may_continue_exactly(ask)
         return replace(ask, wants_tokens=exactly)
 
     def _limit(self, ask: Ask) -> int:
@@ -93,7 +94,7 @@ class Rounds:
                 raise
             logger.info("[PROVIDER] vLLM: the reply goes on by its items, not by its token ids: %s", error)
             if is_missing_path(error):  # the next reply could not go on either
-                self._server.gives_tokens = False
+                self._server.goes_on_by_tokens = False
             following = replace(by_items, wants_tokens=False)
             next_turn, after = await self._round_with_retries(following, may_continue)
         return joined(turn, next_turn, following), after

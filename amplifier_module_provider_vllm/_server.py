@@ -59,7 +59,9 @@ class Server:
     tokenizes: bool = True
     """False as soon as the server is known to have no `/tokenize`."""
     gives_tokens: bool = True
-    """False as soon as the server has refused to give token ids, or lacks what goes on from them."""
+    """False as soon as the server has refused to give token ids."""
+    goes_on_by_tokens: bool = True
+    """False as soon as the server is known to lack what goes on from token ids."""
     takes_prompt_ids: bool = True
     """False as soon as the server is known to take no prompt in token ids at chat."""
     turn_ends: dict[tuple[bytes, ...], TurnEnd] = field(default_factory=dict[tuple[bytes, ...], TurnEnd])

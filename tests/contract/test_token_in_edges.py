@@ -42,3 +42,15 @@ async def test_a_reply_that_ends_with_what_stopped_it_gets_the_end_of_its_turn(c
 
     assert session.exact == [True]
     assert server.prompts[1][len(server.prompts[0]) + len(stopped.ids)] == END
+
+
+async def test_a_gateway_without_text_completions_still_gives_the_tokens_of_every_call() -> None:
+    cut = Sampled("It is 1", finish_reason="length", ends_turn=False)
+    server = TokenServer([cut, Sampled("7 degrees."), ANSWER, ANSWER])
+
+    async with token_session(server, return_token_ids=True, max_tokens=7) as session:
+        await session.ask(said("Weather?"))
+        await session.ask(said("And tomorrow?"))
+        await session.ask(said("And then?"))
+
+    assert [event["prompt_token_ids"] for event in session.events] == server.prompts
