@@ -126,7 +126,10 @@ def to_prompt_items(items: Sequence[Item]) -> Iterator[PromptItem]:
 
 def continued(ask: Ask, turn: Turn) -> Ask | None:
     """The round that continues a truncated text; None if the last round added nothing."""
-    return None if ask.reply == turn.items else replace(ask, reply=turn.items)
+    if ask.reply == turn.items:
+        return None
+    # The server renders the prompt and the reply so far anew.
+    return replace(ask, reply=turn.items, tokens=None, segment="message mode" if ask.options.token_in else None)
 
 
 def continued_by_tokens(ask: Ask, turn: Turn, new: ReplyTokens) -> Ask:

@@ -54,3 +54,16 @@ async def test_a_gateway_without_text_completions_still_gives_the_tokens_of_ever
         await session.ask(said("And then?"))
 
     assert [event["prompt_token_ids"] for event in session.events] == server.prompts
+
+
+async def test_a_reply_that_goes_on_by_its_text_is_prompted_without_ids() -> None:
+    cut = Sampled("It is 1", finish_reason="length", ends_turn=False)
+    server = TokenServer([ANSWER, cut, Sampled("7 degrees."), ANSWER])
+
+    async with token_session(server, token_in=True, max_tokens=7) as session:
+        await session.ask(said("Weather?"))
+        await session.ask(said("And tomorrow?"))
+        await session.ask(said("And then?"))
+
+    assert session.exact[-1]
+    assert [event["token_in"] for event in session.events] == [ids is not None for ids in server.sent_ids]
