@@ -19,7 +19,7 @@ from ._strict_json import wire_text
 from ._turn import FunctionCall, Reasoning, Status, Text, Turn
 
 MAX_CHAINS: Final = 16
-"""How many conversations of one provider are remembered: a session has one, its naming and its goals a few more."""
+"""How many calls of one provider are remembered, the last of each conversation the longest: a session has one, its naming and its goals a few more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,15 @@ class TokenChains:
     """The conversations of one provider, the newest last."""
 
     def __init__(self) -> None:
-        self._chains: deque[TokenChain] = deque(maxlen=MAX_CHAINS)
+        self._chains: deque[TokenChain] = deque()
 
     def remember(self, ask: Ask, reply: Iterable[PromptItem], turn: Turn) -> None:
         """Remember a call. `reply`: its answer, as the next request will have it."""
         kept = list(digests(item for _, item in _kept((*ask.prompt.items, *reply))))
         if turn.tokens is None or not turn.tokens.sampled or not kept:
             return
+        if len(self._chains) == MAX_CHAINS:
+            self._forget_one()
         self._chains.append(
             TokenChain(
                 ids=array("I", turn.tokens.all),
@@ -75,6 +77,11 @@ class TokenChains:
                 reminders=frozenset(_reminders(ask.prompt.items)),
             )
         )
+
+    def _forget_one(self) -> None:
+        """Forget the oldest call that has a later one of its conversation, or else the oldest of all."""
+        last = {one.first: one for one in self._chains}
+        del self._chains[next((n for n, one in enumerate(self._chains) if last[one.first] is not one), 0)]
 
     def find(self, ask: Ask) -> Extension | str:
         """What the request extends; or why it begins a new segment."""

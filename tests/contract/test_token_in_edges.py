@@ -67,3 +67,17 @@ async def test_a_reply_that_goes_on_by_its_text_is_prompted_without_ids() -> Non
 
     assert session.exact[-1]
     assert [event["token_in"] for event in session.events] == [ids is not None for ids in server.sent_ids]
+
+
+async def test_a_conversation_is_remembered_through_a_long_one_beside_it() -> None:
+    server = TokenServer([ANSWER] * 30)
+
+    async with token_session(server, token_in=True) as session:
+        await session.ask(said("Weather?"))
+        mine, session.messages = session.messages, []
+        for number in range(20):
+            await session.ask(said(f"Step {number}"))
+        session.messages = mine
+        await session.ask(said("And tomorrow?"))
+
+    assert session.segments[-1] is None
