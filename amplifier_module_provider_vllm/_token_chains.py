@@ -92,8 +92,9 @@ class TokenChains:
         if not found:
             is_known = any(by_length.get(1) == one.first for one in self._chains)
             return "history changed" if is_known else "first call"
-        chain = max(reversed(found), key=lambda one: one.length)
-        changed = [name for name, digest in _settings(ask).items() if chain.settings[name] != digest]
+        settings = _settings(ask)
+        chain = max(reversed(found), key=lambda one: (one.length, one.settings == settings))
+        changed = [name for name, digest in settings.items() if chain.settings[name] != digest]
         if changed:
             return f"{' and '.join(changed)} changed"
         behind = kept[chain.length - 1][0] + 1

@@ -81,3 +81,16 @@ async def test_a_conversation_is_remembered_through_a_long_one_beside_it() -> No
         await session.ask(said("And tomorrow?"))
 
     assert session.segments[-1] is None
+
+
+async def test_the_same_conversation_with_two_models_is_one_for_each() -> None:
+    server = TokenServer([ANSWER] * 3)
+
+    async with token_session(server, token_in=True) as session:
+        await session.ask(said("Weather?"), model="one")
+        mine, session.messages = session.messages, []
+        await session.ask(said("Weather?"), model="two")
+        session.messages = mine
+        await session.ask(said("And tomorrow?"), model="one")
+
+    assert session.segments[-1] is None
