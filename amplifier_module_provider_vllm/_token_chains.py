@@ -165,6 +165,7 @@ def _settings(ask: Ask) -> dict[str, bytes]:
         "system prompt": ask.prompt.instructions,
         "tools": ask.functions,
         "reasoning effort": options.reasoning_effort,
+        "template": options.extra_body.get("chat_template"),
         "template arguments": options.extra_body.get("chat_template_kwargs"),
     }
     return {name: blake2b(repr(value).encode()).digest() for name, value in stated.items()}

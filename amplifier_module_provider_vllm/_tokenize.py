@@ -50,7 +50,9 @@ def tokenize_body(ask: Ask) -> Body:
     tools = chat_tools(ask)
     kwargs = _template_kwargs(ask)
     body = {"model": ask.options.model, "messages": chat_messages(ask), "chat_template_kwargs": kwargs}
-    return wire_value(body | ({"tools": tools} if tools else {}))
+    template: Json = ask.options.extra_body.get("chat_template")
+    stated = {"tools": tools or None, "chat_template": template}
+    return wire_value(body | {key: value for key, value in stated.items() if value is not None})
 
 
 def _template_kwargs(ask: Ask) -> Body:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.token_server import END, Sampled, TokenServer
-from tests.support.token_session import said, token_session
+from tests.support.token_session import TokenSession, said, token_session
 
 ANSWER = Sampled("It is 17 degrees.")
 
@@ -94,3 +95,17 @@ async def test_the_same_conversation_with_two_models_is_one_for_each() -> None:
         await session.ask(said("And tomorrow?"), model="one")
 
     assert session.segments[-1] is None
+
+
+async def test_the_new_messages_are_rendered_by_the_template_of_the_request() -> None:
+    server = TokenServer([ANSWER, ANSWER])
+    async with server() as replay:
+        config = {"token_in": True, "extra_request_params": {"chat_template": "mine"}}
+        async with provider_at(replay.base_url, EventRecorder(), **config) as provider:
+            session = TokenSession(provider, EventRecorder())
+            await session.ask(said("Weather?"))
+            await session.ask(said("And tomorrow?"))
+    bodies = [request.json for request in replay.requests if request.path == "/tokenize"]
+
+    assert [body.get("chat_template") for body in bodies] == ["mine"] * server.tokenized
+    assert server.tokenized > 0
