@@ -64,11 +64,15 @@ class TokenChains:
         kept = list(digests(item for _, item in _kept((*ask.prompt.items, *reply))))
         if turn.tokens is None or not turn.tokens.sampled or not kept:
             return
+        try:
+            ids = array("I", turn.tokens.all)
+        except OverflowError:  # no ids of a vocabulary: no prompt is made of them
+            return
         if len(self._chains) == MAX_CHAINS:
             self._forget_one()
         self._chains.append(
             TokenChain(
-                ids=array("I", turn.tokens.all),
+                ids=ids,
                 ended=turn.status is Status.COMPLETED and not ask.options.has_stops,
                 settings=_settings(ask),
                 length=len(kept),

@@ -109,3 +109,15 @@ async def test_the_new_messages_are_rendered_by_the_template_of_the_request() ->
 
     assert [body.get("chat_template") for body in bodies] == ["mine"] * server.tokenized
     assert server.tokenized > 0
+
+
+@pytest.mark.parametrize("odd", [-1, 2**40, 2**70])
+async def test_ids_of_no_vocabulary_cost_the_follow_up_and_not_the_reply(odd: int) -> None:
+    server = TokenServer([ANSWER, ANSWER], odd_ids=[odd] * len(ANSWER.ids))
+
+    async with token_session(server, token_in=True) as session:
+        await session.ask(said("Weather?"))
+        reply = await session.ask(said("And tomorrow?"))
+
+    assert reply.text == "It is 17 degrees."
+    assert server.sent_ids == [None, None]

@@ -53,6 +53,8 @@ class TokenServer:
     refuses_text: str | None = None
     """A text that its template refuses at /tokenize."""
     tells_ids: bool = True
+    odd_ids: Sequence[int] | None = None
+    """Told in place of what was sampled."""
     also_tells: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further fields of a whole reply, and of a stream's last chunk."""
     prompts: list[list[int]] = field(default_factory=list[list[int]])
@@ -121,7 +123,7 @@ class TokenServer:
         if not self.tells_ids:
             return {}
         told = [{"token": str(one), "logprob": -one / 1000, "top_logprobs": []} for one in sampled.ids]
-        return {"token_ids": sampled.ids, "logprobs": {"content": told}}
+        return {"token_ids": sampled.ids if self.odd_ids is None else list(self.odd_ids), "logprobs": {"content": told}}
 
     def _end(self, sampled: Sampled) -> dict[str, Any]:
         return {"finish_reason": sampled.finish_reason or ("tool_calls" if sampled.calls else "stop")}
