@@ -63,11 +63,17 @@ class Ending:
             usage=chat_usage(self.usage),
             incomplete_reason=reason,
             at_cap=at_cap,
-            tokens=ReplyTokens(tuple(self.prompt), tuple(self.sampled)) if self.prompt and self.sampled else None,
+            tokens=self._tokens(),
             logprobs=tuple(self.logprobs) or None,
             policy_version=self.policy_version,
             raw=self._raw(items) if raw is None else raw,
         )
+
+    def _tokens(self) -> ReplyTokens | None:
+        """The ids of the prompt and the reply; None without those of all tokens: gateways drop chunks without text."""
+        is_whole = len(self.sampled) >= (count(self.usage, "completion_tokens") or 0)
+        known = self.prompt and self.sampled and is_whole
+        return ReplyTokens(tuple(self.prompt or ()), tuple(self.sampled)) if known else None
 
     @property
     def is_filtered(self) -> bool:

@@ -121,3 +121,15 @@ async def test_ids_of_no_vocabulary_cost_the_follow_up_and_not_the_reply(odd: in
 
     assert reply.text == "It is 17 degrees."
     assert server.sent_ids == [None, None]
+
+
+async def test_a_gateway_that_drops_some_ids_leaves_no_gap_in_a_prompt(caplog: pytest.LogCaptureFixture) -> None:
+    server = TokenServer([ANSWER, ANSWER], odd_ids=ANSWER.ids[:-1])
+
+    async with token_session(server, token_in=True) as session:
+        await session.ask(said("Weather?"))
+        await session.ask(said("And tomorrow?"))
+
+    assert server.sent_ids == [None, None]
+    assert session.events == []
+    assert "not all of them" in caplog.text
