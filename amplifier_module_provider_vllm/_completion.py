@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from amplifier_core.llm_errors import InvalidRequestError, LLMError, LLMTimeoutError, NotFoundError, StreamError
+from amplifier_core.llm_errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    LLMError,
+    LLMTimeoutError,
+    NotFoundError,
+    StreamError,
+)
 from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation, Message
 
 from ._ask import Ask, corrected, to_ask, to_prompt_items, with_newest_images, without_format
@@ -192,6 +199,10 @@ class Completion:
         while True:
             try:
                 return _Answer(ask, await self._rounds.reply(ask))
+            except ContextLengthError:  # a template drops what the ids keep: earlier thoughts and reminders
+                if not ask.sends_prompt_ids:
+                    raise
+                ask = replace(ask, tokens=None, segment="context window")
             except (InvalidRequestError, NotFoundError) as error:
                 other = self._at_chat(ask) or self._degrade(ask, error)
                 if other is None:

@@ -133,3 +133,15 @@ async def test_a_gateway_that_drops_some_ids_leaves_no_gap_in_a_prompt(caplog: p
     assert server.sent_ids == [None, None]
     assert session.events == []
     assert "not all of them" in caplog.text
+
+
+async def test_ids_that_overflow_the_window_are_sent_as_messages() -> None:
+    first = Sampled("a long thought, and the answer")
+    server = TokenServer([first, ANSWER, ANSWER], most_sent_ids=10)
+
+    async with token_session(server, token_in=True) as session:
+        await session.ask(said("Weather?"))
+        await session.ask(said("And tomorrow?"))
+
+    assert session.segments == ["first call", "context window"]
+    assert server.sent_ids == [None, None]

@@ -49,6 +49,8 @@ class TokenServer:
     drifts: bool = False
     """Whether it ignores ids, and renders a reply in another way than the model wrote it."""
     refuses_ids: bool = False
+    most_sent_ids: int | None = None
+    """With more ids it says that its window is full. Messages it renders shorter."""
     tokenizes: bool = True
     refuses_text: str | None = None
     """A text that its template refuses at /tokenize."""
@@ -88,6 +90,9 @@ class TokenServer:
         sent = (body.get("kv_transfer_params") or {}).get("prompt_token_ids")
         if sent is not None and self.refuses_ids:
             return json_reply(400, {"error": {"message": "unknown field: kv_transfer_params", "code": 400}})
+        if sent is not None and self.most_sent_ids is not None and len(sent) > self.most_sent_ids:
+            message = f"Input length ({len(sent)}) exceeds model's maximum context length ({self.most_sent_ids})."
+            return json_reply(400, {"error": {"message": message, "code": 400}})
         prompt = sent if sent is not None and self.takes_ids and not self.drifts else self._render(body)
         self.sent_ids.append(sent)
         self.prompts.append(prompt)
