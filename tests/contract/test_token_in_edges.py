@@ -145,3 +145,13 @@ async def test_ids_that_overflow_the_window_are_sent_as_messages() -> None:
 
     assert session.segments == ["first call", "context window"]
     assert server.sent_ids == [None, None]
+
+
+async def test_half_characters_in_what_is_asked_and_told_do_not_cost_the_reply() -> None:
+    server = TokenServer([ANSWER], also_tells={"metadata": {"weight_version": "\ud800"}, "id": "\ud800"})
+
+    async with token_session(server, token_in=True, extra_request_params={"seed": "\ud800"}) as session:
+        await session.ask(said("Weather?"), stop=["\ud800"])
+
+    assert len(session.events) == 1
+    assert session.events[0]["sampling"]["stop"] == ["\ufffd"]
