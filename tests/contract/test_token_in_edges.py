@@ -1,12 +1,13 @@
 """Token-in at its edges: what may not leave this server, other stops, discarded replies, gateways, many conversations."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from amplifier_core.message_models import Message
 
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.token_server import END, Sampled, TokenServer
-from tests.support.token_session import TokenSession, said, token_session
+from tests.support.token_session import TokenSession, result, said, token_session
 
 ANSWER = Sampled("It is 17 degrees.")
 
@@ -155,3 +156,22 @@ async def test_half_characters_in_what_is_asked_and_told_do_not_cost_the_reply()
 
     assert len(session.events) == 1
     assert session.events[0]["sampling"]["stop"] == ["\ufffd"]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("place", [2, 3, 4])
+async def test_a_late_message_among_parallel_results_is_sent_once(
+    role: Literal["system", "developer"], place: int
+) -> None:
+    calls = Sampled(calls=[("get_weather", {"city": "Paris"}), ("get_weather", {"city": "Rome"})])
+    server = TokenServer([calls, calls, ANSWER])
+
+    async with token_session(server, token_in=True) as session:
+        first = await session.ask(said("Weather?"))
+        session.messages += result(first, "")
+        session.messages.insert(place, Message(role=role, content="late"))
+        second = await session.ask()
+        await session.ask(*result(second, "17"))
+
+    assert session.exact == [True, True]
+    assert bytes(one for one in server.prompts[-1] if one < 256).count(b">\nlate\n<") == 1
