@@ -19,7 +19,10 @@ from ._strict_json import wire_text
 from ._turn import FunctionCall, Reasoning, Status, Text, Turn
 
 MAX_CHAINS: Final = 16
-"""How many calls of one provider are remembered, the last of each conversation the longest: a session has one, its naming and its goals a few more."""
+"""How many calls of one provider are remembered, the last of each conversation the longest.
+
+A session has one conversation, its naming and its goals a few more.
+"""
 
 
 @dataclass(frozen=True, slots=True)

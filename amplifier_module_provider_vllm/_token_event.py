@@ -15,8 +15,8 @@ IMPOSSIBLE: Final = -9999.0
 ASKED_AGAIN: Final = "asked again"
 
 NO_TOKENS: Final = (
-    "the server gives no token ids, or not all of them, so there is no `llm:tokens` event of its replies: `return_token_ids` and `token_in`"
-    " need vLLM's `return_token_ids` at /v1/chat/completions"
+    "the server gives no token ids, or not all of them, so there is no `llm:tokens` event of its replies:"
+    " `return_token_ids` and `token_in` need vLLM's `return_token_ids` at /v1/chat/completions"
 )
 
 

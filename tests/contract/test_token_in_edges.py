@@ -1,9 +1,9 @@
-"""Token-in at its edges: what may not leave this server, other stops, discarded replies, gateways, many conversations."""
+"""Token-in at its edges: what may not leave this server, other stops, gateways, many conversations."""
 
 from typing import Any, Literal
 
 import pytest
-from amplifier_core.message_models import Message
+from amplifier_core.message_models import Message, TextBlock
 
 from tests.support.event_recorder import EventRecorder, provider_at
 from tests.support.token_server import END, Sampled, TokenServer
@@ -120,7 +120,7 @@ async def test_ids_of_no_vocabulary_cost_the_follow_up_and_not_the_reply(odd: in
         await session.ask(said("Weather?"))
         reply = await session.ask(said("And tomorrow?"))
 
-    assert reply.text == "It is 17 degrees."
+    assert [block.text for block in reply.content if isinstance(block, TextBlock)] == ["It is 17 degrees."]
     assert server.sent_ids == [None, None]
 
 
