@@ -12,6 +12,7 @@ from amplifier_core.llm_errors import (
     LLMError,
     LLMTimeoutError,
     NotFoundError,
+    ProviderUnavailableError,
     StreamError,
 )
 from amplifier_core.message_models import ChatRequest, ChatResponse, Degradation, Message
@@ -40,7 +41,7 @@ from ._response_handling import BadCall, cost, to_response
 from ._retries import Retries
 from ._rounds import Rounds
 from ._server import Server
-from ._token_in import in_messages, with_prompt_ids
+from ._token_in import in_messages, with_prompt_ids, without_ids
 from ._tool_repair import RepairedHistory, repair_tool_sequence
 from ._turn import Turn
 
@@ -149,6 +150,10 @@ class Completion:
 
         try:
             return await self._retries.run(rendered_once)
+        except (ProviderUnavailableError, LLMTimeoutError):
+            if render is rendered:
+                raise
+            return without_ids(self._server, ask)
         except InvalidRequestError as error:
             other = without_template(ask, error)
             if other is None and is_about_format(error):  # gpt-oss is rendered by a chat call, schema included

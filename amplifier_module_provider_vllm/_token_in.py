@@ -56,9 +56,14 @@ async def _extended(server: Server, ask: Ask) -> Ask:
         return replace(ask, segment="new user turn")
     suffix = await _suffix(server, ask, found)
     if suffix is None:
-        server.warn_once(NO_SUFFIX)
-        return replace(ask, segment="message mode")
+        return without_ids(server, ask)
     return replace(ask, tokens=TokenPrompt((*found.chain.ids, *suffix)))
+
+
+def without_ids(server: Server, ask: Ask) -> Ask:
+    """The request for the server's own rendering, because the ids of its new messages cannot be had now."""
+    server.warn_once(NO_SUFFIX)
+    return replace(ask, segment="message mode")
 
 
 def as_taken(server: Server, ask: Ask, turn: Turn) -> Ask:

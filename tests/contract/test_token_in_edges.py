@@ -175,3 +175,14 @@ async def test_a_late_message_among_parallel_results_is_sent_once(
 
     assert session.exact == [True, True]
     assert bytes(one for one in server.prompts[-1] if one < 256).count(b">\nlate\n<") == 1
+
+
+async def test_a_tokenizer_that_is_down_costs_one_segment_and_not_the_reply() -> None:
+    server = TokenServer([ANSWER, ANSWER])
+    config = {"token_in": True, "tokenize_url": "http://127.0.0.1:9", "max_retries": 0}
+
+    async with token_session(server, **config) as session:
+        await session.ask(said("Weather?"))
+        await session.ask(said("And tomorrow?"))
+
+    assert session.segments == ["first call", "message mode"]
