@@ -274,6 +274,6 @@ class Completion:
         await self._call.stream.abort(error)
         await self._call.emit_retry(1, 0.0, error, max_retries=1)
         if answer.ask.options.token_in:
-            self._server.chains.remember(answer.ask, to_prompt_items(answer.turn.items), answer.turn)
+            self._server.chains.remember(answer.ask, [*to_prompt_items(answer.turn.items)], answer.turn)
         ask = corrected(answer.ask, answer.turn, bad.call, f"Error: {error}. Call it again.")
         return await self._answer(await self._rendered(ask))

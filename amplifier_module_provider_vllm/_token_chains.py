@@ -41,6 +41,8 @@ class TokenChain:
     """The digest of the first of them."""
     items: bytes
     """The digest of all of them."""
+    thoughts: bytes
+    """The digest of the reasoning, by which conversations differ that look the same."""
     reminders: frozenset[str]
     """The reminders of the request. Some sessions keep them, and send them again."""
 
@@ -62,7 +64,7 @@ class TokenChains:
     def __init__(self) -> None:
         self._chains: deque[TokenChain] = deque()
 
-    def remember(self, ask: Ask, reply: Iterable[PromptItem], turn: Turn) -> None:
+    def remember(self, ask: Ask, reply: Sequence[PromptItem], turn: Turn) -> None:
         """Remember a call. `reply`: its answer, as the next request will have it."""
         kept = list(digests(item for _, item in _kept((*ask.prompt.items, *reply))))
         if turn.tokens is None or not turn.tokens.sampled or not kept:
@@ -81,6 +83,7 @@ class TokenChains:
                 length=len(kept),
                 first=kept[0],
                 items=kept[-1],
+                thoughts=_thoughts((*ask.prompt.items, *reply)),
                 reminders=frozenset(_reminders(ask.prompt.items)),
             )
         )
@@ -99,8 +102,8 @@ class TokenChains:
         if not found:
             is_known = any(by_length.get(1) == one.first for one in self._chains)
             return "history changed" if is_known else "first call"
-        settings = _settings(ask)
-        chain = max(reversed(found), key=lambda one: (one.length, one.settings == settings))
+        settings, thoughts = _settings(ask), _thoughts(items)
+        chain = max(reversed(found), key=lambda one: (one.length, one.settings == settings, one.thoughts == thoughts))
         changed = [name for name, digest in settings.items() if chain.settings[name] != digest]
         if changed:
             return f"{' and '.join(changed)} changed"
@@ -157,6 +160,11 @@ def _canonical(arguments: str) -> str:
         return msgspec.json.encode(msgspec.json.decode(wire_text(arguments))).decode()
     except (msgspec.DecodeError, RecursionError):
         return arguments
+
+
+def _thoughts(items: Iterable[PromptItem]) -> bytes:
+    texts = [item.text.strip() for item in items if isinstance(item, Reasoning)]
+    return blake2b(repr(texts).encode()).digest()
 
 
 def _reminders(items: Iterable[PromptItem]) -> Iterator[str]:

@@ -36,7 +36,7 @@ async def check_tokens(server: Server, config: Config) -> Finding:
 
 async def _goes_on(server: Server, first: Ask, answer: Answer) -> bool:
     """Whether the prompt of a second question begins with the tokens of the first one and its reply."""
-    server.chains.remember(first, to_prompt_items(answer.turn.items), answer.turn)
+    server.chains.remember(first, [*to_prompt_items(answer.turn.items)], answer.turn)
     history = [Message(role="user", content=GREETING), Message(role="assistant", content=answer.text)]
     second = await question(server, "And once more.", history=history)
     turn = (await send(server, second)).turn

@@ -12,6 +12,25 @@ from tests.support.token_session import TokenSession, result, said, token_sessio
 ANSWER = Sampled("It is 17 degrees.")
 
 
+async def test_two_rollouts_that_look_the_same_go_on_from_their_own_thoughts() -> None:
+    server = TokenServer([Sampled("Yes.", reasoning=thought) for thought in ("one", "another")] + [ANSWER, ANSWER])
+
+    async with token_session(server, token_in=True) as session:
+        rollouts: list[list[Message]] = []
+        for _ in range(2):
+            session.messages = []
+            await session.ask(said("Is it warm?"))
+            rollouts.append(session.messages)
+        for messages in rollouts:
+            session.messages = messages
+            await session.ask(said("Are you sure?"))
+
+    first, second, *follow_ups = server.prompts
+    samples = [[*Sampled("Yes.", reasoning=thought).ids] for thought in ("one", "another")]
+    begins = [prompt[: len(first) + len(sample)] for prompt, sample in zip(follow_ups, samples, strict=True)]
+    assert begins == [[*first, *samples[0]], [*second, *samples[1]]]
+
+
 async def test_another_server_that_tokenizes_gets_no_header_of_this_one() -> None:
     server, other = TokenServer([ANSWER, ANSWER], tokenizes=False), TokenServer([])
     async with other() as tokenizer:

@@ -19,6 +19,7 @@ class Sampled:
     """A reply: its text, with the markup of calls as JSON lines, or cut before the end of the turn."""
 
     text: str = ""
+    reasoning: str = ""
     calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
     finish_reason: str | None = None
     ends_turn: bool = True
@@ -26,7 +27,8 @@ class Sampled:
     @property
     def ids(self) -> list[int]:
         markup = "".join(f"<call>{name} {json.dumps(arguments)}" for name, arguments in self.calls)
-        return [*f"{self.text}{markup}".encode(), *([END] if self.ends_turn else [])]
+        thought = f"<think>{self.reasoning}</think>" if self.reasoning else ""
+        return [*f"{thought}{self.text}{markup}".encode(), *([END] if self.ends_turn else [])]
 
     def message(self, number: int) -> dict[str, Any]:
         calls = [
@@ -37,7 +39,8 @@ class Sampled:
             }
             for place, (name, arguments) in enumerate(self.calls)
         ]
-        return {"role": "assistant", "content": self.text or None, "tool_calls": calls}
+        thought = {"reasoning": self.reasoning} if self.reasoning else {}
+        return {"role": "assistant", **thought, "content": self.text or None, "tool_calls": calls}
 
 
 @dataclass
@@ -111,7 +114,8 @@ class TokenServer:
     def _streamed(self, prompt: list[int], sampled: Sampled) -> Reply:
         message = sampled.message(len(self.prompts))
         calls = [{"index": place, **call} for place, call in enumerate(message["tool_calls"])]
-        deltas = [{"content": message["content"]}, *({"tool_calls": [call]} for call in calls)]
+        thought = {"reasoning": sampled.reasoning} if sampled.reasoning else {}
+        deltas = [{**thought, "content": message["content"]}, *({"tool_calls": [call]} for call in calls)]
         chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}]
         chunks += [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
         chunks[0] |= self._head(prompt)
