@@ -150,7 +150,7 @@ class Rounds:
             return turn, following
 
     async def _tell_tokens(self, ask: Ask, turn: Turn) -> None:
-        """Tell the session the tokens of a round, unless it is asked again and its reply discarded."""
+        """Tell the session the tokens of a round that is not asked for again with more room."""
         payload = token_payload(ask, turn, self._told)
         if payload is None or turn.tokens is None:
             self._server.warn_once(NO_TOKENS)
