@@ -24,7 +24,7 @@ FALLBACK_CONTEXT_WINDOW: Final = 128_000
 """Tokens; advertised until the server reports its limit."""
 
 TOOL_VALIDATION: Final = "vllm-tool-validation"
-"""The name of the hook by which our tool validation denies a call."""
+"""What the name of the hook begins with by which our tool validation denies a call."""
 
 UNKNOWN_TOOL: Final = "Error: unknown tool: "
 INVALID_INPUT: Final = "Error: tool_name=<"

@@ -206,7 +206,7 @@ class VLLMProvider:
         """Whether the session has our tool validation: its errors then reach the model instead of our corrections."""
         match self.coordinator:
             case object(hooks=object(list_handlers=list_handlers)):
-                return TOOL_VALIDATION in list_handlers(TOOL_PRE).get(TOOL_PRE, ())
+                return any(name.startswith(TOOL_VALIDATION) for name in list_handlers(TOOL_PRE).get(TOOL_PRE, ()))
             case _:
                 return False
 

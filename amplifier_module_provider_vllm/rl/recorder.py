@@ -5,6 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from amplifier_core import HookResult
 
+from .handlers import register
 from .spans import record_in_span
 
 Handler: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[HookResult | None]]
@@ -36,8 +37,7 @@ class VLLMTokenRecorder:
 
     def attach(self, coordinator: Any) -> Callable[[], None]:
         """Listen to a session's calls; returns the function that ends it."""
-        detach: Callable[[], None] = coordinator.hooks.register(TOKENS_EVENT, self, name="vllm-token-recorder")
-        return detach
+        return register(coordinator, TOKENS_EVENT, self, "vllm-token-recorder")
 
     async def __call__(self, event: str, data: dict[str, Any]) -> HookResult:
         if event == TOKENS_EVENT:

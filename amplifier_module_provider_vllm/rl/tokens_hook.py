@@ -11,6 +11,7 @@ from amplifier_core.llm_errors import ConfigurationError
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .._config_reading import unknown_names
+from .handlers import register
 from .recorder import TOKENS_EVENT
 from .session_capture import Format, SessionCapture
 from .spans import record_in_span
@@ -61,7 +62,7 @@ async def mount(coordinator: Any, config: Mapping[str, Any] | None = None) -> Ca
         return HookResult(action="continue")
 
     detach = [
-        coordinator.hooks.register(event, handler, name=HOOK)
+        register(coordinator, event, handler, HOOK)
         for event, handler in (
             (TOKENS_EVENT, on_call),
             (ORCHESTRATOR_COMPLETE, on_turn_end),

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .._constants import INVALID_INPUT, TOOL_VALIDATION, UNKNOWN_TOOL
+from .handlers import register
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -31,8 +32,7 @@ class VLLMToolValidationHooks:
             error = self.error(str(data.get("tool_name", "")), data.get("tool_input"), tools)
             return HookResult() if error is None else HookResult(action="deny", reason=error)
 
-        unregister: Callable[[], None] = coordinator.hooks.register(TOOL_PRE, before_tool_call, name=TOOL_VALIDATION)
-        return unregister
+        return register(coordinator, TOOL_PRE, before_tool_call, TOOL_VALIDATION)
 
     def error(self, name: str, tool_input: object, tools: Mapping[str, object]) -> str | None:
         """Why this call cannot work, in the words that the model reads; None if it can."""
